@@ -1,0 +1,130 @@
+"""The status page of a write: `/_regioncache/writes/<id>`, for its own principal."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from aiohttp import web
+
+from ..errors import RegionUnavailableError
+from ..principal import Principal
+from ..problems import problem, unavailable
+from ..store import queue
+from ..store.keyspace import Partition
+from ..store.region import RegionStore
+
+_ID_PARTS: Final = 3
+_MEANING: Final = {
+    "pending": "Accepted in its region, on its way to the origin.",
+    "synced": "The origin has it.",
+    "rejected": "The origin refused it.",
+    "dead": "It was given up; an operator can see it.",
+    "superseded": "A later write took its place.",
+}
+
+
+def find_write(write_id: str, stores: Mapping[str, RegionStore]) -> tuple[RegionStore, Partition] | None:
+    """Find where a write of this id would be; None for what is no id of ours."""
+    parts = write_id.rsplit("-", _ID_PARTS - 1)
+    store = stores.get(parts[0])
+    if len(parts) != _ID_PARTS or store is None or not (parts[1].isascii() and parts[1].isdecimal()):
+        return None
+    number = int(parts[1][:9])
+    return (store, store.partitions[number]) if number < len(store.partitions) else None
+
+
+async def write_status(
+    request: web.Request, write_id: str, principal: Principal, stores: Mapping[str, RegionStore]
+) -> web.Response:
+    """Show the state of a write to the principal who made it; anybody else gets 404."""
+    if request.method not in ("GET", "HEAD"):
+        return problem(405, "Method Not Allowed", "A status can be read.", headers={"Allow": "GET, HEAD"})
+    place = find_write(write_id, stores)
+    if place is None:
+        return _unknown()
+    try:
+        fields = await queue.status(*place, write_id)
+    except RegionUnavailableError as error:
+        return unavailable("The region of this write cannot be reached.", retry_after=error.retry_after)
+    if fields is None or fields.get("principal") not in principal.ids:
+        return _unknown()
+    document = describe(write_id, fields)
+    if _wants_html(request):
+        return web.Response(text=_page(document), content_type="text/html", headers=_headers(document))
+    return web.json_response(document, headers=_headers(document))
+
+
+def describe(write_id: str, fields: Mapping[str, str]) -> dict[str, Any]:
+    """Describe a write for people and programs from the fields of its status."""
+    document: dict[str, Any] = {
+        "id": write_id,
+        "state": fields["state"],
+        "meaning": _MEANING.get(fields["state"], ""),
+        "method": fields.get("method"),
+        "url": fields.get("url"),
+        "accepted": _time(fields.get("accepted")),
+        "settled": _time(fields.get("settled")),
+        "tries": int(fields.get("tries", 0)),
+    }
+    for name in ("reason", "problem"):
+        if name in fields:
+            document[name] = fields[name]
+    if "answer" in fields:
+        headers = dict(json.loads(fields.get("answer_headers", "[]")))
+        document["answer"] = {"status": int(fields["answer"]), "headers": headers}
+    return document
+
+
+def _time(milliseconds: str | None) -> str | None:
+    if milliseconds is None:
+        return None
+    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def _headers(document: Mapping[str, Any]) -> dict[str, str]:
+    pending = document["state"] == "pending"
+    return {"Cache-Control": "no-store"} | ({"Retry-After": "1"} if pending else {})
+
+
+def _wants_html(request: web.Request) -> bool:
+    accept = request.headers.get("Accept", "")
+    return "text/html" in accept and "application/json" not in accept
+
+
+def _unknown() -> web.Response:
+    return problem(404, "Not Found", "No write of yours has this id, or it settled too long ago.")
+
+
+def _page(document: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(_cell(value))}</td></tr>"
+        for name, value in document.items()
+        if value is not None and name not in ("state", "meaning")
+    )
+    refresh = '<meta http-equiv="refresh" content="1">' if document["state"] == "pending" else ""
+    return _PAGE.format(
+        refresh=refresh, state=html.escape(document["state"]), meaning=html.escape(document["meaning"]), rows=rows
+    )
+
+
+def _cell(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+_PAGE: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">{refresh}
+<title>Write {state}</title><style>
+body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 44rem; padding: 0 1rem; color: #1c2733 }}
+h1 {{ font-size: 1.4rem; margin-bottom: 0 }} table {{ border-collapse: collapse; margin-top: 1rem; width: 100% }}
+th {{ text-align: left; width: 8rem; font-weight: 600; vertical-align: top }}
+td {{ font-family: ui-monospace, monospace; overflow-wrap: anywhere }}
+th, td {{ border-bottom: 1px solid #dde3ea; padding: .35rem .5rem .35rem 0 }}
+@media (prefers-color-scheme: dark) {{
+  body {{ background: #10161d; color: #dbe4ee }} th, td {{ border-color: #2a3541 }}
+}}
+</style></head><body><h1>This write is {state}</h1><p>{meaning}</p><table>{rows}</table></body></html>
+"""

@@ -1,0 +1,75 @@
+"""Every exception of the package.
+
+RegionCacheError
+├── SettingsError (ValueError)        a setting is wrong; names the key
+├── NotSetUpError (RuntimeError)      setup(app, settings) was not called
+├── RecordError                       stored bytes that cannot be used
+│   ├── CorruptRecordError            they are no record
+│   └── UnreadableRecordError         a newer version wrote them
+└── StoreError                        a region's Redis
+    ├── RegionUnavailableError        it cannot be reached now
+    ├── LayoutMismatchError           it holds data of another layout or region
+    ├── EvictionPolicyError           it may evict queued writes
+    └── EmbeddedServerError (RuntimeError)   an embedded server cannot run
+"""
+
+from __future__ import annotations
+
+
+class RegionCacheError(Exception):
+    """Base of every error that this package raises."""
+
+
+class SettingsError(RegionCacheError, ValueError):
+    """Report a wrong setting.
+
+    `key` is the dotted name of the setting; the message says what is allowed.
+    """
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"{key}: {problem}")
+        self.key = key
+
+
+class NotSetUpError(RegionCacheError, RuntimeError):
+    """Report the use of an application on which `setup(app, settings)` was not called."""
+
+
+class RecordError(RegionCacheError):
+    """Base of the errors about stored bytes that cannot be used as a record."""
+
+
+class CorruptRecordError(RecordError):
+    """Report stored bytes that are no record of any version."""
+
+
+class UnreadableRecordError(RecordError):
+    """Report a record that only a newer version of this package can read."""
+
+
+class StoreError(RegionCacheError):
+    """Base of the errors about a region's Redis."""
+
+
+class RegionUnavailableError(StoreError):
+    """Report that a region's Redis cannot be reached now.
+
+    `region` is its name; `retry_after` the whole seconds after which a new attempt makes sense.
+    """
+
+    def __init__(self, region: str, reason: str, *, retry_after: int = 1) -> None:
+        super().__init__(f"region {region}: {reason}")
+        self.region = region
+        self.retry_after = retry_after
+
+
+class LayoutMismatchError(StoreError):
+    """Report a Redis whose stored layout, region name or number of partitions differs from the settings."""
+
+
+class EvictionPolicyError(StoreError):
+    """Report a Redis that may evict keys without a lifetime (`maxmemory-policy allkeys-*`) under write-behind."""
+
+
+class EmbeddedServerError(StoreError, RuntimeError):
+    """Report that an embedded server cannot be started."""

@@ -1,0 +1,50 @@
+"""One request and everything that has been found out about it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+
+from .keys import Resource, SiteKey, Target
+from .principal import Principal
+from .rules import CompiledRule
+from .semantics.fields import Headers
+from .semantics.freshness import Policy
+from .semantics.requests import RequestTerms
+from .store.region import RegionStore
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Exchange(msgspec.Struct, frozen=True, kw_only=True):
+    """A request with its target, its rule and its principal. `headers` are the end-to-end ones.
+
+    `stores` are the regions in the order in which they are asked. `has_credentials`: the answer may be meant for its
+    principal alone. `touched`: a write behind can change what the target shows.
+    """
+
+    request: web.Request
+    headers: Headers
+    site: SiteKey
+    target: Target
+    resource: Resource
+    rule: CompiledRule | None
+    policy: Policy
+    terms: RequestTerms
+    principal: Principal
+    has_credentials: bool
+    touched: bool
+    stores: tuple[RegionStore, ...]
+
+    @property
+    def owner(self) -> str:
+        """The principal under whose own key entries are stored, or empty for entries that all share."""
+        per_user = self.rule is not None and self.rule.rule.per_user and self.has_credentials
+        return self.principal.id if per_user else ""
+
+    @property
+    def dirty_wait(self) -> float | None:
+        """The rule's own `dirty_wait`, seconds."""
+        return self.rule.rule.dirty_wait if self.rule else None

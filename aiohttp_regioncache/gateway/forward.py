@@ -1,0 +1,116 @@
+"""The forwarding handler: a request goes to the origin, its answer comes back."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from yarl import URL
+
+from ..keys import ascii_only
+from ..problems import problem
+from ..replays import is_looping, with_loop_mark
+from ..semantics.fields import Headers, end_to_end, remove
+from ..semantics.methods import is_read
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS: Final = 10.0
+_OWN_FIELDS: Final = frozenset({"host", "content-length", "expect"})
+_CHUNK: Final = 64 * 1024
+_STREAMED_TYPES: Final = ("text/event-stream", "multipart/x-mixed-replace")
+
+
+class Forwarder:
+    """Forward requests to the origin at `origin`.
+
+    `name` is this deployment in `CDN-Loop`; `max_body` the bytes up to which an answer is read as a whole, so that it
+    can be stored: longer ones, and streams, pass through as they come. `timeout` is seconds without a byte.
+    """
+
+    def __init__(
+        self, session: aiohttp.ClientSession, origin: str, name: str, *, max_body: int, timeout: float
+    ) -> None:
+        self._session = session
+        self._origin = origin.rstrip("/")
+        self._name = name
+        self._max_body = max_body
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=timeout)
+
+    async def forward(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request with the origin's answer; 502 or 504 when there is none, 508 for a loop."""
+        headers = list(request.headers.items())
+        if is_looping(headers, self._name):
+            return problem(508, "Loop Detected", "This request has been here before.")
+        try:
+            async with self._ask(request, headers) as answer:
+                return await self._pass_on(request, answer)
+        except (TimeoutError, aiohttp.ServerTimeoutError):
+            return problem(504, "Gateway Timeout", "The origin did not answer in time.")
+        except (aiohttp.ClientError, OSError) as error:
+            if request.transport is None or request.transport.is_closing():
+                raise  # the client has gone: nobody to answer
+            logger.warning("%s %s: the origin failed: %s", request.method, request.path, error)
+            return problem(502, "Bad Gateway", "The origin cannot be reached or broke off.")
+
+    def _ask(self, request: web.Request, headers: Headers) -> aiohttp.client._RequestContextManager:
+        kept = with_loop_mark(remove(end_to_end(headers), _OWN_FIELDS), self._name)
+        endpoint = ascii_only(request.rel_url.raw_path_qs)
+        return self._session.request(
+            request.method,
+            URL(self._origin + endpoint, encoded=True),
+            headers=CIMultiDict(kept),
+            data=request.content if request.can_read_body else None,
+            allow_redirects=False,
+            timeout=self._timeout,
+        )
+
+    async def _pass_on(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+        headers = CIMultiDict(end_to_end(list(answer.headers.items())))
+        beginning = b""
+        if is_read(request.method) and not self._is_stream(answer):
+            beginning = await _read_up_to(answer.content, self._max_body + 1)
+            if len(beginning) <= self._max_body:
+                return self._whole(request, answer, headers, beginning)
+        return await self._stream(request, answer, headers, beginning)
+
+    def _is_stream(self, answer: aiohttp.ClientResponse) -> bool:
+        length = answer.content_length
+        return answer.content_type in _STREAMED_TYPES or (length is not None and length > self._max_body)
+
+    @staticmethod
+    def _whole(
+        request: web.Request, answer: aiohttp.ClientResponse, headers: CIMultiDict[str], body: bytes
+    ) -> web.Response:
+        if request.method != "HEAD":
+            headers.pop("Content-Length", None)
+        has_type = "Content-Type" in headers
+        response = web.Response(status=answer.status, reason=answer.reason, headers=headers, body=body or None)
+        if not has_type:
+            response.headers.pop("Content-Type", None)
+        return response
+
+    @staticmethod
+    async def _stream(
+        request: web.Request, answer: aiohttp.ClientResponse, headers: CIMultiDict[str], beginning: bytes
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
+        await response.prepare(request)
+        if beginning:
+            await response.write(beginning)
+        async for chunk in answer.content.iter_chunked(_CHUNK):
+            await response.write(chunk)
+        await response.write_eof()
+        return response
+
+
+async def _read_up_to(content: aiohttp.StreamReader, limit: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while size < limit and (chunk := await content.read(limit - size)):
+        chunks.append(chunk)
+        size += len(chunk)
+    return b"".join(chunks)

@@ -1,0 +1,201 @@
+"""The way of one request: bypass, read or write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from .control.status import write_status
+from .exchange import Exchange, Handler
+from .keys import SiteKey, Target
+from .principal import Principal, RequestHead, Signer, identity, principal_of
+from .problems import problem
+from .reads.reader import Reader
+from .regions import Location, Ranking, TrustedProxies, locate_request
+from .replays import REPLAY_HEADER, is_looping, verify_replay
+from .responses import cache_name, with_status
+from .rules import CompiledRule, Rule, Rules
+from .semantics.cache_status import cache_status
+from .semantics.fields import end_to_end
+from .semantics.freshness import Policy
+from .semantics.methods import is_read, is_safe
+from .semantics.requests import request_terms
+from .settings import Settings
+from .store.region import RegionStore
+from .writes.accept import Accepter
+from .writes.through import Through
+
+CONTROL_PATH: Final = "/_regioncache"
+"""Everything of our own lies under this path of the application."""
+_DEFAULT_SITE: Final = SiteKey()
+_PLAIN: Final = Rule("/**")
+
+
+class Edge:
+    """What one request needs, built once at start."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        rules: Rules,
+        stores: Mapping[str, RegionStore],
+        signer: Signer | None,
+        reader: Reader,
+        through: Through,
+        accepter: Accepter | None,
+        name: str,
+    ) -> None:
+        self._settings = settings
+        self._rules = rules
+        self._stores = stores
+        self._signer = signer
+        self._reader = reader
+        self._through = through
+        self._accepter = accepter
+        self._name = name
+        self._ranking = Ranking(
+            settings.regions, default_region=settings.default_region, home_region=settings.home_region
+        )
+        self._trusted = TrustedProxies(settings.trusted_proxies)
+        self._policies: dict[float | None, Policy] = {}
+
+    async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer one request."""
+        method = request.method
+        target = Target.of(request.scheme, request.host, request.rel_url.raw_path, request.rel_url.raw_query_string)
+        replay = verify_replay(
+            self._signer, request.headers.get(REPLAY_HEADER), method, target.endpoint, now=time.time()
+        )
+        if replay is None and is_looping(list(request.headers.items()), self._name):
+            return problem(508, "Loop Detected", "This request has been here before.")
+        exchange = self._exchange(request, target)
+        if request.rel_url.raw_path != target.path and "/." in request.rel_url.raw_path:
+            return await self._untouched(exchange, handler, "dot-segments")
+        if is_read(method):
+            return await self._reader.read(exchange, handler)
+        if is_safe(method):
+            return await self._untouched(exchange, handler, "method")
+        rule = exchange.rule
+        if replay is None and rule is not None and rule.rule.behind and self._accepter is not None:
+            return await self._accepter.accept(exchange, rule)
+        return await self._through.write(exchange, handler, is_replay=replay is not None)
+
+    async def control(self, request: web.Request, path: str) -> web.Response:
+        """Answer a request for one of our own pages; `path` is what follows `/_regioncache/`."""
+        kind, _, rest = path.partition("/")
+        if kind == "writes" and rest:
+            return await write_status(request, rest, self._principal(request, None), self._stores)
+        return problem(404, "Not Found", "There is no such page.")
+
+    async def _untouched(self, exchange: Exchange, handler: Handler, reason: str) -> web.StreamResponse:
+        return with_status(await handler(exchange.request), cache_status(cache_name(None), fwd="bypass", detail=reason))
+
+    def _exchange(self, request: web.Request, target: Target) -> Exchange:
+        headers = end_to_end(list(request.headers.items()))
+        rule = self._rules.find(request.method, target.path)
+        principal = self._principal(request, rule)
+        return Exchange(
+            request=request,
+            headers=headers,
+            site=_DEFAULT_SITE,
+            target=target,
+            resource=self._rules.groups.resource(_DEFAULT_SITE.id, target.path),
+            rule=rule,
+            policy=self._policy(rule),
+            terms=request_terms(headers),
+            principal=principal,
+            has_credentials=self._has_credentials(request, rule, principal),
+            touched=self._rules.touched_behind(target.path),
+            stores=self._ranked(request),
+        )
+
+    def _ranked(self, request: web.Request) -> tuple[RegionStore, ...]:
+        if self._settings.home_region is not None:
+            location = Location()
+        else:
+            location = locate_request(
+                request.headers,
+                _peer(request),
+                self._trusted,
+                country_headers=self._settings.country_headers,
+                position_headers=self._settings.position_headers,
+            )
+        return tuple(self._stores[name] for name in self._ranking.choose(location))
+
+    def _principal(self, request: web.Request, rule: CompiledRule | None) -> Principal:
+        source = rule.rule.principal if rule is not None else None
+        if callable(source):
+            found: str | None = source(request)
+        else:
+            found = identity(_Head(request), source)
+        return principal_of(found, self._signer)
+
+    def _has_credentials(self, request: web.Request, rule: CompiledRule | None, principal: Principal) -> bool:
+        if "Authorization" in request.headers:
+            return True
+        named = rule is not None and rule.rule.principal is not None
+        return not principal.is_anonymous and (named or self._settings.cache.cookies_are_credentials)
+
+    def _policy(self, rule: CompiledRule | None) -> Policy:
+        cache = self._settings.cache
+        ttl = cache.ttl if rule is None or rule.rule.ttl is None else rule.rule.ttl
+        policy = self._policies.get(ttl)
+        if policy is None:
+            policy = self._policies[ttl] = Policy(
+                default_ttl=ttl,
+                heuristics=cache.heuristics,
+                stale_if_error=cache.stale_if_error,
+                stale_while_revalidate=cache.stale_while_revalidate,
+            )
+        return policy
+
+
+class _Head(RequestHead):
+    """A request as far as identities are read from it."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._request.headers
+
+    @property
+    def cookies(self) -> Mapping[str, str]:
+        return self._request.cookies
+
+
+def _peer(request: web.Request) -> str | None:
+    """The peer's address; None for a unix socket. Never the forwarded one."""
+    if request.transport is None:
+        return ""
+    peer = request.transport.get_extra_info("peername")
+    return peer[0] if isinstance(peer, tuple) and peer else None
+
+
+def make_middleware(
+    find_edge: Callable[[web.Request], Edge],
+    applications: Sequence[web.Application],
+    prefix_of: Callable[[web.Request], str],
+) -> Middleware:
+    """Make the middleware that leads the requests of `applications` through their edge.
+
+    A request whose matched application is another one passes untouched: its authentication has not run yet.
+    """
+    own = frozenset(id(application) for application in applications)
+
+    @web.middleware
+    async def regioncache(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if id(request.match_info.apps[-1]) not in own:
+            return await handler(request)
+        edge = find_edge(request)
+        prefix = prefix_of(request)
+        if request.path.startswith(prefix):
+            return await edge.control(request, request.path[len(prefix) :])
+        return await edge.handle(request, handler)
+
+    return regioncache

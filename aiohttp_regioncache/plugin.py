@@ -1,0 +1,316 @@
+"""The plug-in: `setup(app, settings)` builds everything, once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final, TypeVar
+
+import aiohttp
+from aiohttp import web
+
+from .effects import Effects
+from .errors import NotSetUpError, RegionUnavailableError, StoreError
+from .gateway.forward import Forwarder
+from .middleware import CONTROL_PATH, Edge, make_middleware
+from .principal import Signer
+from .reads.memory import Memory
+from .reads.reader import Reader
+from .regions import Region
+from .replays import cdn_id
+from .rules import Rule, Rules
+from .settings import Settings
+from .store.embedded import load_or_make_secret, parse_embedded_url
+from .store.region import RegionStore, open_all
+from .sync.courier import Courier
+from .sync.loop import SyncLoop
+from .sync.sender import Sender, client_session
+from .tasks import Tasks
+from .writes.accept import Accepter
+from .writes.through import Through
+
+logger = logging.getLogger(__name__)
+
+DRAIN_SECONDS: Final = 10.0
+"""How long a shutdown waits for fetches and fills."""
+_DECORATION: Final = "__regioncache_rule__"
+
+HandlerType = TypeVar("HandlerType", bound=Callable[..., Any])
+
+
+class RegionCache:
+    """The running plug-in of an application: its regions' stores and its background work."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.stores: dict[str, RegionStore] = {}
+        self.loops: list[SyncLoop] = []
+        self.couriers: list[Courier] = []
+        self.control_prefix = f"{CONTROL_PATH}/"
+        self._adopted: dict[str, RegionStore] = {}
+        self._tasks = Tasks()
+        self._session: aiohttp.ClientSession | None = None
+        self._reader: Reader | None = None
+        self._edge: Edge | None = None
+        self._forwarder: Forwarder | None = None
+
+    @property
+    def edge(self) -> Edge:
+        """What requests go through. Raises `NotSetUpError` before the start of the application."""
+        if self._edge is None:
+            raise NotSetUpError("the application has not been started; run it with web.run_app or AppRunner.setup()")
+        return self._edge
+
+    @property
+    def forwarder(self) -> Forwarder:
+        """What sends requests to the origin. Raises `NotSetUpError` without `origin` in the settings."""
+        if self._forwarder is None:
+            raise NotSetUpError("forward needs origin= in the settings, and a started application")
+        return self._forwarder
+
+    async def start(self, decorated: Sequence[Rule]) -> None:
+        """Open the regions and begin the background work.
+
+        Raises `SettingsError` for contradictory rules and `StoreError` for a region that must not be used.
+        """
+        settings = self.settings
+        rules = Rules((*settings.rules, *decorated))
+        writes_behind = any(compiled.rule.behind for compiled in rules)
+        if writes_behind and settings.origin is None:
+            raise NotSetUpError("origin= is missing; writes behind are replayed there")
+        stores = [RegionStore(region, settings.connections, writes_behind=writes_behind) for region in settings.regions]
+        await open_all(stores)
+        self.stores = {store.name: store for store in stores}
+        for store in stores:
+            greet = self._greeter(store)
+            store.events.on_link(greet)
+            greet(store.events.is_connected)
+        self._session = client_session()
+        self._build(rules)
+        self._start_sync()
+
+    async def stop_claiming(self) -> None:
+        """Finish the writes that are being sent; claim no more."""
+        for loop in self.loops:
+            await loop.stop()
+
+    async def stop(self) -> None:
+        """End the background work, deliver what is known, and close every connection."""
+        await self.stop_claiming()
+        for courier in self.couriers:
+            await courier.stop()
+        if self._reader is not None:
+            await self._reader.drain(DRAIN_SECONDS)
+        await self._tasks.drain(DRAIN_SECONDS)
+        if self._session is not None:
+            await self._session.close()
+        for store in (*self._adopted.values(), *self.stores.values()):
+            await store.close()
+
+    async def find_region(self, name: str, address: str) -> RegionStore | None:
+        """Find the store of a registered region, also of one that these settings do not know yet."""
+        store = self.stores.get(name) or self._adopted.get(name)
+        if store is not None:
+            return store
+        try:
+            region = Region(name, redis=address, latitude=0.0, longitude=0.0)
+        except ValueError as error:
+            logger.warning("a registered region cannot be used: %s", error)
+            return None
+        store = RegionStore(region, self.settings.connections, writes_behind=False, adopted=True)
+        self._adopted[name] = store
+        await store.open()
+        return store
+
+    @property
+    def served(self) -> list[RegionStore]:
+        """The regions whose queues and outboxes this edge works on."""
+        home = self.settings.home_region
+        return [store for store in self.stores.values() if home in (None, store.name)]
+
+    def _build(self, rules: Rules) -> None:
+        settings = self.settings
+        signer = self._signer(rules)
+        effects = Effects(rules.functions())
+        memories = {
+            name: Memory(store.events, seconds=settings.cache.memory_seconds, max_bytes=settings.cache.memory_bytes)
+            for name, store in self.stores.items()
+        }
+        name = cdn_id(self.stores, settings.origin)
+        self._reader = Reader(settings.cache, effects, memories, self._tasks)
+        accepter = Accepter(settings, rules.groups, signer, self._location_of) if signer else None
+        through = Through(settings, rules.groups)
+        self._edge = Edge(settings, rules, self.stores, signer, self._reader, through, accepter, name)
+        if settings.origin is not None and self._session is not None:
+            self._forwarder = Forwarder(
+                self._session,
+                settings.origin,
+                name,
+                max_body=settings.cache.max_body,
+                timeout=settings.sync.timeout,
+            )
+            if settings.sync.enabled and signer is not None:
+                sender = Sender(self._session, settings.origin, signer, name)
+                self.loops = [SyncLoop(store, settings, sender) for store in self.served]
+
+    def _start_sync(self) -> None:
+        for loop in self.loops:
+            loop.start()
+        if not self.settings.sync.enabled:
+            return
+        self.couriers = [Courier(store, self.find_region) for store in self.served]
+        for courier in self.couriers:
+            courier.start()
+
+    def _signer(self, rules: Rules) -> Signer | None:
+        secrets = self.settings.secrets
+        if not secrets and self.settings.only_embedded:
+            first = min(self.settings.regions, key=lambda region: region.name)
+            secrets = (load_or_make_secret(parse_embedded_url(first.redis).path),)
+        if not secrets and any(compiled.rule.behind or compiled.rule.per_user for compiled in rules):
+            raise NotSetUpError("secrets= is missing; a rule writes behind or stores per user")
+        return Signer(secrets) if secrets else None
+
+    def _location_of(self, write_id: str) -> str:
+        return f"{self.control_prefix}writes/{write_id}"
+
+    def _greeter(self, store: RegionStore) -> Callable[[bool], None]:
+        def greet(up: bool) -> None:
+            if up:
+                self._tasks.spawn(self._greet(store), f"check region {store.name}")
+
+        return greet
+
+    async def _greet(self, store: RegionStore) -> None:
+        """Check a region that answers, and tell it which regions must hear of its invalidations."""
+        try:
+            await store.check()
+            await store.register({other.name: other.address for other in self.stores.values()})
+        except RegionUnavailableError as error:
+            logger.debug("%s", error)
+        except StoreError as error:
+            logger.error("%s; no writes are taken there", error)
+
+
+REGION_CACHE: Final = web.AppKey("regioncache", RegionCache)
+"""Where an application keeps its `RegionCache`; found from nested applications through `request.config_dict`."""
+
+
+def setup(
+    app: web.Application,
+    settings: Settings | None = None,
+    *,
+    middleware_pos: int | None = None,
+    include: Sequence[web.Application] = (),
+) -> RegionCache | None:
+    """Install the cache into an application.
+
+    Without `settings`, `app` is a sub-application that uses its parent's. The middleware is added innermost, inside
+    authentication and sessions, or at `middleware_pos`; it handles only requests that `app` itself, or one of the
+    sub-applications in `include`, answers. Call it once per application, after its other middlewares.
+
+    Raises `RuntimeError` for an application that is set up already or has been started.
+    """
+    if REGION_CACHE in app:
+        raise RuntimeError("setup was called on this application already")
+    applications = (app, *include)
+    position = len(app.middlewares) if middleware_pos is None else middleware_pos
+    app.middlewares.insert(position, make_middleware(_edge_of, applications, _prefix_of))
+    if settings is None:
+        return None
+    cache = RegionCache(settings)
+    app[REGION_CACHE] = cache
+    resource = app.router.add_resource(f"{CONTROL_PATH}/{{path:.*}}")
+    resource.add_route("*", _control)
+
+    async def context(_app: web.Application) -> AsyncIterator[None]:
+        cache.control_prefix = resource.canonical.removesuffix("{path}")
+        try:
+            await cache.start([rule for each in applications for rule in decorated_rules(each)])
+            yield
+        finally:
+            await cache.stop()
+
+    async def stop_claiming(_app: web.Application) -> None:
+        await cache.stop_claiming()
+
+    app.cleanup_ctx.append(context)
+    app.on_shutdown.append(stop_claiming)
+    return cache
+
+
+def region_cache(request: web.Request) -> RegionCache:
+    """Find the plug-in of a request's application or of one above it.
+
+    Raises `NotSetUpError` when `setup(app, settings)` was not called on any of them.
+    """
+    found = request.config_dict.get(REGION_CACHE)
+    if found is None:
+        raise NotSetUpError(
+            "aiohttp_regioncache is not set up: call aiohttp_regioncache.setup(app, settings) on this application "
+            "or on one above it"
+        )
+    return found
+
+
+async def forward(request: web.Request) -> web.StreamResponse:
+    """Answer a request with the origin's answer: a handler for an edge without an application of its own.
+
+    Raises `NotSetUpError` when `setup` was not called or the settings name no origin.
+    """
+    return await region_cache(request).forwarder.forward(request)
+
+
+def cached(**options: Any) -> Callable[[HandlerType], HandlerType]:
+    """Say how the answers of a handler are cached; `options` are those of a `Rule` (`ttl`, `per_user`, ...)."""
+    return _decorator(options)
+
+
+def write_behind(**options: Any) -> Callable[[HandlerType], HandlerType]:
+    """Take the writes to a handler behind; `options` are those of a `Rule` (`effect`, `affects`, ...)."""
+    return _decorator({"write": "behind", **options})
+
+
+def _decorator(options: dict[str, Any]) -> Callable[[HandlerType], HandlerType]:
+    Rule("/", **options)  # a mistake shows where it is made
+
+    def decorate(handler: HandlerType) -> HandlerType:
+        merged = {**getattr(handler, _DECORATION, {}), **options}
+        setattr(handler, _DECORATION, merged)
+        return handler
+
+    return decorate
+
+
+def decorated_rules(app: web.Application) -> list[Rule]:
+    """The rules that decorators put on an application's handlers."""
+    rules = []
+    for route in app.router.routes():
+        if route.resource is None:
+            continue
+        for method, options in _options_of(route):
+            methods = () if method == "*" else (method,)
+            rules.append(Rule(route.resource.canonical, methods=methods, **options))
+    return rules
+
+
+def _options_of(route: web.AbstractRoute) -> list[tuple[str, dict[str, Any]]]:
+    handler = route.handler
+    if options := getattr(handler, _DECORATION, None):
+        return [(route.method, options)]
+    if not (isinstance(handler, type) and issubclass(handler, web.View)):
+        return []
+    methods = ((name.upper(), getattr(handler, name, None)) for name in ("get", "post", "put", "patch", "delete"))
+    return [(name, options) for name, method in methods if (options := getattr(method, _DECORATION, None))]
+
+
+def _edge_of(request: web.Request) -> Edge:
+    return region_cache(request).edge
+
+
+def _prefix_of(request: web.Request) -> str:
+    return region_cache(request).control_prefix
+
+
+async def _control(request: web.Request) -> web.Response:
+    return await region_cache(request).edge.control(request, request.match_info["path"])

@@ -1,0 +1,92 @@
+"""The responses that a read is answered with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from ..effects import Representation
+from ..exchange import Exchange
+from ..problems import problem
+from ..records import CacheRecord, from_wire
+from ..responses import CACHE_STATUS, cache_name, respond
+from ..semantics import conditional
+from ..semantics.cache_status import cache_status
+from ..semantics.fields import Headers, remove
+from ..semantics.freshness import Judgement
+from .snapshot import Snapshot
+
+# What was true of the origin's bytes and is not of folded ones.
+_ORIGINAL_ONLY = (
+    "set-cookie", "etag", "last-modified", "digest", "content-digest", "repr-digest", "content-md5", "content-encoding",
+    "content-length", "cache-control", "cdn-cache-control", "expires", "age", "date", "accept-ranges", "content-type",
+    "cache-status",
+)  # fmt: skip
+
+
+def stored(exchange: Exchange, record: CacheRecord, age: float, status: str) -> web.Response:
+    """Answer from a stored response, with 304 where the client has it already (RFC 9110 section 13.2)."""
+    headers = from_wire(record.headers)
+    extra = [("Age", str(max(0, int(age)))), (CACHE_STATUS, status)]
+    return conditionally(
+        exchange,
+        Snapshot(record.status, record.reason.decode("latin-1"), tuple(remove(headers, ("age",))), record.body),
+        extra,
+        response_time=record.response_time,
+    )
+
+
+def conditionally(
+    exchange: Exchange,
+    snapshot: Snapshot,
+    extra: Iterable[tuple[str, str]],
+    *,
+    response_time: float | None = None,
+) -> web.Response:
+    """Answer with a complete response, or 304 when the request's conditions say that the client has it."""
+    method = exchange.request.method
+    if conditional.not_modified(
+        method, exchange.headers, snapshot.status, snapshot.headers, response_time=response_time
+    ):
+        return respond(304, "Not Modified", conditional.headers_for_304(snapshot.headers), b"", extra=extra)
+    return respond(snapshot.status, snapshot.reason, snapshot.headers, snapshot.body, extra=extra)
+
+
+def hit_status(region: str, judgement: Judgement, detail: str | None = None) -> str:
+    """`Cache-Status` of a hit (RFC 9211)."""
+    return cache_status(cache_name(region), hit=True, ttl=judgement.ttl, detail=detail)
+
+
+def folded(exchange: Exchange, region: str, representation: Representation, base_headers: Headers) -> web.Response:
+    """Answer with a representation that the origin has not confirmed yet."""
+    headers = [
+        *remove(base_headers, _ORIGINAL_ONLY),
+        ("Content-Type", representation.content_type),
+        ("ETag", conditional.strong_etag(representation.body)),
+        ("Cache-Control", "private, no-store"),
+    ]
+    extra = [(CACHE_STATUS, cache_status(cache_name(region), hit=True, detail="dirty"))]
+    return conditionally(exchange, Snapshot(200, "OK", tuple(headers), representation.body), extra)
+
+
+def gone(exchange: Exchange, region: str) -> web.Response:
+    """Answer for a resource whose deletion the origin has not confirmed yet."""
+    response = problem(404, "Not Found", "The resource is deleted.", instance=exchange.target.path)
+    response.headers["Cache-Control"] = "private, no-store"
+    response.headers[CACHE_STATUS] = cache_status(cache_name(region), hit=True, detail="dirty")
+    return response
+
+
+def not_cached(exchange: Exchange, region: str | None) -> web.Response:
+    """Answer `only-if-cached` when nothing usable is stored (RFC 9111 section 5.2.1.7)."""
+    response = problem(504, "Gateway Timeout", "Nothing usable is stored, and the request allows nothing else.")
+    response.headers[CACHE_STATUS] = cache_status(cache_name(region), fwd=None, detail="only-if-cached")
+    return response
+
+
+def not_for_storage(response: web.StreamResponse) -> web.StreamResponse:
+    """Keep an answer that lacks its reader's own pending writes out of every cache."""
+    if not response.prepared:
+        response.headers["Cache-Control"] = "private, no-store"
+    return response

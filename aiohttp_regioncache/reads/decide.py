@@ -1,0 +1,50 @@
+"""What a stored entry is worth. Pure."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from ..effects import Representation
+from ..overlay import Base
+from ..records import CacheRecord, from_wire
+from ..semantics.fields import Headers, first
+from ..store.entries import State
+
+
+class Standing(Enum):
+    """How an entry stands to the state of its resource."""
+
+    ABSENT = "absent"
+    USABLE = "usable"
+    OTHER_RUN = "other-run"  # another run of the server stored it: to be revalidated
+    INVALIDATED = "invalidated"  # only good as a validator
+
+
+def standing(entry: CacheRecord | None, state: State | None, run: str) -> Standing:
+    """Judge an entry by its token and landing number; `run` is the mark of the server's present run."""
+    if entry is None:
+        return Standing.ABSENT
+    if state is None or entry.token != state.token or entry.asof < state.trimmed:
+        return Standing.INVALIDATED
+    return Standing.USABLE if state.token.startswith(run) else Standing.OTHER_RUN
+
+
+def needs_lists(entry: CacheRecord | None, state: State | None, run: str) -> bool:
+    """Whether what a reader sees depends on the resource's lists of writes."""
+    if state is None:
+        return False
+    usable = standing(entry, state, run) is Standing.USABLE
+    return state.pending > 0 or (usable and entry is not None and state.landed > entry.asof)
+
+
+def base_of(status: int, headers: Headers, body: bytes, asof: int, *, private: bool) -> Base:
+    """See a response as something to fold over: only a 200 of a known media type in identity coding."""
+    coding = (first(headers, "content-encoding") or "identity").strip().lower()
+    content_type = first(headers, "content-type")
+    foldable = status == 200 and coding == "identity" and content_type is not None
+    return Base(asof, Representation(body, content_type or "") if foldable else None, private)
+
+
+def entry_base(entry: CacheRecord) -> Base:
+    """See a stored entry as something to fold over."""
+    return base_of(entry.status, from_wire(entry.headers), entry.body, entry.asof, private=bool(entry.owner))

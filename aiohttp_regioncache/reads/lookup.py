@@ -1,0 +1,112 @@
+"""Find what a region knows of a request's target."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..effects import UNKNOWN_EFFECT, Effects
+from ..exchange import Exchange
+from ..keys import record_key
+from ..overlay import Base, Fold, Listed, Outcome, fold, own, steps
+from ..records import CacheRecord
+from ..semantics.vary import selecting
+from ..store import entries
+from ..store.entries import Look, State
+from ..store.keyspace import Partition
+from ..store.region import RegionStore
+from .decide import Standing, entry_base, needs_lists, standing
+
+
+class Found(msgspec.Struct, frozen=True):
+    """An entry as it stands, and what the principal's view of it folds to."""
+
+    store: RegionStore
+    partition: Partition
+    key: str
+    entry: CacheRecord | None
+    state: State | None
+    standing: Standing
+    fold: Fold
+    has_pending: bool = False
+
+    @property
+    def usable(self) -> CacheRecord | None:
+        """The entry, if it may be served."""
+        return self.entry if self.standing is Standing.USABLE else None
+
+
+_CLEAN = Fold(Outcome.CLEAN)
+
+
+def entry_key(exchange: Exchange, names: tuple[str, ...] = ()) -> str:
+    """The key of the entry for a request, given the names of the fields that select among the resource's entries."""
+    selected = selecting(exchange.headers, names) if names else ()
+    return record_key(exchange.site, exchange.target, "GET", selected, principal=exchange.owner)
+
+
+async def find(store: RegionStore, exchange: Exchange, effects: Effects) -> Found:
+    """Look up entry, state and, where they count, the lists of writes. Raises `RegionUnavailableError`."""
+    partition = store.partition(exchange.resource)
+    key = entry_key(exchange)
+    seen = await entries.glance(store, partition, key, exchange.resource)
+    if seen.entry is not None and seen.entry.is_marker:
+        key = entry_key(exchange, seen.entry.vary)
+        seen = await entries.glance(store, partition, key, exchange.resource)
+    entry = _response(seen.entry)
+    if not needs_lists(entry, seen.state, store.run):
+        return Found(store, partition, key, entry, seen.state, standing(entry, seen.state, store.run), _CLEAN)
+    looked = await entries.look(store, partition, key, exchange.resource)
+    return await _folded(store, partition, exchange, effects, key, looked)
+
+
+async def _folded(
+    store: RegionStore, partition: Partition, exchange: Exchange, effects: Effects, key: str, looked: Look
+) -> Found:
+    entry = _response(looked.entry)
+    stands = standing(entry, looked.state, store.run)
+    usable = entry if stands is Standing.USABLE else None
+    if usable is not None and looked.state and usable.asof < looked.state.landed and not looked.is_whole:
+        stands, usable = Standing.INVALIDATED, None  # landed writes that it lacks have been evicted
+    # Without a usable base the origin's next answer contains whatever has landed.
+    landed = looked.landed if usable is not None else ()
+    base = entry_base(usable) if usable is not None else None
+    result = await refold(store, partition, exchange, effects, base, landed, looked.pending)
+    return Found(store, partition, key, entry, looked.state, stands, result, bool(looked.pending))
+
+
+async def refold(
+    store: RegionStore,
+    partition: Partition,
+    exchange: Exchange,
+    effects: Effects,
+    base: Base | None,
+    landed: tuple[Listed, ...],
+    pending: tuple[Listed, ...],
+) -> Fold:
+    """Fold writes over a base as the request's principal sees them. Raises `RegionUnavailableError`."""
+    ids = exchange.principal.ids
+    pending = tuple([await _with_body(store, partition, item, ids) for item in pending])
+    landed = tuple(_without_body(item) for item in landed)
+    chosen = steps(base, landed, pending, ids)
+    return fold(base, chosen, url=exchange.target.url, principals=ids, effects=effects)
+
+
+def _response(entry: CacheRecord | None) -> CacheRecord | None:
+    return None if entry is None or entry.is_marker else entry
+
+
+async def _with_body(store: RegionStore, partition: Partition, item: Listed, ids: tuple[str, ...]) -> Listed:
+    record = item.record
+    if record is None or not record.body_stored or not own(record, ids):
+        return item
+    body = await entries.body_of(store, partition, record.id)
+    if body is None:  # it has settled since
+        return _without_body(item)
+    return Listed(item.number, msgspec.structs.replace(record, body=body))
+
+
+def _without_body(item: Listed) -> Listed:
+    """A landed write whose large body is gone: it did something that cannot be told any more."""
+    if item.record is None or not item.record.body_stored:
+        return item
+    return Listed(item.number, msgspec.structs.replace(item.record, effect=UNKNOWN_EFFECT))

@@ -1,0 +1,98 @@
+"""The process's own memory: fresh entries for a short time, bounded in bytes, emptied by what a region announces."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from ..records import CacheRecord
+from ..store.events import Changed, Events
+
+_OVERHEAD: Final = 1024
+
+
+class _Kept(msgspec.Struct, frozen=True, gc=False):
+    record: CacheRecord
+    until: float
+    size: int
+    digest: str
+
+
+class Memory:
+    """Entries of one region by their key.
+
+    `seconds` is how long one stays, `max_bytes` what all may take; 0 turns it off. It is off as well while the region's
+    subscription does not stand (C3).
+    """
+
+    def __init__(
+        self, events: Events, *, seconds: float, max_bytes: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._seconds = seconds
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._keys: defaultdict[str, set[str]] = defaultdict(set)
+        self._bytes = 0
+        self._events = events
+        self.generation = 0
+        events.on_change(self._changed)
+        events.on_link(self._link)
+
+    def get(self, key: str) -> CacheRecord | None:
+        """Find an entry that is still kept."""
+        kept = self._kept.get(key)
+        if kept is None:
+            return None
+        if kept.until < self._clock():
+            self._drop(key)
+            return None
+        self._kept.move_to_end(key)
+        return kept.record
+
+    def put(self, key: str, record: CacheRecord, digest: str, generation: int) -> None:
+        """Keep an entry, unless something was announced since `generation` was read."""
+        size = len(record.body) + _OVERHEAD
+        if not self._events.is_connected or generation != self.generation or size > self._max_bytes:
+            return
+        if self._seconds <= 0:
+            return
+        self._drop(key)
+        self._kept[key] = _Kept(record, self._clock() + self._seconds, size, digest)
+        self._keys[digest].add(key)
+        self._bytes += size
+        while self._bytes > self._max_bytes:
+            self._drop(next(iter(self._kept)))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._kept.clear()
+        self._keys.clear()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def _changed(self, change: Changed) -> None:
+        self.generation += 1
+        for digest in change.digests:
+            for key in tuple(self._keys.get(digest, ())):
+                self._drop(key)
+
+    def _link(self, _up: bool) -> None:
+        self.generation += 1
+        self.clear()
+
+    def _drop(self, key: str) -> None:
+        kept = self._kept.pop(key, None)
+        if kept is None:
+            return
+        self._bytes -= kept.size
+        keys = self._keys[kept.digest]
+        keys.discard(key)
+        if not keys:
+            del self._keys[kept.digest]

@@ -1,0 +1,397 @@
+"""The way of a read: memory, region, origin."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from aiohttp import web
+
+from ..effects import Effects
+from ..errors import RegionUnavailableError
+from ..exchange import Exchange, Handler
+from ..overlay import Fold, Outcome
+from ..records import CacheRecord, from_wire
+from ..responses import CACHE_STATUS, as_it_came, ask, cache_name, with_status
+from ..rules import PathPattern
+from ..semantics.cache_status import cache_status
+from ..semantics.fields import end_to_end
+from ..semantics.freshness import Judgement, Verdict, judge
+from ..semantics.vary import selecting
+from ..settings import Cache
+from ..store import entries
+from ..store.entries import Remembered
+from ..store.region import RegionStore
+from ..tasks import Tasks
+from . import answers
+from .decide import Standing, base_of
+from .fetch import Fetched, fetch
+from .flights import Flights
+from .lookup import Found, entry_key, find, refold
+from .memory import Memory
+
+logger = logging.getLogger(__name__)
+
+_ORIGIN_DECIDES: Final = ("If-Match", "If-Unmodified-Since")
+REFETCHES: Final = 3
+"""Fetches for one request, should writes of unknown effect land during each."""
+
+
+class Reader:
+    """Answer reads. `memories` by region name; `tasks` for what goes on after an answer."""
+
+    def __init__(self, settings: Cache, effects: Effects, memories: Mapping[str, Memory], tasks: Tasks) -> None:
+        self._settings = settings
+        self._effects = effects
+        self._memories = memories
+        self._tasks = tasks
+        self._flights: Flights[Fetched] = Flights()
+        self._excluded = [PathPattern(pattern) for pattern in settings.exclude]
+
+    async def drain(self, timeout: float) -> None:
+        """Wait up to `timeout` seconds for fetches under way."""
+        await self._flights.drain(timeout)
+
+    async def read(self, exchange: Exchange, handler: Handler) -> web.StreamResponse:
+        """Answer a request with a method that reads."""
+        if reason := self._bypass(exchange):
+            return await self._pass(exchange, handler, "bypass", detail=reason)
+        unreachable = False
+        for store in exchange.stores:
+            if (kept := self._kept(exchange, store)) is not None:
+                return kept
+            generation = self._memories[store.name].generation
+            try:
+                found = await find(store, exchange, self._effects)
+            except RegionUnavailableError:
+                unreachable = True
+                continue
+            return await self._answer(exchange, handler, found, generation)
+        detail = "no-region" if unreachable else None
+        if exchange.terms.only_if_cached:
+            return answers.not_cached(exchange, None)
+        return await self._pass(exchange, handler, "miss", detail=detail)
+
+    def _bypass(self, exchange: Exchange) -> str | None:
+        """Why a request is none of the cache's business, or None."""
+        request = exchange.request
+        if exchange.rule is not None and exchange.rule.rule.read == "pass":
+            return "rule"
+        if exchange.terms.no_store:
+            return "no-store"
+        if "Range" in request.headers or "Upgrade" in request.headers:
+            return "range" if "Range" in request.headers else "upgrade"
+        if request.can_read_body:
+            return "body"
+        if any(name in request.headers for name in _ORIGIN_DECIDES):
+            return "precondition"
+        if any(pattern.match(exchange.target.path) is not None for pattern in self._excluded):
+            return "excluded"
+        return None
+
+    async def _pass(
+        self, exchange: Exchange, handler: Handler, fwd: str, *, region: str | None = None, detail: str | None = None
+    ) -> web.StreamResponse:
+        """Leave a request to the handler as it is."""
+        response, raised = await ask(exchange.request, handler)
+        return as_it_came(with_status(response, cache_status(cache_name(region), fwd=fwd, detail=detail)), raised)
+
+    # --- memory ---
+
+    def _kept(self, exchange: Exchange, store: RegionStore) -> web.Response | None:
+        """Answer from the process's own memory, if a fresh entry is there."""
+        memory = self._memories[store.name]
+        if exchange.touched or not len(memory):
+            return None
+        record = memory.get(entry_key(exchange))
+        if record is not None and record.is_marker:
+            record = memory.get(entry_key(exchange, record.vary))
+        if record is None or record.is_marker:
+            return None
+        judgement = _judge(exchange, record, store)
+        if judgement.verdict is not Verdict.FRESH:
+            return None
+        return answers.stored(exchange, record, judgement.age, answers.hit_status(store.name, judgement, "memory"))
+
+    def _keep(self, exchange: Exchange, found: Found, record: CacheRecord, generation: int) -> None:
+        if exchange.touched:
+            return
+        memory = self._memories[found.store.name]
+        base_key = entry_key(exchange)
+        if found.key != base_key:
+            memory.put(base_key, _marker(exchange, record), exchange.resource.digest, generation)
+        memory.put(found.key, record, exchange.resource.digest, generation)
+
+    # --- region ---
+
+    async def _answer(self, exchange: Exchange, handler: Handler, found: Found, generation: int) -> web.StreamResponse:
+        if found.fold.outcome is Outcome.UNKNOWN_PENDING and not exchange.terms.only_if_cached:
+            found = await self._wait(exchange, found)
+            if found.fold.outcome is Outcome.UNKNOWN_PENDING:
+                return await self._dirty(exchange, handler, found.store)
+        if found.fold.absolute:
+            self._renew(exchange, handler, found)
+            return self._folded(exchange, found.store, found.fold, found.entry)
+        entry = found.entry
+        judgement = _judge(exchange, entry, found.store) if entry is not None else None
+        if found.usable and judgement and self._is_servable(found, judgement):
+            return self._serve(exchange, handler, found, found.usable, judgement, generation)
+        if exchange.terms.only_if_cached:
+            return answers.not_cached(exchange, found.store.name)
+        return await self._from_origin(exchange, handler, found, judgement)
+
+    @staticmethod
+    def _is_servable(found: Found, judgement: Judgement) -> bool:
+        known = found.fold.outcome in (Outcome.CLEAN, Outcome.FOLDED, Outcome.GONE)
+        return known and judgement.verdict in (Verdict.FRESH, Verdict.STALE_USABLE)
+
+    def _serve(
+        self,
+        exchange: Exchange,
+        handler: Handler,
+        found: Found,
+        record: CacheRecord,
+        judgement: Judgement,
+        generation: int,
+    ) -> web.StreamResponse:
+        stale = judgement.verdict is Verdict.STALE_USABLE
+        if stale:
+            self._refresh(exchange, handler, found)
+        if found.fold.outcome is not Outcome.CLEAN:
+            self._renew(exchange, handler, found)
+            return self._folded(exchange, found.store, found.fold, record)
+        if not stale:
+            self._keep(exchange, found, record, generation)
+        status = answers.hit_status(found.store.name, judgement, "stale-while-revalidate" if stale else None)
+        return answers.stored(exchange, record, judgement.age, status)
+
+    def _folded(
+        self, exchange: Exchange, store: RegionStore, fold: Fold, base: CacheRecord | None
+    ) -> web.StreamResponse:
+        if fold.representation is None:
+            return answers.gone(exchange, store.name)
+        headers = from_wire(base.headers) if base is not None else ()
+        return answers.folded(exchange, store.name, fold.representation, headers)
+
+    async def _wait(self, exchange: Exchange, found: Found) -> Found:
+        """Wait a bounded time for one's own write of unknown effect to land."""
+        limit = self._settings.dirty_wait if exchange.dirty_wait is None else exchange.dirty_wait
+        deadline = time.monotonic() + limit
+        with found.store.events.watch(exchange.resource.digest) as changed:
+            while found.fold.outcome is Outcome.UNKNOWN_PENDING:
+                changed.clear()
+                with contextlib.suppress(RegionUnavailableError):
+                    found = await find(found.store, exchange, self._effects)
+                remaining = deadline - time.monotonic()
+                if remaining <= 0 or found.fold.outcome is not Outcome.UNKNOWN_PENDING:
+                    break
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(changed.wait(), min(remaining, 1.0))  # an announcement may get lost
+        return found
+
+    async def _dirty(self, exchange: Exchange, handler: Handler, store: RegionStore) -> web.StreamResponse:
+        """Give the origin's answer, which lacks a pending write of the principal's own."""
+        response = await self._pass(exchange, handler, "stale", region=store.name, detail="dirty")
+        return answers.not_for_storage(response)
+
+    # --- origin ---
+
+    def _renew(self, exchange: Exchange, handler: Handler, found: Found) -> None:
+        """Renew a base that lacks landed writes, so that what is folded over it does not stay for ever."""
+        if not found.has_pending and found.usable is not None:
+            self._refresh(exchange, handler, found)
+
+    def _refresh(self, exchange: Exchange, handler: Handler, found: Found) -> None:
+        if exchange.request.method == "GET":
+            self._tasks.spawn(self._fly(exchange, handler, found), "refresh")
+
+    async def _from_origin(
+        self, exchange: Exchange, handler: Handler, found: Found, judgement: Judgement | None
+    ) -> web.StreamResponse:
+        if exchange.request.method == "HEAD":
+            return await self._pass(exchange, handler, "miss", region=found.store.name)
+        for attempt in range(1, REFETCHES + 1):
+            try:
+                fetched, remembered, begun = await self._fly(exchange, handler, found)
+            except UnicodeEncodeError:  # header octets that cannot be sent on in another request
+                return await self._pass(exchange, handler, "bypass", region=found.store.name, detail="header")
+            except Exception:
+                if (stale := self._instead(exchange, found, judgement)) is None:
+                    raise
+                logger.warning("%s: the origin failed; served stale", exchange.target.path, exc_info=True)
+                return stale
+            if fetched is None:  # who waited too long asks alone and stores nothing
+                return await self._pass(exchange, handler, "miss", region=found.store.name, detail="collapse-timeout")
+            if fetched.failed and (stale := self._instead(exchange, found, judgement)) is not None:
+                return stale
+            fold = await self._refolded(exchange, found, fetched, remembered)
+            if fold.outcome is not Outcome.UNKNOWN_LANDED or self._settings.holdoff or attempt == REFETCHES:
+                return await self._fetched(exchange, handler, found, fetched, fold, begun)
+            with contextlib.suppress(RegionUnavailableError):
+                found = await find(found.store, exchange, self._effects)
+        raise AssertionError("the last attempt returns")
+
+    async def _fly(
+        self, exchange: Exchange, handler: Handler, found: Found
+    ) -> tuple[Fetched | None, Remembered | None, bool]:
+        """Fetch, together with others that want the same. None: the fetch that was joined takes too long."""
+        remembered = await self._remember(exchange, found)
+        if (exchange.has_credentials and not exchange.owner) or remembered is None:
+            fetched = await self._fetch_once(exchange, handler, found, remembered, None)
+            return fetched, remembered, True
+        flight = (found.store.name, found.key, remembered.token, remembered.asof)
+        joined, begun = await self._flights.join(
+            flight,
+            lambda: self._fetch_once(exchange, handler, found, remembered, flight),
+            self._settings.flight_wait,
+        )
+        return joined, remembered, begun
+
+    async def _remember(self, exchange: Exchange, found: Found) -> Remembered | None:
+        """What to store the answer under; None when the region does not answer any more."""
+        state = found.state
+        if state is not None and state.token.startswith(found.store.run) and not self._settings.holdoff:
+            return Remembered(state.token, state.landed)
+        try:
+            return await entries.begin(found.store, found.partition, exchange.resource, self._settings.holdoff)
+        except RegionUnavailableError:
+            return None
+
+    async def _fetch_once(
+        self,
+        exchange: Exchange,
+        handler: Handler,
+        found: Found,
+        remembered: Remembered | None,
+        flight: tuple[str, str, str, int] | None,
+    ) -> Fetched:
+        fetched = await fetch(
+            exchange,
+            handler,
+            found.entry,
+            remembered,
+            self._settings,
+            no_cache=_is_outdated(found),
+            clock=found.store.now,
+        )
+        filling = None
+        if fetched.record is not None:
+            filling = self._tasks.spawn(self._fill(exchange, found, fetched.record, flight), "fill")
+        if filling is None and flight is not None:
+            asyncio.get_running_loop().call_soon(self._flights.landed, flight)
+        return fetched
+
+    async def _fill(
+        self, exchange: Exchange, found: Found, record: CacheRecord, flight: tuple[str, str, str, int] | None
+    ) -> None:
+        key = entry_key(exchange, record.vary)
+        marker = (entry_key(exchange), _marker(exchange, record)) if record.vary else None
+        lifetime = record.terms.lifetime + self._settings.keep
+        try:
+            await entries.fill(found.store, found.partition, exchange.resource, key, record, lifetime, marker)
+        except RegionUnavailableError as error:
+            logger.debug("not stored: %s", error)
+        finally:
+            if flight is not None:
+                self._flights.landed(flight)
+
+    def _instead(self, exchange: Exchange, found: Found, judgement: Judgement | None) -> web.StreamResponse | None:
+        """A stale answer in place of a failure, where that is allowed (RFC 5861 section 4)."""
+        entry = found.entry
+        allowed = found.standing in (Standing.USABLE, Standing.OTHER_RUN) and judgement and judgement.stale_if_error
+        if entry is None or judgement is None or not allowed:
+            return None
+        if found.fold.outcome in (Outcome.FOLDED, Outcome.GONE):
+            return self._folded(exchange, found.store, found.fold, entry)
+        if found.fold.outcome is not Outcome.CLEAN:
+            return None
+        status = answers.hit_status(found.store.name, judgement, "stale-if-error")
+        return answers.stored(exchange, entry, judgement.age, status)
+
+    async def _refolded(
+        self, exchange: Exchange, found: Found, fetched: Fetched, remembered: Remembered | None
+    ) -> Fold:
+        """Fold over the origin's answer what it may not contain yet."""
+        clean = Fold(Outcome.CLEAN)
+        if remembered is None or fetched.snapshot is None or not self._may_lack_writes(found, remembered):
+            return clean
+        try:
+            looked = await entries.look(found.store, found.partition, found.key, exchange.resource)
+        except RegionUnavailableError:
+            return clean
+        snapshot = fetched.snapshot
+        private = bool(exchange.owner) or fetched.record is None
+        base = base_of(snapshot.status, snapshot.headers, snapshot.body, remembered.asof, private=private)
+        return await refold(found.store, found.partition, exchange, self._effects, base, looked.landed, looked.pending)
+
+    @staticmethod
+    def _may_lack_writes(found: Found, remembered: Remembered) -> bool:
+        return found.state is not None and (found.state.pending > 0 or found.state.landed > remembered.asof)
+
+    async def _fetched(
+        self, exchange: Exchange, handler: Handler, found: Found, fetched: Fetched, fold: Fold, begun: bool
+    ) -> web.StreamResponse:
+        region = found.store.name
+        if fold.outcome in (Outcome.FOLDED, Outcome.GONE):
+            base = fetched.snapshot.headers if fetched.snapshot else ()
+            if fold.representation is None:
+                return answers.gone(exchange, region)
+            return answers.folded(exchange, region, fold.representation, base)
+        if fetched.request is not exchange.request and not _shareable(exchange, fetched):
+            return await self._pass(exchange, handler, "miss", region=region)
+        dirty = fold.outcome is not Outcome.CLEAN
+        status = cache_status(
+            cache_name(region),
+            fwd="stale" if found.standing is not Standing.ABSENT else "miss",
+            fwd_status=fetched.response.status if fetched.revalidated else None,
+            stored=fetched.record is not None or None,
+            collapsed=not begun,
+            detail="dirty" if dirty else None,
+        )
+        response = self._from_fetched(exchange, fetched, status)
+        if dirty:
+            response = answers.not_for_storage(response)
+        return as_it_came(response, fetched.raised and response is fetched.response)
+
+    @staticmethod
+    def _from_fetched(exchange: Exchange, fetched: Fetched, status: str) -> web.StreamResponse:
+        if fetched.request is not exchange.request and fetched.record is not None:
+            return answers.stored(exchange, fetched.record, fetched.record.initial_age, status)
+        snapshot = fetched.snapshot
+        conditions = any(name in exchange.request.headers for name in ("If-None-Match", "If-Modified-Since"))
+        if snapshot is None or not (fetched.revalidated or conditions):
+            return with_status(fetched.response, status)
+        return answers.conditionally(exchange, snapshot, [(CACHE_STATUS, status)])
+
+
+def _is_outdated(found: Found) -> bool:
+    """Whether what is stored was invalidated: the origin's own caches must not answer then."""
+    invalidated = found.standing in (Standing.INVALIDATED, Standing.OTHER_RUN)
+    return invalidated or found.fold.outcome is Outcome.UNKNOWN_LANDED
+
+
+def _judge(exchange: Exchange, record: CacheRecord, store: RegionStore) -> Judgement:
+    return judge(
+        exchange.terms,
+        record.terms,
+        initial_age=record.initial_age,
+        response_time=record.response_time,
+        now=store.now(),
+    )
+
+
+def _shareable(exchange: Exchange, fetched: Fetched) -> bool:
+    """Whether another request's answer may go to this one: it may be stored, and the varying fields agree."""
+    if fetched.record is None:
+        return False
+    theirs = selecting(end_to_end(list(fetched.request.headers.items())), fetched.vary)
+    return theirs == selecting(exchange.headers, fetched.vary)
+
+
+def _marker(exchange: Exchange, record: CacheRecord) -> CacheRecord:
+    """The marker that stands under the resource's plain key and names the selecting fields."""
+    return CacheRecord(url=exchange.target.url, vary=record.vary, token=record.token, asof=record.asof)

@@ -1,0 +1,144 @@
+"""The stored forms of requests and responses, in MessagePack. Pure.
+
+Every record is array-like and begins with the version of its layout; fields are only ever appended. Names and
+values of header fields are octets as on the wire, in their order, duplicates kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from .errors import CorruptRecordError, UnreadableRecordError
+from .semantics.freshness import Terms
+
+VERSION: Final = 1
+"""Version of the layout that this package writes, and the newest that it reads."""
+
+WirePairs = tuple[tuple[bytes, bytes], ...]
+
+_NO_TERMS: Final = Terms(lifetime=0.0, no_cache=True, must_revalidate=True, swr=0.0, sie=0.0)
+
+
+def to_wire(headers: Iterable[tuple[str, str]]) -> WirePairs:
+    """Turn header fields of text into octets; aiohttp's surrogates become the octets they stand for."""
+    return tuple(
+        (name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape")) for name, value in headers
+    )
+
+
+def from_wire(headers: WirePairs) -> list[tuple[str, str]]:
+    """Turn stored header fields into text, the reverse of `to_wire`."""
+    return [
+        (name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape")) for name, value in headers
+    ]
+
+
+class CacheRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """One stored response of a resource.
+
+    It holds what the request needs to be sent again, without credentials, and the response as the origin gave it.
+    `vary` alone, with status 0, is the marker of a resource that varies: the fields that select its entries.
+    `response_time` is the region's clock, seconds since the epoch; `initial_age` seconds (RFC 9111 section 4.2.3);
+    `token` and `asof` say which state of the resource it belongs to; `owner` is the principal of a private entry.
+    """
+
+    version: int = VERSION
+    url: str
+    method: str = "GET"
+    request_headers: WirePairs = ()
+    vary: tuple[str, ...] = ()
+    token: str = ""
+    asof: int = 0
+    status: int = 0
+    reason: bytes = b""
+    headers: WirePairs = ()
+    body: bytes = b""
+    terms: Terms = _NO_TERMS
+    initial_age: float = 0.0
+    response_time: float = 0.0
+    owner: str = ""
+
+    @property
+    def is_marker(self) -> bool:
+        """Whether this only names the fields that select the entries."""
+        return self.status == 0
+
+
+class WriteRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """One accepted write, replayable as it came, and what it does to a representation.
+
+    `endpoint` is the request target at the origin (path and query). `url` is the URI whose representation
+    `effect` changes: the target, or for the copy that stands with an affected resource that resource's URI.
+    `body_stored` says that the body is in a key of its own and `body` is empty. `accepted` is milliseconds of
+    the region's clock. `affects` are the paths of the other resources that the write touches.
+    """
+
+    version: int = VERSION
+    id: str
+    site: str
+    url: str
+    endpoint: str
+    method: str
+    headers: WirePairs = ()
+    body: bytes = b""
+    body_stored: bool = False
+    principal: str
+    shared: bool = False
+    effect: str = "unknown"
+    path: str
+    group: str
+    affects: tuple[str, ...] = ()
+    idempotency_key: str = ""
+    accepted: int = 0
+    max_tries: int = 0
+    max_age: float = 0.0
+    repeatable: bool = True
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_cache_decoder = msgspec.msgpack.Decoder(CacheRecord)
+_write_decoder = msgspec.msgpack.Decoder(WriteRecord)
+_any_decoder = msgspec.msgpack.Decoder()
+
+
+def encode(record: CacheRecord | WriteRecord) -> bytes:
+    """Write a record as MessagePack."""
+    return _encode(record)
+
+
+def decode_cache_record(data: bytes) -> CacheRecord | None:
+    """Read a stored response; None, a miss, for anything that is none of this version."""
+    try:
+        record = _cache_decoder.decode(data)
+    except msgspec.MsgspecError:
+        return None
+    return record if record.version == VERSION else None
+
+
+def decode_write_record(data: bytes) -> WriteRecord:
+    """Read a stored write.
+
+    Raises `UnreadableRecordError` for one that a newer version wrote (another edge can read it) and
+    `CorruptRecordError` for bytes that no version wrote.
+    """
+    try:
+        record = _write_decoder.decode(data)
+    except msgspec.MsgspecError as error:
+        if _stored_version(data) > VERSION:
+            raise UnreadableRecordError(f"a write of layout {_stored_version(data)}") from None
+        raise CorruptRecordError(str(error)) from None
+    if record.version > VERSION:
+        raise UnreadableRecordError(f"a write of layout {record.version}")
+    return record
+
+
+def _stored_version(data: bytes) -> int:
+    try:
+        fields = _any_decoder.decode(data)
+    except msgspec.MsgspecError:
+        return 0
+    version = fields[0] if isinstance(fields, list) and fields else 0
+    return version if isinstance(version, int) else 0

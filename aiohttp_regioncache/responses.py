@@ -1,0 +1,54 @@
+"""Making responses, and marking them with `Cache-Status`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from .exchange import Handler
+from .semantics.fields import remove
+
+CACHE_STATUS: Final = "Cache-Status"
+
+
+def cache_name(region: str | None) -> str:
+    """Our name in `Cache-Status`: with the region that answered."""
+    return f"regioncache/{region}" if region else "regioncache"
+
+
+async def ask(request: web.Request, handler: Handler) -> tuple[web.StreamResponse, bool]:
+    """Call the handler; a raised `HTTPException` is a response too, and whether it was raised comes with it."""
+    try:
+        return await handler(request), False
+    except web.HTTPException as answer:
+        return answer, True
+
+
+def respond(
+    status: int, reason: str, headers: Iterable[tuple[str, str]], body: bytes, *, extra: Iterable[tuple[str, str]] = ()
+) -> web.Response:
+    """Make a new response; aiohttp counts its length itself."""
+    fields = CIMultiDict(remove(list(headers), ("content-length", "transfer-encoding")))
+    fields.extend(extra)
+    has_type = "Content-Type" in fields
+    response = web.Response(status=status, reason=reason or None, headers=fields, body=body or None)
+    if not has_type and "Content-Type" in response.headers:
+        del response.headers["Content-Type"]  # the origin gave none
+    return response
+
+
+def with_status(response: web.StreamResponse, status: str) -> web.StreamResponse:
+    """Add our `Cache-Status` to an answer of the origin; to one that is on its way already nothing can be added."""
+    if not response.prepared:
+        response.headers.add(CACHE_STATUS, status)
+    return response
+
+
+def as_it_came(response: web.StreamResponse, raised: bool) -> web.StreamResponse:
+    """Return a response, or raise it when its handler did."""
+    if raised and isinstance(response, web.HTTPException):
+        raise response
+    return response

@@ -1,0 +1,1 @@
+"""The rules of HTTP that a cache decides by, as pure functions over header lists."""

@@ -1,0 +1,129 @@
+"""Cache directives: Cache-Control, Pragma and targeted fields (RFC 9111 5.2 and 5.4, RFC 9213)."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from .fields import OWS, Headers, split_list, unquote, values
+from .structured import Item, Kind, Member, parse_dictionary
+
+LIMIT = 2**31
+"""Seconds beyond which a delta-seconds value is clamped (RFC 9111 1.2.2)."""
+
+_DELTA_SECONDS = ("max-age", "s-maxage", "stale-if-error", "stale-while-revalidate")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Directives(Mapping[str, str | None]):
+    """Cache directives by lower-case name; the value is that of the first occurrence, None without argument.
+
+    `occurrences` holds every argument of a name, unquoted. `targeted` tells that they come from a targeted
+    field, which hides Cache-Control and Expires (RFC 9213 2.2).
+    """
+
+    occurrences: Mapping[str, tuple[str | None, ...]]
+    targeted: bool = False
+
+    def __getitem__(self, name: str) -> str | None:
+        return self.occurrences[name.lower()][0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.occurrences)
+
+    def __len__(self) -> int:
+        return len(self.occurrences)
+
+    def has(self, name: str) -> bool:
+        """Tell whether the directive is present, with or without argument."""
+        return name.lower() in self.occurrences
+
+    def all_seconds(self, name: str) -> tuple[int, ...]:
+        """Return the delta-seconds of every occurrence; invalid and missing arguments are 0."""
+        return tuple(delta_seconds(value) or 0 for value in self.occurrences.get(name.lower(), ()))
+
+    def seconds(self, name: str) -> int | None:
+        """Return the smallest delta-seconds of the directive, None when it is absent.
+
+        Invalid freshness is stale (RFC 9111 4.2.1): negative, decimal, missing and other arguments are 0.
+        """
+        return min(self.all_seconds(name), default=None)
+
+    def fields(self, name: str) -> tuple[str, ...]:
+        """Return the lower-case field names that a qualified `no-cache` or `private` lists, in order.
+
+        Empty when the directive is absent or stands unqualified anywhere, and so covers the whole response
+        (RFC 9111 5.2.2.4, 5.2.2.7).
+        """
+        arguments = self.occurrences.get(name.lower(), ())
+        if None in arguments:
+            return ()
+        listed = (field.lower() for argument in arguments for field in split_list(argument or ""))
+        return tuple(dict.fromkeys(listed))
+
+
+NO_DIRECTIVES = Directives({})
+"""What a message without any directive says."""
+
+
+def delta_seconds(value: str | None) -> int | None:
+    """Read delta-seconds (RFC 9111 1.2.2), clamped at 2**31; None when it is not a row of digits."""
+    if value is None or not (value.isascii() and value.isdigit()):
+        return None
+    digits = value.lstrip("0") or "0"
+    return LIMIT if len(digits) > 10 else min(int(digits), LIMIT)
+
+
+def parse_directives(values: Iterable[str]) -> Directives:
+    """Read the directives of Cache-Control field lines; repeated ones are all kept (RFC 9111 5.2)."""
+    occurrences: dict[str, list[str | None]] = {}
+    for line in values:
+        for element in split_list(line):
+            name, equals, argument = element.partition("=")
+            arguments = occurrences.setdefault(name.rstrip(OWS).lower(), [])
+            arguments.append(unquote(argument) if equals else None)
+    if not occurrences:
+        return NO_DIRECTIVES
+    return Directives({name: tuple(arguments) for name, arguments in occurrences.items()})
+
+
+def response_directives(headers: Headers, *, targeted: tuple[str, ...] = ("CDN-Cache-Control",)) -> Directives:
+    """Return the directives that govern a stored response.
+
+    The first of the `targeted` fields that is present, not empty and a valid dictionary replaces
+    Cache-Control and Expires (RFC 9213 2.2); otherwise those of Cache-Control hold.
+    """
+    for name in targeted:
+        found = _targeted_directives(values(headers, name))
+        if found is not None:
+            return found
+    return parse_directives(values(headers, "cache-control"))
+
+
+def request_directives(headers: Headers) -> Directives:
+    """Return the directives of a request; `Pragma: no-cache` counts without Cache-Control (RFC 9111 5.4)."""
+    if lines := values(headers, "cache-control"):
+        return parse_directives(lines)
+    pragma = parse_directives(values(headers, "pragma"))
+    return Directives({"no-cache": (None,)}) if pragma.has("no-cache") else NO_DIRECTIVES
+
+
+def _targeted_directives(lines: list[str]) -> Directives | None:
+    members = parse_dictionary(", ".join(lines))
+    # RFC 9213 2.1: values of another type than the directive's are not consumed, nor coerced.
+    if not members or any(not _is_integer(members[name]) for name in _DELTA_SECONDS if name in members):
+        return None
+    given = {name: (_argument(member),) for name, member in members.items() if not _is_false(member)}
+    return Directives(given, targeted=True)
+
+
+def _is_integer(member: Member) -> bool:
+    return isinstance(member, Item) and member.kind is Kind.INTEGER
+
+
+def _is_false(member: Member) -> bool:
+    return member == Item(Kind.BOOLEAN, "?0")
+
+
+def _argument(member: Member) -> str | None:
+    if isinstance(member, tuple):
+        return ", ".join(item.text for item in member)
+    return None if member.kind is Kind.BOOLEAN else member.text

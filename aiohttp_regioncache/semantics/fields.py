@@ -1,0 +1,99 @@
+"""Header lists: field lines, list values, quoted strings, hop-by-hop fields (RFC 9110 5 and 7.6.1)."""
+
+import re
+from collections.abc import Collection, Sequence
+
+Headers = Sequence[tuple[str, str]]
+"""Field lines as (name, value) in the order received; names in any case, duplicates kept."""
+
+OWS = " \t"
+
+HOP_BY_HOP: frozenset[str] = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Lower-case names of the fields that never travel on or into a store (RFC 9110 7.6.1, RFC 9111 3.1)."""
+
+# Possessive quantifiers: hostile input costs one pass.
+_PIECES = {
+    ",": re.compile(r'(?:[^",]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL),
+    ";": re.compile(r'(?:[^";]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL),
+}
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+
+def values(headers: Headers, name: str) -> list[str]:
+    """Return the values of every field line called `name`, in order, unsplit."""
+    wanted = name.lower()
+    return [value for line, value in headers if line.lower() == wanted]
+
+
+def first(headers: Headers, name: str) -> str | None:
+    """Return the value of the first field line called `name`, None when there is none."""
+    wanted = name.lower()
+    return next((value for line, value in headers if line.lower() == wanted), None)
+
+
+def combined(headers: Headers, name: str) -> str | None:
+    """Join the field lines called `name` with ", " (RFC 9110 5.3); None when there is none."""
+    lines = values(headers, name)
+    return ", ".join(lines) if lines else None
+
+
+def remove(headers: Headers, names: Collection[str]) -> list[tuple[str, str]]:
+    """Return the field lines whose name is not among `names` (any case)."""
+    unwanted = {name.lower() for name in names}
+    return [line for line in headers if line[0].lower() not in unwanted]
+
+
+def end_to_end(headers: Headers) -> list[tuple[str, str]]:
+    """Drop the hop-by-hop fields and those that Connection names (RFC 9110 7.6.1, RFC 9111 3.1)."""
+    named = {option.strip(OWS).lower() for line in values(headers, "connection") for option in line.split(",")}
+    unwanted = HOP_BY_HOP | named
+    return [line for line in headers if line[0].lower() not in unwanted]
+
+
+def split_list(value: str) -> list[str]:
+    """Split a comma-separated value outside quoted strings, without empty elements (RFC 9110 5.6.1)."""
+    return split_outside_quotes(value, ",")
+
+
+def split_outside_quotes(value: str, separator: str) -> list[str]:
+    """Split at each `separator` ("," or ";") outside quoted strings; trimmed, empty pieces dropped.
+
+    A quote that is never closed quotes nothing, so it cannot hide what follows it.
+    """
+    pieces = _quoted_pieces(value, separator) if '"' in value else value.split(separator)
+    return [piece for raw in pieces if (piece := raw.strip(OWS))]
+
+
+def _quoted_pieces(value: str, separator: str) -> list[str]:
+    pieces: list[str] = []
+    pattern, start = _PIECES[separator], 0
+    while match := pattern.match(value, start):
+        end = match.end()
+        if end == len(value):
+            return [*pieces, value[start:]]
+        if value[end] == '"':
+            head, *rest = value[end:].split(separator)
+            return [*pieces, value[start:end] + head, *rest]
+        pieces.append(value[start:end])
+        start = end + 1
+    return pieces
+
+
+def unquote(value: str) -> str:
+    """Return the content of a quoted string (RFC 9110 5.6.4); anything else comes back as it is."""
+    if len(value) < 2 or value[0] != '"' or value[-1] != '"':
+        return value
+    return _ESCAPED.sub(r"\1", value[1:-1])

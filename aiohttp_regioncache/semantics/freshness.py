@@ -1,0 +1,248 @@
+"""Age, freshness lifetime and the reuse of a stored response (RFC 9111 4.2, RFC 5861)."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from .dates import parse_date
+from .directives import Directives, delta_seconds, response_directives
+from .fields import OWS, Headers, first, values
+from .requests import PLAIN_REQUEST, RequestTerms
+
+HEURISTIC_STATUSES: frozenset[int] = frozenset({200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501})
+"""Statuses that may be stored and reused without explicit freshness (RFC 9110 15.1)."""
+
+_HEURISTIC_FRACTION = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the operator adds to the origin's word; every time in seconds.
+
+    `default_ttl` counts where the origin gives neither explicit freshness nor Last-Modified, `forced_ttl`
+    instead of whatever it gives; both run from the moment the response arrives here, whatever its Age.
+    Neither lifts no-store, private, no-cache or a status that is not cacheable. `heuristics` allows 10 % of
+    the age since Last-Modified, at most `max_heuristic` (RFC 9111 4.2.2). `stale_if_error` and
+    `stale_while_revalidate` count where the response has no such directive.
+    """
+
+    default_ttl: float | None = None
+    forced_ttl: float | None = None
+    heuristics: bool = True
+    max_heuristic: float = 86400.0
+    stale_if_error: float = 0.0
+    stale_while_revalidate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a stored response says about its reuse, computed once when it is stored; scalars only.
+
+    `lifetime` is the freshness lifetime in seconds. `no_cache`: never without validation.
+    `must_revalidate`: never when stale (also proxy-revalidate and s-maxage in a shared store). `swr` and
+    `sie` are the seconds of staleness that stale-while-revalidate and stale-if-error allow, 0 where the
+    response forbids them.
+    """
+
+    lifetime: float
+    no_cache: bool
+    must_revalidate: bool
+    swr: float
+    sie: float
+
+
+class Verdict(Enum):
+    """What may be done with a stored response."""
+
+    FRESH = "fresh"
+    STALE_USABLE = "stale-usable"
+    REVALIDATE = "revalidate"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict with its figures.
+
+    `age` is the current age and `ttl` the remaining lifetime (negative: stale since), both in seconds.
+    `stale_if_error`: may be served after all if the origin fails to answer (RFC 5861 4).
+    """
+
+    verdict: Verdict
+    age: float
+    ttl: float
+    stale_if_error: bool
+
+
+def initial_age(headers: Headers, *, request_time: float, response_time: float) -> float:
+    """Return the corrected initial age of a response in seconds (RFC 9111 4.2.3).
+
+    The times are epoch seconds: when the request was sent and when the response arrived. For a response
+    that a 304 has just validated pass the headers and times of the 304.
+    """
+    corrected = _received_age(headers) + max(0.0, response_time - request_time)
+    generated = _date(headers)
+    return corrected if generated is None else max(corrected, response_time - generated)
+
+
+def current_age(initial: float, response_time: float, now: float) -> float:
+    """Return the age now: the initial age plus the time in the store (RFC 9111 4.2.3)."""
+    resident = now - response_time
+    return initial + resident if resident > 0 else initial
+
+
+def lifetime(status: int, headers: Headers, policy: Policy, *, response_time: float, shared: bool = True) -> float:
+    """Return the freshness lifetime in seconds (RFC 9111 4.2.1), 0 where nothing grants one.
+
+    `shared=False` is the store of one user: s-maxage does not apply there.
+    """
+    return _lifetime(status, headers, response_directives(headers), policy, response_time, shared)
+
+
+def explicit_lifetime(
+    headers: Headers, directives: Directives, *, response_time: float, shared: bool = True
+) -> float | None:
+    """Return the lifetime that the origin gives in seconds, None when it gives none (RFC 9111 4.2.1)."""
+    if shared and (seconds := directives.seconds("s-maxage")) is not None:
+        return float(seconds)
+    if (seconds := directives.seconds("max-age")) is not None:
+        return float(seconds)
+    # RFC 9213 2.2: a targeted field hides Expires as well.
+    return None if directives.targeted else _until_expires(headers, response_time)
+
+
+def heuristically_cacheable(status: int, directives: Directives, *, shared: bool = True) -> bool:
+    """Tell whether a response may be stored without explicit freshness (RFC 9111 3 and 4.2.2)."""
+    allowed_by_origin = directives.has("public") or (directives.has("private") and not shared)
+    return allowed_by_origin or status in HEURISTIC_STATUSES
+
+
+def terms(status: int, headers: Headers, policy: Policy, *, response_time: float, shared: bool = True) -> Terms:
+    """Return everything that `judge` needs of a response; `response_time` in epoch seconds."""
+    directives = response_directives(headers)
+    # RFC 9111 5.2.2.4: the qualified form of no-cache may be treated as the unqualified.
+    no_cache = directives.has("no-cache")
+    must_revalidate = _forbids_stale(directives, shared)
+    # RFC 9111 4.2.4: none of these may be served stale, whatever else permits it.
+    graced = not (no_cache or must_revalidate)
+    return Terms(
+        lifetime=_lifetime(status, headers, directives, policy, response_time, shared),
+        no_cache=no_cache,
+        must_revalidate=must_revalidate,
+        swr=_grace(directives, "stale-while-revalidate", policy.stale_while_revalidate) if graced else 0.0,
+        sie=_grace(directives, "stale-if-error", policy.stale_if_error) if graced else 0.0,
+    )
+
+
+def judge(request: RequestTerms, terms: Terms, *, initial_age: float, response_time: float, now: float) -> Judgement:
+    """Decide whether a stored response may answer a request (RFC 9111 4); times in epoch seconds.
+
+    no-store in a request does not keep it from being answered by what is stored already (RFC 9111 5.2.1.5).
+    """
+    age = current_age(initial_age, response_time, now)
+    ttl = terms.lifetime - age
+    if request is PLAIN_REQUEST and ttl > 0 and not terms.no_cache:
+        return Judgement(Verdict.FRESH, age, ttl, True)
+    verdict = _verdict(request, terms, age, ttl)
+    if request.only_if_cached and verdict is Verdict.REVALIDATE:  # RFC 9111 5.2.1.7
+        verdict = Verdict.UNAVAILABLE
+    return Judgement(verdict, age, ttl, _may_survive_errors(request, terms, ttl))
+
+
+def _verdict(request: RequestTerms, terms: Terms, age: float, ttl: float) -> Verdict:
+    if terms.no_cache or request.no_cache:  # RFC 9111 5.2.2.4, 5.2.1.4
+        return Verdict.REVALIDATE
+    if _too_old_for(request, age) or (request.min_fresh and ttl < request.min_fresh):  # RFC 9111 5.2.1.3
+        return Verdict.REVALIDATE
+    if ttl > 0:
+        return Verdict.FRESH
+    return Verdict.STALE_USABLE if _stale_welcome(request, terms, -ttl) else Verdict.REVALIDATE
+
+
+def _too_old_for(request: RequestTerms, age: float) -> bool:
+    # RFC 9111 5.2.1.1; 0 is how a reload asks for validation, however young the response.
+    return request.max_age is not None and (age > request.max_age or request.max_age == 0)
+
+
+def _stale_welcome(request: RequestTerms, terms: Terms, staleness: float) -> bool:
+    if terms.must_revalidate:  # RFC 9111 4.2.4
+        return False
+    if request.max_stale is not None:  # RFC 9111 5.2.1.2
+        return staleness <= max(request.max_stale, terms.swr)
+    # RFC 9111 5.2.1.1: max-age without max-stale declines stale responses. RFC 5861 3.
+    return request.max_age is None and staleness < terms.swr
+
+
+def _may_survive_errors(request: RequestTerms, terms: Terms, ttl: float) -> bool:
+    if terms.no_cache or request.no_cache:
+        return False
+    if ttl > 0:
+        return True
+    return not terms.must_revalidate and -ttl < max(terms.sie, request.stale_if_error)
+
+
+def _lifetime(
+    status: int, headers: Headers, directives: Directives, policy: Policy, response_time: float, shared: bool
+) -> float:
+    if policy.forced_ttl is not None:
+        return policy.forced_ttl + _age_on_arrival(headers, response_time)
+    explicit = explicit_lifetime(headers, directives, response_time=response_time, shared=shared)
+    if explicit is not None:
+        return explicit
+    if not heuristically_cacheable(status, directives, shared=shared):
+        return 0.0
+    heuristic = _heuristic(headers, policy, response_time)
+    if heuristic is not None:
+        return heuristic
+    return 0.0 if policy.default_ttl is None else policy.default_ttl + _age_on_arrival(headers, response_time)
+
+
+def _age_on_arrival(headers: Headers, response_time: float) -> float:
+    return initial_age(headers, request_time=response_time, response_time=response_time)
+
+
+def _until_expires(headers: Headers, response_time: float) -> float | None:
+    lines = values(headers, "expires")
+    if not lines:
+        return None
+    dates = [parse_date(line) for line in lines]
+    known = [when for when in dates if when is not None]
+    # RFC 9111 5.3: an invalid date is in the past; 4.2.1: of several the most restrictive.
+    if len(known) < len(dates):
+        return 0.0
+    return max(0.0, min(known) - _generated(headers, response_time))
+
+
+def _heuristic(headers: Headers, policy: Policy, response_time: float) -> float | None:
+    modified = parse_date(first(headers, "last-modified") or "")
+    if modified is None or not policy.heuristics:
+        return None
+    unchanged_for = max(0.0, _generated(headers, response_time) - modified)
+    return min(_HEURISTIC_FRACTION * unchanged_for, policy.max_heuristic)
+
+
+def _forbids_stale(directives: Directives, shared: bool) -> bool:
+    if directives.has("must-revalidate"):  # RFC 9111 5.2.2.2
+        return True
+    # RFC 9111 5.2.2.8, 5.2.2.10: these two bind shared caches only.
+    return shared and (directives.has("proxy-revalidate") or directives.has("s-maxage"))
+
+
+def _grace(directives: Directives, name: str, otherwise: float) -> float:
+    seconds = directives.seconds(name)
+    return otherwise if seconds is None else float(seconds)
+
+
+def _date(headers: Headers) -> float | None:
+    return parse_date(first(headers, "date") or "")
+
+
+def _generated(headers: Headers, response_time: float) -> float:
+    # RFC 9110 6.6.1: without a Date, the time of arrival.
+    generated = _date(headers)
+    return response_time if generated is None else generated
+
+
+def _received_age(headers: Headers) -> float:
+    # RFC 9111 5.1: the first of several values; an invalid one is ignored.
+    value = (first(headers, "age") or "").partition(",")[0].strip(OWS)
+    return float(delta_seconds(value) or 0)

@@ -1,0 +1,105 @@
+"""May a response be stored, and is it worth it? (RFC 9111 3)."""
+
+from dataclasses import dataclass
+
+from .conditional import validators
+from .directives import Directives, response_directives
+from .fields import Headers, first
+from .freshness import Policy, Terms, explicit_lifetime, heuristically_cacheable, terms
+from .requests import request_terms
+from .vary import vary_names
+
+UNDERSTOOD_STATUSES: frozenset[int] = frozenset(
+    {*range(200, 206), *range(300, 304), 305, 307, 308, *range(400, 418), 421, 422, 426, *range(500, 506)}
+)
+"""Statuses of RFC 9110 whose caching requirements are met here (must-understand, RFC 9111 5.2.2.3)."""
+
+_PARTIAL_STATUSES = frozenset({206, 304})
+
+
+@dataclass(frozen=True, slots=True)
+class Storability:
+    """Whether a response may be stored, and otherwise what forbids it, in a word or two; "" when allowed."""
+
+    allowed: bool
+    reason: str
+
+
+def may_store(
+    method: str,
+    request_headers: Headers,
+    status: int,
+    response_headers: Headers,
+    policy: Policy,
+    *,
+    shared: bool = True,
+    credentials: bool,
+    store_set_cookie: bool = False,
+    response_time: float = 0.0,
+) -> Storability:
+    """Decide whether a response may be stored (RFC 9111 3).
+
+    `shared=False` is the store of one user, where private responses and those to requests with credentials
+    may lie. `credentials`: the request carried some; Authorization counts as such in any case.
+    `store_set_cookie` admits responses that set cookies. `response_time` (epoch seconds) stands in for a
+    missing Date where Expires is judged. Responses that could never be reused are refused with "no
+    freshness".
+    """
+    directives = response_directives(response_headers)
+    identified = credentials or first(request_headers, "authorization") is not None
+    reason = (
+        _refused_by_message(method, status, response_headers)
+        or _refused_by_directives(request_headers, status, directives)
+        or (_refused_by_owner(directives, identified) if shared else "")
+        or ("" if store_set_cookie else _refused_by_cookies(response_headers))
+        or _refused_by_freshness(status, response_headers, policy, response_time, shared)
+    )
+    return Storability(not reason, reason)
+
+
+def _refused_by_message(method: str, status: int, headers: Headers) -> str:
+    if method != "GET":
+        return "method"
+    if not 200 <= status <= 599:  # RFC 9111 3: final
+        return "status"
+    if status in _PARTIAL_STATUSES or first(headers, "content-range") is not None:  # RFC 9111 3.3
+        return "partial"
+    return "vary" if vary_names(headers) is None else ""  # RFC 9111 4.1: * never matches
+
+
+def _refused_by_directives(request_headers: Headers, status: int, directives: Directives) -> str:
+    if request_terms(request_headers).no_store:  # RFC 9111 5.2.1.5
+        return "request no-store"
+    # RFC 9111 5.2.2.3: understood, must-understand lifts no-store.
+    if directives.has("must-understand"):
+        return "" if status in UNDERSTOOD_STATUSES else "status"
+    return "no-store" if directives.has("no-store") else ""  # RFC 9111 5.2.2.5
+
+
+def _refused_by_owner(directives: Directives, credentials: bool) -> str:
+    # RFC 9111 5.2.2.7: the qualified form of private may be treated as the unqualified.
+    if directives.has("private"):
+        return "private"
+    permitted = any(directives.has(name) for name in ("public", "must-revalidate", "s-maxage"))
+    return "credentials" if credentials and not permitted else ""  # RFC 9111 3.5
+
+
+def _refused_by_cookies(headers: Headers) -> str:
+    return "set-cookie" if first(headers, "set-cookie") is not None else ""
+
+
+def _refused_by_freshness(status: int, headers: Headers, policy: Policy, response_time: float, shared: bool) -> str:
+    directives = response_directives(headers)
+    explicit = explicit_lifetime(headers, directives, response_time=response_time, shared=shared)
+    # RFC 9111 3: explicit freshness, or a status or directive that allows storing without it.
+    if explicit is None and not heuristically_cacheable(status, directives, shared=shared):
+        return "status"
+    found = terms(status, headers, policy, response_time=response_time, shared=shared)
+    useful = validators(headers) or _reusable_unvalidated(found, explicit)
+    return "" if useful else "no freshness"
+
+
+def _reusable_unvalidated(found: Terms, explicit: float | None) -> bool:
+    # A grace alone, without a word of the origin on freshness, makes no response worth storing.
+    grace = 0.0 if explicit is None else max(found.swr, found.sie)
+    return not found.no_cache and max(found.lifetime, grace) > 0

@@ -1,0 +1,291 @@
+"""The settings: frozen, checked when made, from code or from a TOML file with environment overrides. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, get_args, get_origin
+
+import msgspec
+from yarl import URL
+
+from .errors import SettingsError
+from .regions import COUNTRY_HEADERS, POSITION_HEADERS, Region
+from .rules import PathPattern, Rule, Rules
+
+ENVIRONMENT_PREFIX: Final = "REGIONCACHE_"
+_MIB: Final = 1024 * 1024
+
+
+class _Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of the settings; every number in it is >= 0."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
+                raise SettingsError(f"{type(self).__name__.lower()}.{name}", f"{value!r} is not a number >= 0")
+
+
+class Cache(_Group, frozen=True, kw_only=True):
+    """How reads are cached.
+
+    `ttl`: seconds of freshness for responses that do not say, None for none. `heuristics`: whether RFC 9111
+    section 4.2.2 may guess. `stale_while_revalidate`, `stale_if_error`: seconds, for responses that do not say.
+    `max_body`: bytes of the largest body stored. `keep`: seconds that an entry stays after it went stale.
+    `memory_seconds`, `memory_bytes`: the process's own memory; 0 seconds turns it off.
+    `dirty_wait`: seconds that a read waits for a write of unknown effect. `flight_wait`: seconds that a request
+    waits for another's fetch. `holdoff`: seconds that the origin's readers may lag behind its writers.
+    `landed_count`, `landed_bytes`, `landed_seconds`: how many landed writes stay over an older base.
+    `exclude`: path patterns that are never cached. `cookies_are_credentials`: whether a response to a request
+    with cookies is shared only when it says so, as with `Authorization` (RFC 9111 section 3.5).
+    `store_set_cookie`: whether responses that set cookies may be stored.
+    """
+
+    ttl: float | None = None
+    heuristics: bool = True
+    stale_while_revalidate: float = 0.0
+    stale_if_error: float = 0.0
+    max_body: int = _MIB
+    keep: float = 86_400.0
+    memory_seconds: float = 1.0
+    memory_bytes: int = 64 * _MIB
+    dirty_wait: float = 2.0
+    flight_wait: float = 10.0
+    holdoff: float = 0.0
+    landed_count: int = 128
+    landed_bytes: int = 4 * _MIB
+    landed_seconds: float = 600.0
+    exclude: tuple[str, ...] = ()
+    cookies_are_credentials: bool = True
+    store_set_cookie: bool = False
+
+
+class Queue(_Group, frozen=True, kw_only=True):
+    """What a region accepts.
+
+    `max_writes`, `max_bytes`: pending in a partition; `max_writes_per_resource`, `max_writes_per_principal`.
+    `max_body`: bytes of the largest write taken behind. `inline_body`: bytes up to which a body stays in the
+    record. `status_seconds`, `idempotency_seconds`: how long the status of a settled write and the client's
+    idempotency key are kept.
+    """
+
+    max_writes: int = 100_000
+    max_bytes: int = 256 * _MIB
+    max_writes_per_resource: int = 1_000
+    max_writes_per_principal: int = 10_000
+    max_body: int = 8 * _MIB
+    inline_body: int = 16 * 1024
+    status_seconds: float = 86_400.0
+    idempotency_seconds: float = 86_400.0
+
+
+class Sync(_Group, frozen=True, kw_only=True):
+    """The sync loop.
+
+    `enabled`: whether this edge replays writes. `poll`: seconds between looks without a wake-up (at most 1).
+    `lease`: seconds that a claim lasts. `claim`: resources claimed at once. `concurrency`: requests to the origin
+    at once. `timeout`: seconds for one attempt. `max_tries`, `max_age` (seconds): when a write is given up.
+    `retry_base`, `retry_cap`: seconds, of the exponential back-off. `breaker_failures`, `breaker_seconds`: an
+    origin that failed so often in a row is left alone for so long.
+    """
+
+    enabled: bool = True
+    poll: float = 1.0
+    lease: float = 30.0
+    claim: int = 256
+    concurrency: int = 64
+    timeout: float = 15.0
+    max_tries: int = 100
+    max_age: float = 3 * 86_400.0
+    retry_base: float = 0.5
+    retry_cap: float = 60.0
+    breaker_failures: int = 5
+    breaker_seconds: float = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.poll <= 1:
+            raise SettingsError("sync.poll", f"{self.poll!r} is not more than 0 and at most 1 second")
+        if self.timeout >= 0.8 * self.lease:
+            raise SettingsError("sync.timeout", f"{self.timeout!r} does not fit into 80 % of sync.lease {self.lease!r}")
+        for name in ("claim", "concurrency", "max_tries"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"sync.{name}", "is less than 1")
+
+
+class Connections(_Group, frozen=True, kw_only=True):
+    """Connections to the regions' Redis.
+
+    `connect_timeout`, `timeout`: seconds for cache reads and fills, which never retry. `queue_timeout`: seconds for
+    the queue, sync and control, which do. `breaker_failures`, `breaker_seconds`: a region that failed so often in
+    a row is skipped for so long.
+    """
+
+    connect_timeout: float = 0.5
+    timeout: float = 0.25
+    queue_timeout: float = 3.0
+    breaker_failures: int = 2
+    breaker_seconds: float = 1.0
+
+
+class Settings(_Group, frozen=True, kw_only=True):
+    """Everything that can be set.
+
+    `origin`: the address that writes are replayed to, such as `https://origin.example`. `regions`: at least one.
+    `home_region`: the region beside this edge, if there is one. `default_region`: the one for users whose place is
+    unknown. `trusted_proxies`: addresses or networks whose headers say where a user is. `secrets`: the same on
+    every edge; the first signs, all verify. `rules`: what happens to which path.
+    """
+
+    origin: str | None = None
+    regions: tuple[Region, ...] = ()
+    home_region: str | None = None
+    default_region: str | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    country_headers: tuple[str, ...] = COUNTRY_HEADERS
+    position_headers: tuple[tuple[str, str], ...] = POSITION_HEADERS
+    secrets: tuple[str, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    cache: Cache = Cache()
+    queue: Queue = Queue()
+    sync: Sync = Sync()
+    connections: Connections = Connections()
+
+    def __post_init__(self) -> None:
+        for name in ("regions", "trusted_proxies", "country_headers", "position_headers", "secrets", "rules"):
+            msgspec.structs.force_setattr(self, name, tuple(getattr(self, name)))
+        self._check_regions()
+        self._check_origin()
+        self._check_secrets()
+        for pattern in self.cache.exclude:
+            _checked("cache.exclude", PathPattern, pattern)
+        for network in self.trusted_proxies:
+            if network != "unix":
+                _checked("trusted_proxies", lambda text: ipaddress.ip_network(text, strict=False), network)
+        Rules(self.rules)
+
+    @property
+    def only_embedded(self) -> bool:
+        """Whether every region is an embedded server, on this machine."""
+        return all(region.redis.startswith("embedded:") for region in self.regions)
+
+    @property
+    def writes_behind(self) -> bool:
+        """Whether any rule takes writes behind."""
+        return any(rule.behind for rule in self.rules)
+
+    def _check_regions(self) -> None:
+        names = [region.name for region in self.regions]
+        if not names:
+            raise SettingsError("regions", "is empty; give at least one Region(name, redis=...)")
+        if double := next((name for name in names if names.count(name) > 1), None):
+            raise SettingsError("regions", f"{double!r} is there twice")
+        for key in ("home_region", "default_region"):
+            name = getattr(self, key)
+            if name is not None and name not in names:
+                raise SettingsError(key, f"{name!r} is no region; allowed: {', '.join(names)}")
+
+    def _check_origin(self) -> None:
+        if self.origin is None:
+            if self.writes_behind:
+                raise SettingsError("origin", "is missing; a rule with write='behind' replays its writes there")
+            return
+        url = _checked("origin", URL, self.origin)
+        if url.scheme not in ("http", "https") or not url.host or url.query_string or url.fragment:
+            raise SettingsError("origin", f"{self.origin!r} is no address like https://origin.example")
+
+    def _check_secrets(self) -> None:
+        if short := next((secret for secret in self.secrets if len(secret) < 16), None):
+            raise SettingsError("secrets", f"one has {len(short)} characters; at least 16")
+        needed = self.writes_behind or any(rule.per_user for rule in self.rules)
+        if needed and not self.secrets and not self.only_embedded:
+            raise SettingsError(
+                "secrets",
+                "is empty, yet a rule writes behind or stores per user; give one that all edges of all regions share",
+            )
+
+
+def _checked(key: str, check: Any, value: str) -> Any:
+    try:
+        return check(value)
+    except ValueError as error:
+        raise SettingsError(key, str(error)) from None
+
+
+def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from a TOML file, overridden by environment variables.
+
+    A variable is named after the key: `REGIONCACHE_HOME_REGION`, `REGIONCACHE_CACHE__TTL` (two underscores for a
+    step down). Lists of text are separated by commas, other lists and tables are JSON. Raises `SettingsError`
+    naming the key for what is unknown or wrong, and `OSError` for a file that cannot be read.
+    """
+    try:
+        data = tomllib.loads(Path(path).read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(str(path), f"is no TOML: {error}") from None
+    for name, value in sorted((os.environ if environ is None else environ).items()):
+        if name.startswith(ENVIRONMENT_PREFIX):
+            _override(data, name, value)
+    return from_mapping(data)
+
+
+def from_mapping(data: Mapping[str, Any]) -> Settings:
+    """Make settings from plain data such as decoded TOML. Raises `SettingsError` naming the key."""
+    try:
+        return msgspec.convert(data, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, SettingsError):
+            raise error.__cause__ from None
+        raise _explained(error) from None
+
+
+def _explained(error: msgspec.ValidationError) -> SettingsError:
+    problem, _, path = str(error).partition(" - at `$")
+    key = path.rstrip("`").lstrip(".") or "settings"
+    if unknown := re.search(r"unknown field `([^`]*)`", problem):
+        owner = _type_at(key)
+        allowed = ", ".join(owner.__struct_fields__) if owner else "see the documentation"
+        name = unknown[1] if key == "settings" else f"{key}.{unknown[1]}"
+        return SettingsError(name, f"is no setting; allowed: {allowed}")
+    return SettingsError(key, problem)
+
+
+def _type_at(key: str) -> type[msgspec.Struct] | None:
+    """The Struct that a path such as `cache` or `regions[...]` of the settings leads to."""
+    current: Any = Settings
+    for name in () if key == "settings" else key.split("."):
+        hints = msgspec.structs.fields(current)
+        current = next((field.type for field in hints if field.name == name.partition("[")[0]), None)
+        while get_origin(current) is not None:
+            current = next((arg for arg in get_args(current) if hasattr(arg, "__struct_fields__")), None)
+        if not hasattr(current, "__struct_fields__"):
+            return None
+    return current  # type: ignore[no-any-return]
+
+
+def _override(data: dict[str, Any], variable: str, value: str) -> None:
+    *groups, name = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+    owner = _type_at(".".join(groups) or "settings")
+    field = next((f for f in msgspec.structs.fields(owner) if f.name == name), None) if owner else None
+    if field is None:
+        allowed = ", ".join(owner.__struct_fields__ if owner else Settings.__struct_fields__)
+        raise SettingsError(variable, f"names no setting; allowed: {allowed}")
+    for group in groups:
+        data = data.setdefault(group, {})
+    data[name] = _from_text(variable, field.type, value)
+
+
+def _from_text(variable: str, kind: Any, value: str) -> Any:
+    if kind == tuple[str, ...]:
+        return [part.strip() for part in value.split(",") if part.strip()]
+    if get_origin(kind) is not tuple:
+        return value
+    try:
+        return msgspec.json.decode(value.encode())
+    except msgspec.DecodeError as error:
+        raise SettingsError(variable, f"is no JSON: {error}") from None

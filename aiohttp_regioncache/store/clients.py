@@ -1,0 +1,66 @@
+"""redis-py clients for a region's address, with timeouts and retries set explicitly."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from .executor import PIPELINES, Client
+
+OnConnect = Callable[[AbstractConnection], Awaitable[None]]
+
+_SENTINEL_PORT: Final = 26379
+_SPARE: Final = 2
+
+
+def make_client(url: str, *, timeout: float, connect_timeout: float, on_connect: OnConnect) -> Client:
+    """Make a client that neither retries nor waits longer than it was told.
+
+    `timeout` and `connect_timeout` are seconds. `on_connect` runs on every new connection of a server that is no
+    Cluster. The pool has a connection for every pipeline that an `Executor` sends at once, so that it is never empty.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": connect_timeout,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+    }
+    scheme = url.partition("://")[0]
+    if scheme.endswith("+cluster"):
+        return RedisCluster.from_url(url.replace("+cluster", "", 1), cluster_error_retry_attempts=1, **options)
+    options |= {"redis_connect_func": on_connect, "health_check_interval": 0}
+    if scheme == "redis+sentinel":
+        return _behind_sentinels(url, options)
+    pool = BlockingConnectionPool.from_url(
+        url, max_connections=PIPELINES + _SPARE, timeout=connect_timeout + timeout, **options
+    )
+    client: Redis = Redis.from_pool(pool)
+    return client
+
+
+def _behind_sentinels(url: str, options: dict[str, Any]) -> Redis:
+    """`redis+sentinel://[user:password@]host:port,host:port/service[?db=n]`."""
+    parts = urlsplit(url)
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    username, _, password = credentials.partition(":")
+    addresses = []
+    for host in hosts.split(","):
+        name, _, port = host.partition(":")
+        addresses.append((name, int(port or _SENTINEL_PORT)))
+    database = int(parse_qs(parts.query).get("db", ["0"])[0])
+    seconds = {key: options[key] for key in ("socket_timeout", "socket_connect_timeout")}
+    sentinel: Any = Sentinel(addresses, sentinel_kwargs=seconds)  # type: ignore[no-untyped-call]
+    client: Redis = sentinel.master_for(
+        parts.path.strip("/") or "mymaster",
+        username=username or None,
+        password=password or None,
+        db=database,
+        **options,
+    )
+    return client

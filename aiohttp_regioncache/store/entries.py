@@ -1,0 +1,156 @@
+"""Entries and states: what a read needs, in one round trip."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from ..errors import RecordError
+from ..keys import Resource
+from ..overlay import Listed
+from ..records import CacheRecord, decode_cache_record, decode_write_record, encode
+from .events import announcement
+from .keyspace import Partition, events_channel
+from .region import RegionStore
+from .scripts import script
+
+STATE_SECONDS: Final = 8 * 86_400
+"""Lifetime of a clean state; longer than any entry's."""
+MAX_ENTRY_SECONDS: Final = 7 * 86_400
+"""Longest lifetime of an entry in Redis."""
+OUTBOX_LENGTH: Final = 100_000
+"""Invalidations that a partition's outbox holds; a region that is further behind is flushed."""
+_LANDED_PREFIX: Final = 13
+
+
+class State(msgspec.Struct, frozen=True):
+    """What is known of a resource: its token, landing numbers trimmed and newest, and how many writes are pending."""
+
+    token: str
+    trimmed: int
+    landed: int
+    pending: int
+
+
+def parse_state(raw: bytes | None) -> State | None:
+    """Read a state; None, nothing known, for what is missing or broken."""
+    if raw is None:
+        return None
+    try:
+        token, trimmed, landed, pending = raw.decode().rsplit("|", 3)
+        return State(token, int(trimmed), int(landed), int(pending))
+    except ValueError:
+        return None
+
+
+class Glance(msgspec.Struct, frozen=True):
+    """Entry and state of one moment."""
+
+    entry: CacheRecord | None
+    state: State | None
+
+
+class Look(msgspec.Struct, frozen=True):
+    """Entry, state and lists of one moment. `is_whole` is false when landed writes have been evicted."""
+
+    entry: CacheRecord | None
+    state: State | None
+    pending: tuple[Listed, ...]
+    landed: tuple[Listed, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the list of landed writes reaches up to the newest."""
+        newest = self.landed[-1].number if self.landed else 0
+        return self.state is None or newest >= self.state.landed or self.state.landed <= self.state.trimmed
+
+
+class Remembered(msgspec.Struct, frozen=True):
+    """What a fetch remembers of the resource before it asks the origin."""
+
+    token: str
+    asof: int
+
+
+async def glance(store: RegionStore, partition: Partition, key: str, resource: Resource) -> Glance:
+    """Read an entry and the state of its resource. Raises `RegionUnavailableError`."""
+    entry, state = await store.reads.command("MGET", partition.entry(key), partition.state(resource.digest))
+    return Glance(decode_cache_record(entry) if entry is not None else None, parse_state(state))
+
+
+async def look(store: RegionStore, partition: Partition, key: str, resource: Resource) -> Look:
+    """Read an entry, the state and the lists of its resource in one script. Raises `RegionUnavailableError`."""
+    keys = (partition.entry(key), *partition.resource(resource.digest))
+    entry, state, pending, affected, landed = await store.reads.run(script("look"), keys, ())
+    waiting = sorted((*_listed(pending), *_listed(affected)), key=lambda item: item.number)
+    return Look(
+        decode_cache_record(entry) if entry is not None else None,
+        parse_state(state),
+        tuple(waiting),
+        _listed(landed, _LANDED_PREFIX),
+    )
+
+
+async def begin(store: RegionStore, partition: Partition, resource: Resource, holdoff: float) -> Remembered:
+    """Remember the state of a resource before a fetch, making one if nothing is known.
+
+    `holdoff` is seconds. Raises `RegionUnavailableError`.
+    """
+    arguments = (store.new_token(), store.run, int(holdoff * 1000), STATE_SECONDS * 1000)
+    token, asof = await store.reads.run(script("begin"), partition.resource(resource.digest), arguments)
+    return Remembered(token.decode(), asof)
+
+
+async def fill(
+    store: RegionStore,
+    partition: Partition,
+    resource: Resource,
+    key: str,
+    record: CacheRecord,
+    lifetime: float,
+    marker: tuple[str, CacheRecord] | None,
+) -> bool:
+    """Store a fetched response unless the resource's state has changed since (C1).
+
+    `lifetime` is seconds; `marker` the key and record that name the selecting fields of a resource that varies.
+    Raises `RegionUnavailableError`.
+    """
+    marker_key, marker_bytes = (marker[0], encode(marker[1])) if marker else (key, b"")
+    keys = (partition.entry(key), partition.entry(marker_key), *partition.resource(resource.digest))
+    milliseconds = max(1, int(min(lifetime, MAX_ENTRY_SECONDS) * 1000))
+    arguments = (record.token, record.asof, encode(record), milliseconds, marker_bytes, STATE_SECONDS * 1000)
+    answer: bytes = await store.fills.run(script("fill"), keys, arguments)
+    return answer == b"stored"
+
+
+async def invalidate(
+    store: RegionStore, partition: Partition, digests: tuple[str, ...], *, announce: bytes = b""
+) -> None:
+    """Stop serving every entry of some resources of a partition.
+
+    `announce` goes to the outbox for the other regions. Raises `RegionUnavailableError`.
+    """
+    keys = [partition.out, *(key for digest in digests for key in partition.resource(digest))]
+    message = announcement(partition.number, "", digests)
+    arguments = (
+        store.new_token(), STATE_SECONDS * 1000, events_channel(store.name), message, announce, OUTBOX_LENGTH,
+    )  # fmt: skip
+    await store.queue.run(script("invalidate"), keys, arguments)
+
+
+async def body_of(store: RegionStore, partition: Partition, write_id: str) -> bytes | None:
+    """Read the body of a large write; None when it has settled. Raises `RegionUnavailableError`."""
+    body: bytes | None = await store.reads.command("GET", partition.body(write_id))
+    return body
+
+
+def _listed(flat: list[Any], prefix: int = 0) -> tuple[Listed, ...]:
+    items = []
+    for element, number in zip(flat[::2], flat[1::2], strict=True):
+        try:
+            record = decode_write_record(element[prefix:])
+        except RecordError:
+            record = None
+        items.append(Listed(int(float(number)), record))
+    return tuple(items)

@@ -1,0 +1,174 @@
+"""What a region announces: changed resources, settled writes, work for the sync loop. Hints, never the only way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final
+
+import msgspec
+from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import RedisError
+
+from .executor import Client
+from .keyspace import WAKE_CHANNEL, events_channel
+
+logger = logging.getLogger(__name__)
+
+_RETRY_SECONDS: Final = 0.5
+_HEARTBEAT_SECONDS: Final = 5.0
+
+
+class Changed(msgspec.Struct, frozen=True):
+    """An announcement: resources of a partition changed; `write_id` is the write that settled, or empty."""
+
+    partition: int
+    write_id: str
+    digests: tuple[str, ...]
+
+
+def announcement(partition: int, write_id: str, digests: tuple[str, ...]) -> str:
+    """Write the message of a `Changed` for the events channel."""
+    return " ".join((str(partition), write_id or "-", *digests))
+
+
+def parse_announcement(message: bytes) -> Changed | None:
+    """Read the message of a `Changed`; None for anything else."""
+    partition, *words = message.decode("ascii", "replace").split(" ")
+    if not partition.isdecimal() or not words:
+        return None
+    return Changed(int(partition), "" if words[0] == "-" else words[0], tuple(words[1:]))
+
+
+class Events:
+    """A subscription to one region, kept up: it reconnects, and says when something may have been missed."""
+
+    def __init__(self, region: str, client: Client) -> None:
+        self._region = region
+        self._client = client
+        self._task: asyncio.Task[None] | None = None
+        self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._on_change: list[Callable[[Changed], None]] = []
+        self._on_link: list[Callable[[bool], None]] = []
+        self._wake: list[asyncio.Event] = []
+        self.is_connected = False
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._task = asyncio.get_running_loop().create_task(self._listen_for_ever())
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def on_change(self, callback: Callable[[Changed], None]) -> None:
+        """Call `callback` for every announcement."""
+        self._on_change.append(callback)
+
+    def on_link(self, callback: Callable[[bool], None]) -> None:
+        """Call `callback` with True when the subscription stands and False when it is lost."""
+        self._on_link.append(callback)
+
+    def wakes(self, event: asyncio.Event) -> None:
+        """Set `event` whenever the region announces work for the sync loop."""
+        self._wake.append(event)
+
+    @contextlib.contextmanager
+    def watch(self, name: str) -> Iterator[asyncio.Event]:
+        """Give an event that is set when the resource digest or write id `name` is announced, or may have been."""
+        event = asyncio.Event()
+        self._waiters[name].add(event)
+        try:
+            yield event
+        finally:
+            self._waiters[name].discard(event)
+            if not self._waiters[name]:
+                del self._waiters[name]
+
+    async def _listen_for_ever(self) -> None:
+        while True:
+            try:
+                async with self._subscription() as pubsub:
+                    self._link(True)
+                    await self._read(pubsub)
+            except asyncio.CancelledError:
+                raise
+            except (TimeoutError, RedisError, OSError) as error:
+                logger.debug("region %s: subscription lost: %s", self._region, error)
+            except Exception:
+                logger.exception("region %s: subscription failed", self._region)
+            finally:
+                self._link(False)
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def _subscription(self) -> AsyncIterator[Any]:
+        client = await self._subscribing_client()
+        pubsub = client.pubsub()
+        try:
+            await pubsub.subscribe(WAKE_CHANNEL, events_channel(self._region))
+            yield pubsub
+        finally:
+            await pubsub.aclose()
+            if client is not self._client:
+                await client.aclose()
+
+    async def _subscribing_client(self) -> Any:
+        if not isinstance(self._client, RedisCluster):
+            return self._client
+        await self._client.initialize()
+        node = self._client.get_random_node()  # every node of a Cluster hears every message
+        return Redis(host=node.host, port=int(node.port), **_credentials(node.connection_kwargs))
+
+    async def _read(self, pubsub: Any) -> None:
+        silent = False
+        while True:
+            message = await pubsub.get_message(timeout=_HEARTBEAT_SECONDS)
+            if message is None:
+                if silent:
+                    raise OSError("no answer to a ping")
+                await pubsub.ping()
+                silent = True
+                continue
+            silent = False
+            if message["type"] == "message":
+                self._dispatch(message["channel"], message["data"])
+
+    def _dispatch(self, channel: bytes, data: bytes) -> None:
+        if channel == WAKE_CHANNEL.encode():
+            if data.partition(b":")[0] == self._region.encode():
+                _set_all(self._wake)
+            return
+        change = parse_announcement(data)
+        if change is None:
+            return
+        for callback in self._on_change:
+            callback(change)
+        for name in (change.write_id, *change.digests):
+            _set_all(self._waiters.get(name, ()))
+
+    def _link(self, up: bool) -> None:
+        if self.is_connected == up:
+            return
+        self.is_connected = up
+        for callback in self._on_link:
+            callback(up)
+        _set_all(self._wake)
+        for events in self._waiters.values():
+            _set_all(events)
+
+
+def _set_all(events: Any) -> None:
+    for event in events:
+        event.set()
+
+
+def _credentials(options: dict[str, Any]) -> dict[str, Any]:
+    wanted = ("username", "password", "ssl", "ssl_ca_certs", "ssl_cert_reqs", "ssl_check_hostname", "socket_timeout")
+    return {name: options[name] for name in wanted if options.get(name) is not None}

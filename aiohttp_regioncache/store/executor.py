@@ -1,0 +1,185 @@
+"""Commands of one tick of the event loop leave as one pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from ..errors import RegionUnavailableError
+from .breaker import Breaker
+from .scripts import Script
+
+logger = logging.getLogger(__name__)
+
+Argument = str | bytes | int | float
+Client = Redis | RedisCluster
+
+MAX_BATCH: Final = 256
+"""Commands in one pipeline."""
+MAX_WAITING: Final = 20_000
+"""Commands that may wait for a connection; more are refused as unavailable."""
+PIPELINES: Final = 4
+"""Pipelines under way at once, each with a connection of its own."""
+_UNREACHABLE: Final = (RedisConnectionError, RedisTimeoutError, OSError, asyncio.TimeoutError)
+_FIRST_PAUSE: Final = 0.05
+
+
+class _Command(msgspec.Struct, frozen=True, gc=False):
+    arguments: tuple[Argument, ...]
+    script: Script | None
+    answer: asyncio.Future[Any]
+
+
+class Executor:
+    """Run commands and scripts on one region's client.
+
+    `attempts`: how often a pipeline is sent when the connection fails; more than once only where every command may be
+    repeated. `breaker` hears of every failure; while it is open nothing is sent. Errors: `RegionUnavailableError`
+    when Redis cannot be reached, `redis.exceptions.ResponseError` for what it answers.
+    """
+
+    def __init__(self, region: str, client: Client, breaker: Breaker, *, attempts: int = 1) -> None:
+        self._region = region
+        self._client = client
+        self._breaker = breaker
+        self._attempts = attempts
+        self._waiting: list[_Command] = []
+        self._idle = PIPELINES
+        self._scheduled = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def command(self, *arguments: Argument) -> Any:
+        """Run one command; its keys must lie in one slot."""
+        return await self._submit(arguments, None)
+
+    async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """Run a script, loaded again when the server has forgotten it."""
+        return await self._submit(("EVALSHA", script.sha, len(keys), *keys, *arguments), script)
+
+    def submit(self, *arguments: Argument) -> asyncio.Future[Any]:
+        """Queue one command behind those already queued in this tick; the answer comes later."""
+        return self._submit(arguments, None)
+
+    async def close(self) -> None:
+        """Wait for what is under way, then refuse what still waits."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        self._refuse(self._waiting, "closed")
+        self._waiting = []
+
+    def _submit(self, arguments: tuple[Argument, ...], script: Script | None) -> asyncio.Future[Any]:
+        if self._breaker.is_open:
+            raise RegionUnavailableError(self._region, "skipped after failures")
+        if len(self._waiting) >= MAX_WAITING:
+            raise RegionUnavailableError(self._region, "too many commands are waiting")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
+        self._waiting.append(_Command(arguments, script, answer))
+        self._schedule(loop)
+        return answer
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._scheduled and self._idle and self._waiting:
+            self._scheduled = True
+            loop.call_soon(self._launch)
+
+    def _launch(self) -> None:
+        self._scheduled = False
+        batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+        if batch:
+            self._idle -= 1
+            task = asyncio.get_running_loop().create_task(self._send(batch))
+            self._tasks.add(task)
+            task.add_done_callback(self._sent)
+        self._schedule(asyncio.get_running_loop())
+
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._idle += 1
+        self._schedule(task.get_loop())
+
+    async def _send(self, batch: list[_Command]) -> None:
+        try:
+            results = await self._patiently([command.arguments for command in batch])
+            results = await self._reload(batch, results)
+        except _UNREACHABLE as error:
+            self._refuse(batch, f"cannot be reached: {str(error) or type(error).__name__}")
+        except asyncio.CancelledError:
+            self._refuse(batch, "closing")
+            raise
+        except Exception as error:  # whatever happens, nobody may wait for ever
+            logger.exception("region %s: a pipeline failed", self._region)
+            self._refuse(batch, str(error))
+        else:
+            for command, result in zip(batch, results, strict=True):
+                _resolve(command.answer, result)
+
+    async def _patiently(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+        pause = _FIRST_PAUSE
+        for attempt in range(1, self._attempts + 1):
+            try:
+                results = await self._pipeline(commands)
+            except _UNREACHABLE:
+                if attempt == self._attempts:
+                    self._breaker.failed()
+                    raise
+                await asyncio.sleep(pause)
+                pause *= 2
+            else:
+                self._breaker.succeeded()
+                return results
+        raise AssertionError("attempts is at least 1")
+
+    async def _pipeline(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+        if isinstance(self._client, RedisCluster):
+            pipeline: Any = self._client.pipeline()
+        else:
+            pipeline = self._client.pipeline(transaction=False)
+        async with pipeline:
+            for arguments in commands:
+                pipeline.execute_command(*arguments)
+            results: list[Any] = await pipeline.execute(raise_on_error=False)
+        for result in results:
+            if isinstance(result, _UNREACHABLE) and not isinstance(result, NoScriptError):
+                raise result
+        return results
+
+    async def _reload(self, batch: Sequence[_Command], results: list[Any]) -> list[Any]:
+        """Send scripts that the server does not know once more, with their text."""
+        missing = [i for i, result in enumerate(results) if isinstance(result, NoScriptError)]
+        if not missing:
+            return results
+        again = []
+        for i in missing:
+            command = batch[i]
+            text = command.script.text if command.script else ""
+            again.append(("EVAL", text, *command.arguments[2:]))
+        for i, result in zip(missing, await self._patiently(again), strict=True):
+            results[i] = result
+        return results
+
+    def _refuse(self, batch: Sequence[_Command], reason: str) -> None:
+        for command in batch:
+            _resolve(command.answer, RegionUnavailableError(self._region, reason))
+
+
+def _resolve(answer: asyncio.Future[Any], result: Any) -> None:
+    if answer.done():
+        return
+    if isinstance(result, (RedisError, RegionUnavailableError)):
+        answer.set_exception(result)
+    else:
+        answer.set_result(result)
+
+
+def as_mapping(answer: Any) -> dict[bytes, Any]:
+    """Read an answer of names and values, which redis-py gives as it came or as a dict."""
+    return answer if isinstance(answer, dict) else dict(zip(answer[::2], answer[1::2], strict=True))

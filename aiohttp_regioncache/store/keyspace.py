@@ -1,0 +1,88 @@
+"""The names of all keys and channels in a region's Redis."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..keys import Resource
+
+LAYOUT: Final = 1
+"""Version of the key layout and scripts; a Redis that holds another one is refused."""
+
+META: Final = "rc:meta"
+"""Hash: region name, number of partitions, layout version."""
+
+REGIONS: Final = "rc:regions"
+"""Hash: every region that must hear of invalidations, by name, with its address."""
+
+WAKE_CHANNEL: Final = "cache_sync"
+"""Channel that announces a resource that became due; the message is `region:partition`."""
+
+
+def events_channel(region: str) -> str:
+    """Channel that announces what changed in a region: `partition write-id digest digest ...`."""
+    return f"rc:{region}:events"
+
+
+class Partition:
+    """The keys of one partition of a region: one hash slot."""
+
+    def __init__(self, region: str, number: int) -> None:
+        self.region = region
+        self.number = number
+        self.tag = tag = f"{{rc:{region}:{number}}}"
+        self.due = f"{tag}:due"
+        self.lease = f"{tag}:lease"
+        self.queue = f"{tag}:queue"
+        self.seq = f"{tag}:seq"
+        self.processed = f"{tag}:processed"
+        self.bytes = f"{tag}:bytes"
+        self.principals = f"{tag}:principals"
+        self.out = f"{tag}:out"
+        self.cursors = f"{tag}:cursors"
+        self.courier = f"{tag}:courier"
+
+    def entry(self, key: str) -> str:
+        """The key of an entry or marker, by its record's key."""
+        return f"{self.tag}:e:{key}"
+
+    def state(self, digest: str) -> str:
+        """The key of a resource's state."""
+        return f"{self.tag}:s:{digest}"
+
+    def pending(self, digest: str) -> str:
+        """The key of the resource's own pending writes."""
+        return f"{self.tag}:q:{digest}"
+
+    def affected(self, digest: str) -> str:
+        """The key of other resources' pending writes that affect this one."""
+        return f"{self.tag}:a:{digest}"
+
+    def landed(self, digest: str) -> str:
+        """The key of the landed writes that a stored base may not contain yet."""
+        return f"{self.tag}:l:{digest}"
+
+    def resource(self, digest: str) -> tuple[str, str, str, str]:
+        """The four keys of a resource, in the order that scripts expect."""
+        return self.state(digest), self.pending(digest), self.affected(digest), self.landed(digest)
+
+    def resources(self, resources: tuple[Resource, ...]) -> list[str]:
+        """The keys of several resources, one after another."""
+        return [key for resource in resources for key in self.resource(resource.digest)]
+
+    def body(self, write_id: str) -> str:
+        """The key of a large write's body."""
+        return f"{self.tag}:b:{write_id}"
+
+    def status(self, write_id: str) -> str:
+        """The key of a write's status."""
+        return f"{self.tag}:w:{write_id}"
+
+    def idempotency(self, digest: str) -> str:
+        """The key of an idempotency record."""
+        return f"{self.tag}:i:{digest}"
+
+    @property
+    def all_states(self) -> str:
+        """A pattern that matches the states of all resources."""
+        return f"{self.tag.replace('[', '').replace('?', '')}:s:*"

@@ -1,0 +1,154 @@
+"""The outboxes: invalidations that other regions must still hear of, one cursor per region."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from ..keys import partition_of
+from .entries import invalidate
+from .executor import as_mapping
+from .keyspace import Partition
+from .region import RegionStore
+
+KEEP_SECONDS: Final = 60.0
+"""How long an item stays after its delivery, for a server that restarts and has forgotten it."""
+BATCH: Final = 500
+"""Items read at once."""
+_START: Final = "0-0"
+_COURIER_MS: Final = 5_000
+_DIGESTS_AT_ONCE: Final = 200
+
+_decode = msgspec.msgpack.Decoder(tuple[str, tuple[str, ...]]).decode
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One invalidation: its stream id, the group and the digests of the resources."""
+
+    id: str
+    group: str
+    digests: tuple[str, ...]
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """How far a region has heard: the last item's id, and the run of its server then."""
+
+    id: str = _START
+    run: str = ""
+
+
+def announce(group: str, digests: tuple[str, ...]) -> bytes:
+    """Write an outbox item."""
+    return msgspec.msgpack.encode((group, digests))
+
+
+def id_order(stream_id: str) -> tuple[int, int]:
+    """Stream ids in their order."""
+    milliseconds, _, number = stream_id.partition("-")
+    return int(milliseconds), int(number or 0)
+
+
+def resume(cursor: Cursor, run: str, now: float) -> str:
+    """Where to go on: after the cursor, or a minute back when the region's server has restarted since."""
+    if cursor.run == run or cursor.id == _START:
+        return cursor.id
+    rewound = f"{max(0, int((now - KEEP_SECONDS) * 1000))}-0"
+    return min(cursor.id, rewound, key=id_order)
+
+
+async def read_cursor(source: RegionStore, partition: Partition, target: str) -> Cursor:
+    """Read a region's cursor. Raises `RegionUnavailableError`."""
+    raw = await source.queue.command("HGET", partition.cursors, target)
+    if raw is None:
+        return Cursor()
+    stream_id, _, run = raw.decode().partition("|")
+    return Cursor(stream_id, run)
+
+
+async def write_cursor(source: RegionStore, partition: Partition, target: str, cursor: Cursor) -> None:
+    """Store a region's cursor. Raises `RegionUnavailableError`."""
+    await source.queue.command("HSET", partition.cursors, target, f"{cursor.id}|{cursor.run}")
+
+
+async def read_items(source: RegionStore, partition: Partition, after: str) -> tuple[str, list[Item]]:
+    """Read the items after an id: the last id seen, and those that can be read. Raises `RegionUnavailableError`."""
+    found = await source.queue.command("XRANGE", partition.out, f"({after}", "+", "COUNT", BATCH)
+    items = []
+    last = after
+    for stream_id, fields in found:
+        last = stream_id.decode()
+        try:
+            group, digests = _decode(_payload(fields))
+        except msgspec.MsgspecError:
+            continue
+        items.append(Item(last, group, digests))
+    return last, items
+
+
+async def gap_end(source: RegionStore, partition: Partition, cursor: Cursor) -> str | None:
+    """Find the newest id when items after the cursor were dropped because the backlog grew too long, else None.
+
+    Raises `RegionUnavailableError`.
+    """
+    if not await source.queue.command("EXISTS", partition.out):
+        return None
+    info = await source.queue.command("XINFO", "STREAM", partition.out)
+    fields = {_text(name): value for name, value in as_mapping(info).items()}
+    deleted = _text(fields.get("max-deleted-entry-id", _START))
+    return _text(fields["last-generated-id"]) if id_order(deleted) > id_order(cursor.id) else None
+
+
+async def deliver(target: RegionStore, items: Iterable[Item]) -> None:
+    """Invalidate in the target region what the items name. Raises `RegionUnavailableError`."""
+    by_partition: dict[int, dict[str, None]] = {}
+    for item in items:
+        number = partition_of(item.group, len(target.partitions))
+        by_partition.setdefault(number, {}).update(dict.fromkeys(item.digests))
+    for number, digests in by_partition.items():
+        for some in _chunks(tuple(digests), _DIGESTS_AT_ONCE):
+            await invalidate(target, target.partitions[number], some)
+
+
+async def flush(target: RegionStore) -> None:
+    """Invalidate every resource of a region. Raises `RegionUnavailableError`."""
+    for partition in target.partitions:
+        prefix = partition.state("")
+        found = [key.removeprefix(prefix) async for key in target.scan(f"{prefix}*")]
+        for some in _chunks(tuple(found), _DIGESTS_AT_ONCE):
+            await invalidate(target, partition, some)
+
+
+async def trim(source: RegionStore, partition: Partition, regions: Sequence[str]) -> None:
+    """Drop items that all `regions` have heard and that are older than a minute. Raises `RegionUnavailableError`."""
+    cursors = [await read_cursor(source, partition, region) for region in regions]
+    oldest = f"{max(0, int((source.now() - KEEP_SECONDS) * 1000))}-0"
+    keep = min((oldest, *(cursor.id for cursor in cursors)), key=id_order)
+    if keep != _START:
+        await source.queue.command("XTRIM", partition.out, "MINID", keep)
+
+
+async def be_courier(source: RegionStore, partition: Partition, target: str, name: str) -> bool:
+    """Whether this process, `name`, carries a partition's items to a region now: one does, for as long as it comes."""
+    key = f"{partition.courier}:{target}"
+    if await source.queue.command("SET", key, name, "NX", "PX", _COURIER_MS):
+        return True
+    if await source.queue.command("GET", key) != name.encode():
+        return False
+    await source.queue.command("PEXPIRE", key, _COURIER_MS)
+    return True
+
+
+def _payload(fields: Any) -> bytes:
+    payload: bytes = next(iter(fields.values())) if isinstance(fields, dict) else fields[1]
+    return payload
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _chunks(items: tuple[str, ...], size: int) -> Iterator[tuple[str, ...]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,220 @@
+"""One region's Redis: its connections of each kind, its clock, its run, and what it is checked for at start."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from redis.asyncio import RedisCluster
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from ..errors import EvictionPolicyError, LayoutMismatchError, RegionUnavailableError
+from ..keys import Resource, partition_of
+from ..regions import Region
+from ..settings import Connections
+from .breaker import Breaker
+from .clients import make_client
+from .embedded import EmbeddedServer
+from .events import Events
+from .executor import Client, Executor, as_mapping
+from .keyspace import LAYOUT, META, REGIONS, Partition
+
+logger = logging.getLogger(__name__)
+
+QUEUE_ATTEMPTS: Final = 3
+"""How often a command of the queue is sent before its region counts as unavailable."""
+
+
+class RegionStore:
+    """Everything that talks to one region's Redis.
+
+    `reads` and `fills` fail at once, `queue` is patient; each has connections of its own. Open it before use; a server
+    that is down does not prevent that: it is checked when it comes back. An `adopted` region is one that the settings
+    do not name: its layout is taken as it is.
+    """
+
+    def __init__(self, region: Region, connections: Connections, *, writes_behind: bool, adopted: bool = False) -> None:
+        self.region = region
+        self.name = region.name
+        self.partitions = tuple(Partition(region.name, number) for number in range(region.partitions))
+        self.reads: Executor
+        self.fills: Executor
+        self.queue: Executor
+        self.events: Events
+        self.is_checked = False
+        self._connections = connections
+        self._writes_behind = writes_behind
+        self._adopted = adopted
+        self._clients: list[Client] = []
+        self._embedded: EmbeddedServer | None = None
+        self._run = ""
+        self._clock_offset = 0.0
+        self.reads_breaker = Breaker(connections.breaker_failures, connections.breaker_seconds)
+        self.queue_breaker = Breaker(1, connections.breaker_seconds)
+
+    async def open(self) -> None:
+        """Start an embedded server if that is what the address says, connect, and check the server."""
+        if self.region.redis.startswith("embedded:"):
+            self._embedded = await EmbeddedServer.open(self.region.redis)
+        self._make_executors(self._embedded.url if self._embedded else self.region.redis)
+        self.events.start()
+        try:
+            await self.check()
+        except RegionUnavailableError as error:
+            logger.warning("%s; starting without it", error)
+
+    async def close(self) -> None:
+        """Finish what is under way and close every connection; an embedded server that is ours ends."""
+        await self.events.close()
+        for executor in (self.reads, self.fills, self.queue):
+            await executor.close()
+        for client in self._clients:
+            await client.aclose()
+        if self._embedded:
+            await self._embedded.close()
+
+    def partition(self, resource: Resource) -> Partition:
+        """The partition that holds a resource."""
+        return self.partitions[partition_of(resource.group, len(self.partitions))]
+
+    @property
+    def run(self) -> str:
+        """Mark of the server's run: it changes when the server restarts or another one takes over."""
+        cluster = self._clients[0]
+        if isinstance(cluster, RedisCluster):
+            names = sorted(node.name for node in cluster.get_primaries())
+            return hashlib.blake2b(" ".join(names).encode(), digest_size=4).hexdigest()
+        return self._run
+
+    def new_token(self) -> str:
+        """Make a token that carries the run mark."""
+        return f"{self.run}.{secrets.token_hex(8)}"
+
+    def now(self) -> float:
+        """The server's clock, in seconds since the epoch."""
+        return time.time() + self._clock_offset
+
+    async def check(self) -> None:
+        """Register the layout, or refuse a server that holds another or may evict queued writes.
+
+        Raises `LayoutMismatchError`, `EvictionPolicyError`, or `RegionUnavailableError` when it cannot be asked.
+        """
+        if self._adopted:
+            await self._adopt()
+            return
+        expected = {"region": self.name, "partitions": str(len(self.partitions)), "layout": str(LAYOUT)}
+        for field, value in expected.items():
+            await self.queue.command("HSETNX", META, field, value)
+        found = await self.queue.command("HMGET", META, *expected)
+        for (field, value), stored in zip(expected.items(), found, strict=True):
+            if stored is None or stored.decode() != value:
+                raise LayoutMismatchError(
+                    f"region {self.name}: {META} in its Redis says {field}={stored!r}, the settings say {value!r}; "
+                    "use a database of its own for each region"
+                )
+        await self._check_eviction()
+        self.is_checked = True
+
+    async def register(self, regions: dict[str, str]) -> None:
+        """Make known which regions, by name with address, must hear of this one's invalidations."""
+        for name, url in regions.items():
+            await self.queue.command("HSET", REGIONS, name, url)
+
+    async def registered(self) -> dict[str, str]:
+        """The regions that must hear of this one's invalidations, by name with their addresses."""
+        found = await self.queue.command("HGETALL", REGIONS)
+        return {name.decode(): url.decode() for name, url in as_mapping(found).items()}
+
+    async def scan(self, pattern: str) -> AsyncIterator[str]:
+        """Go through the keys that match a pattern, not all of one moment. Raises `RegionUnavailableError`."""
+        client = self._clients[-1]
+        try:
+            async for key in client.scan_iter(match=pattern, count=1000):
+                yield key.decode()
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+            raise RegionUnavailableError(self.name, str(error)) from None
+
+    @property
+    def address(self) -> str:
+        """The address under which other edges on this machine or elsewhere reach this region's server."""
+        return self._embedded.url if self._embedded else self.region.redis
+
+    async def _adopt(self) -> None:
+        found = await self.queue.command("HGET", META, "partitions")
+        count = int(found or 1)
+        self.partitions = tuple(Partition(self.name, number) for number in range(count))
+        self.is_checked = True
+
+    async def _check_eviction(self) -> None:
+        if not self._writes_behind:
+            return
+        try:
+            answer = await self.queue.command("CONFIG", "GET", "maxmemory-policy")
+        except ResponseError as error:
+            logger.warning("region %s: the eviction policy cannot be read: %s", self.name, error)
+            return
+        policy = next(iter(as_mapping(answer).values()), b"").decode()
+        if policy.startswith("allkeys"):
+            raise EvictionPolicyError(
+                f"region {self.name}: maxmemory-policy {policy} may evict queued writes; "
+                "set volatile-lru, which evicts only what carries a lifetime"
+            )
+
+    def _make_executors(self, url: str) -> None:
+        fast = {"timeout": self._connections.timeout, "connect_timeout": self._connections.connect_timeout}
+        patient = {
+            "timeout": self._connections.queue_timeout / QUEUE_ATTEMPTS,
+            "connect_timeout": self._connections.connect_timeout,
+        }
+        reads, fills, queue = (self._client(url, kind) for kind in (fast, fast, patient))
+        self.reads = Executor(self.name, reads, self.reads_breaker)
+        self.fills = Executor(self.name, fills, self.reads_breaker)
+        self.queue = Executor(self.name, queue, self.queue_breaker, attempts=QUEUE_ATTEMPTS)
+        self.events = Events(self.name, self._client(url, patient))
+
+    def _client(self, url: str, seconds: dict[str, float]) -> Client:
+        client = make_client(url, on_connect=self._on_connect, **seconds)
+        self._clients.append(client)
+        return client
+
+    async def _on_connect(self, connection: AbstractConnection) -> None:
+        """Learn the server's run and clock before the first command of a connection."""
+        await connection.on_connect()
+        await connection.send_command("INFO", "server")
+        run = _info_field(await connection.read_response(), "run_id")[:8]
+        asked = time.time()
+        await connection.send_command("TIME")
+        seconds, microseconds = await connection.read_response()
+        answered = time.time()
+        self._clock_offset = int(seconds) + int(microseconds) / 1e6 - (asked + answered) / 2
+        if self._run and run != self._run:
+            logger.warning("region %s: another run of the server; its entries are revalidated", self.name)
+        self._run = run
+
+
+def _info_field(answer: Any, name: str) -> str:
+    text = answer.decode() if isinstance(answer, bytes) else str(answer)
+    for line in text.splitlines():
+        if line.startswith(f"{name}:"):
+            return line.partition(":")[2].strip()
+    raise RedisError(f"INFO does not say {name}")
+
+
+async def open_all(stores: list[RegionStore]) -> None:
+    """Open several regions at once; when one refuses, the others are closed again and its error is raised."""
+    results = await asyncio.gather(*(store.open() for store in stores), return_exceptions=True)
+    failed = next((result for result in results if isinstance(result, BaseException)), None)
+    if failed is None:
+        return
+    for store, result in zip(stores, results, strict=True):
+        if result is None:
+            await store.close()
+    raise failed

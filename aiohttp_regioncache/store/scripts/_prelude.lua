@@ -1,0 +1,37 @@
+-- Stands before every script. A resource is four keys in a row: state, queue, affected, landed.
+-- A state is the text `token|trimmed|landed|pending`.
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function resource(at)
+  return {state = KEYS[at], queue = KEYS[at + 1], affected = KEYS[at + 2], landed = KEYS[at + 3]}
+end
+
+local function read_state(keys)
+  local raw = redis.call('GET', keys.state)
+  if not raw then return nil end
+  local token, trimmed, landed = string.match(raw, '^([^|]*)|(%d+)|(%d+)|%d+$')
+  if not token then return nil end
+  return {token = token, trimmed = tonumber(trimmed), landed = tonumber(landed)}
+end
+
+-- Pending writes keep their state; a clean one carries a lifetime and may be evicted.
+local function write_state(keys, state, lifetime)
+  local pending = redis.call('ZCARD', keys.queue) + redis.call('ZCARD', keys.affected)
+  local raw = string.format('%s|%d|%d|%d', state.token, state.trimmed, state.landed, pending)
+  if pending > 0 then
+    redis.call('SET', keys.state, raw)
+  else
+    redis.call('SET', keys.state, raw, 'PX', lifetime)
+  end
+end
+
+-- The state of a resource, made when nothing is known of it: landed writes of a forgotten state say nothing any more.
+local function read_or_mint_state(keys, token)
+  local state = read_state(keys)
+  if state then return state, false end
+  redis.call('DEL', keys.landed)
+  return {token = token, trimmed = 0, landed = 0}, true
+end

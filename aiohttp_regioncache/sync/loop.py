@@ -1,0 +1,260 @@
+"""The sync loop: claim, send, settle."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import secrets
+import time
+from collections import Counter
+from typing import Final
+
+import msgspec
+
+from ..errors import RegionUnavailableError, StoreError, UnreadableRecordError
+from ..keys import resource_digest
+from ..records import WriteRecord
+from ..settings import Settings
+from ..store import queue
+from ..store.breaker import Breaker
+from ..store.keyspace import Partition
+from ..store.queue import Claimed, Queued, SettleLimits, Settlement
+from ..store.region import RegionStore
+from . import outcome
+from .outcome import Attempt, History, Outcome, Patience, Verdict
+from .sender import Sender
+
+logger = logging.getLogger(__name__)
+
+WORKERS: Final = 4
+"""Turns under way at once: a slow resource holds up the others of its turn, not those of the next."""
+LEASE_SHARE: Final = 0.8
+"""The part of a lease within which attempts must have ended."""
+_ANSWER_FIELDS: Final = frozenset({"content-type", "etag", "last-modified", "location", "preference-applied"})
+_UNREADABLE_DELAY: Final = 5.0
+
+
+class _Claim(msgspec.Struct, frozen=True):
+    """A claimed resource with the monotonic time at which sending must have ended."""
+
+    partition: Partition
+    claimed: Claimed
+    deadline: float
+
+
+class SyncLoop:
+    """Replay one region's writes to the origin: different resources at once, each in its own order.
+
+    Any number of loops may run on one queue, in any processes.
+    """
+
+    def __init__(self, store: RegionStore, settings: Settings, sender: Sender) -> None:
+        self._store = store
+        self._settings = settings.sync
+        self._limits = SettleLimits(
+            settings.queue.status_seconds,
+            settings.cache.landed_seconds,
+            settings.cache.landed_count,
+            self._settings.lease,
+        )
+        self._sender = sender
+        self._slots = asyncio.Semaphore(self._settings.concurrency)
+        self._breaker = Breaker(self._settings.breaker_failures, self._settings.breaker_seconds)
+        self._wakes: list[asyncio.Event] = []
+        self._stopping = False
+        self._workers: list[asyncio.Task[None]] = []
+        self.settled: Counter[str] = Counter()
+
+    def start(self) -> None:
+        """Begin to work in the background."""
+        loop = asyncio.get_running_loop()
+        self._workers = [loop.create_task(self._work(), name=f"regioncache: sync {n}") for n in range(WORKERS)]
+
+    async def stop(self) -> None:
+        """Claim no more, finish what is being sent, give the rest back."""
+        self._stopping = True
+        for wake in self._wakes:
+            wake.set()
+        if self._workers:
+            await asyncio.wait(self._workers)
+
+    async def turn(self) -> int:
+        """Claim what is due, replay it and settle it; returns how many resources were claimed.
+
+        Raises `RegionUnavailableError`.
+        """
+        claims = [claim for partition in self._store.partitions for claim in await self._claim(partition)]
+        results = await asyncio.gather(*(self._drain(claim) for claim in claims), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, StoreError):
+                logger.error("region %s: a replay failed", self._store.name, exc_info=result)
+        return len(claims)
+
+    async def _work(self) -> None:
+        wake = asyncio.Event()
+        self._wakes.append(wake)
+        self._store.events.wakes(wake)
+        while not self._stopping:
+            wake.clear()
+            busy = 0
+            try:
+                busy = await self.turn()
+            except RegionUnavailableError as error:
+                logger.debug("%s", error)
+            except Exception:  # a loop that dies is a queue that never drains
+                logger.exception("region %s: a turn of the sync loop failed", self._store.name)
+            if not busy and not self._stopping:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(wake.wait(), self._settings.poll)
+
+    async def _claim(self, partition: Partition) -> list[_Claim]:
+        if self._breaker.is_open or self._stopping:
+            return []
+        deadline = time.monotonic() + LEASE_SHARE * self._settings.lease
+        fence = secrets.token_hex(8)
+        limit = max(1, self._settings.claim // WORKERS)
+        found = await queue.claim(self._store, partition, fence, limit, self._settings.lease)
+        return [_Claim(partition, claimed, deadline) for claimed in found]
+
+    async def _drain(self, claim: _Claim) -> None:
+        """Replay the writes of one resource in order until none is left or it must be given back."""
+        async with self._slots:
+            head = True
+            while True:
+                try:
+                    queued = await queue.read_queue(self._store, claim.partition, claim.claimed.digest)
+                except UnreadableRecordError as error:
+                    logger.warning("region %s: left to a newer edge: %s", self._store.name, error)
+                    await self._give_back(claim, _UNREADABLE_DELAY)
+                    return
+                if not queued:
+                    await self._give_back(claim, 0.0)
+                    return
+                for item in queued:
+                    if not await self._replay(claim, item, head):
+                        return
+                    head = False
+
+    async def _replay(self, claim: _Claim, item: Queued, head: bool) -> bool:
+        """Replay one write; False when the resource is done or given back."""
+        if item.record is None:
+            return await self._bury_corrupt(claim, item)
+        write, patience = item.record, self._patience(item.record)
+        if head and (doomed := outcome.before_sending(claim.claimed.stalls, patience)):
+            return await self._settle(claim, item, doomed, None)
+        remaining = claim.deadline - time.monotonic()
+        if self._stopping or remaining < self._settings.timeout:
+            await self._give_back(claim, 0.0)
+            return False
+        if self._breaker.is_open:
+            await self._give_back(claim, self._breaker.remaining)
+            return False
+        body = await self._body(claim, write)
+        if body is None:
+            return await self._settle(claim, item, Outcome(Verdict.DEAD, "body-lost"), None)
+        attempt = await self._sender.send(write, body, item.seq, claim.claimed.fence, self._settings.timeout)
+        return await self._after(claim, item, attempt, patience)
+
+    async def _after(self, claim: _Claim, item: Queued, attempt: Attempt, patience: Patience) -> bool:
+        assert item.record is not None  # noqa: S101 - only a readable write is sent
+        self._note_health(attempt)
+        history = await self._history(claim, item.record, attempt)
+        judged = outcome.judge(item.record.method, attempt, history, patience, now=time.time())
+        if judged.verdict is not Verdict.RETRY:
+            return await self._settle(claim, item, judged, attempt)
+        delay = outcome.retry_delay(
+            history.tries, judged.retry_after, base=self._settings.retry_base, cap=self._settings.retry_cap
+        )
+        logger.info("write %s: %s; again in %.1f s", item.record.id, judged.reason, delay)
+        await queue.defer(
+            self._store,
+            claim.partition,
+            claim.claimed,
+            delay=delay,
+            write_id=item.record.id,
+            tries=1,
+            fields={"problem": judged.reason} | ({"unknown": "1"} if attempt.is_unknown else {}),
+        )
+        return False
+
+    def _note_health(self, attempt: Attempt) -> None:
+        if attempt.failure is None and attempt.status not in (502, 503, 504):
+            self._breaker.succeeded()
+        else:
+            self._breaker.failed()
+
+    async def _history(self, claim: _Claim, write: WriteRecord, attempt: Attempt) -> History:
+        """What happened before; only asked for where it can matter."""
+        if 200 <= attempt.status < 300:
+            return History(0, False, 0.0)
+        known = await queue.status(self._store, claim.partition, write.id) or {}
+        age = self._store.now() - write.accepted / 1000
+        unknown = known.get("unknown") == "1" or claim.claimed.stalls > 0
+        return History(int(known.get("tries", 0)), unknown, age)
+
+    async def _body(self, claim: _Claim, write: WriteRecord) -> bytes | None:
+        if not write.body_stored:
+            return write.body
+        return await queue.read_body(self._store, claim.partition, write.id)
+
+    async def _settle(self, claim: _Claim, item: Queued, judged: Outcome, attempt: Attempt | None) -> bool:
+        write = item.record
+        assert write is not None  # noqa: S101 - a corrupt one is buried
+        affected = tuple(resource_digest(write.site, path) for path in write.affects)
+        synced = judged.verdict is Verdict.SYNCED
+        dead = judged.verdict is Verdict.DEAD
+        digests = (claim.claimed.digest, *affected)
+        settlement = Settlement(
+            judged.verdict.value,
+            {"reason": judged.reason, **_answer_fields(attempt)},
+            # What the origin may have applied, the other regions must hear of.
+            announce=msgspec.msgpack.encode((write.group, digests)) if synced or dead else b"",
+            keep_record=dead,
+        )
+        return await self._end(claim, item.seq, write.id, settlement, affected)
+
+    async def _bury_corrupt(self, claim: _Claim, item: Queued) -> bool:
+        write_id = await queue.write_id_at(self._store, claim.partition, item.seq)
+        if write_id is None:
+            return False
+        known = await queue.status(self._store, claim.partition, write_id) or {}
+        affected = tuple(known.get("affected", "").split())
+        settlement = Settlement("dead", {"reason": "corrupt"}, keep_record=True)
+        return await self._end(claim, item.seq, write_id, settlement, affected)
+
+    async def _end(
+        self, claim: _Claim, seq: int, write_id: str, settlement: Settlement, affected: tuple[str, ...]
+    ) -> bool:
+        answer, left = await queue.settle(
+            self._store, claim.partition, claim.claimed, write_id, seq, settlement, affected, self._limits
+        )
+        if answer == "settled":
+            self.settled[settlement.outcome] += 1
+        if answer in ("settled", "already"):
+            if settlement.outcome != "synced":
+                logger.warning("write %s is %s: %s", write_id, settlement.outcome, settlement.fields.get("reason"))
+            return left > 0
+        logger.warning("write %s: its resource belongs to another sender now (%s)", write_id, answer)
+        return False
+
+    async def _give_back(self, claim: _Claim, delay: float) -> None:
+        await queue.defer(self._store, claim.partition, claim.claimed, delay=delay)
+
+    def _patience(self, write: WriteRecord) -> Patience:
+        return Patience(
+            write.max_tries or self._settings.max_tries, write.max_age or self._settings.max_age, write.repeatable
+        )
+
+
+def _answer_fields(attempt: Attempt | None) -> dict[str, str]:
+    """The origin's answer as fields of the write's status."""
+    if attempt is None or not attempt.status:
+        return {}
+    headers = [(name, value) for name, value in attempt.headers if name.lower() in _ANSWER_FIELDS]
+    return {
+        "answer": str(attempt.status),
+        "answer_headers": json.dumps(headers),
+        "answer_body": attempt.body.decode("latin-1"),
+    }

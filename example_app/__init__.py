@@ -1,0 +1,1 @@
+"""The example: an origin in Tokyo, regions around the world, edges in front of them."""

@@ -1,0 +1,129 @@
+"""A TCP proxy that makes connections slow, or breaks them in the ways a network does."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from contextlib import suppress
+from typing import Self
+
+__all__ = ["TcpProxy"]
+
+_HOST = "127.0.0.1"
+_CHUNK = 65536  # bytes
+_CHUNKS_ON_THE_WAY = 1024
+_NO_LINGER = struct.pack("ii", 1, 0)
+
+Arrivals = asyncio.Queue[tuple[float, bytes]]
+
+
+class TcpProxy:
+    """Forward connections on `port` to a TCP address, or to the unix socket `target` without `target_port`.
+
+    `delay` is the time in seconds that each direction takes, to be changed at any time. Order and throughput
+    stay as they are.
+    """
+
+    def __init__(self, target: str, target_port: int | None = None, *, delay: float = 0.0) -> None:
+        self.delay = delay
+        self.port = 0
+        self._target = target
+        self._target_port = target_port
+        self._listener: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+        self._forwarding = asyncio.Event()
+        self._replies_to_lose = 0
+
+    async def __aenter__(self) -> Self:
+        await self.accept()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.refuse()
+        await self.drop_connections()
+
+    async def accept(self) -> None:
+        """Listen, on the same port as before, and forward: ends `refuse` and `blackhole`."""
+        self._forwarding.set()
+        if self._listener is None:
+            self._listener = await asyncio.start_server(self._accepted, _HOST, self.port)
+            self.port = self._listener.sockets[0].getsockname()[1]
+
+    def refuse(self) -> None:
+        """Refuse new connections; those that exist go on."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    def blackhole(self) -> None:
+        """Accept connections and bytes, and hold them back in both directions until `accept`."""
+        self._forwarding.clear()
+
+    def lose_replies(self, count: int) -> None:
+        """Drop each of the next `count` chunks that the target sends, and reset the connection it was for."""
+        self._replies_to_lose = count
+
+    async def drop_connections(self) -> None:
+        """Reset every connection (RST)."""
+        connections = list(self._connections)
+        for connection in connections:
+            connection.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers = [writer]
+        connection = asyncio.create_task(self._forward(reader, writers))
+        self._connections.add(connection)
+        connection.add_done_callback(lambda _: self._ended(connection, writers))
+
+    def _ended(self, connection: asyncio.Task[None], writers: list[asyncio.StreamWriter]) -> None:
+        self._connections.discard(connection)
+        broken = connection.cancelled() or connection.exception() is not None
+        for writer in writers:
+            _reset(writer) if broken else writer.close()
+
+    async def _forward(self, reader: asyncio.StreamReader, writers: list[asyncio.StreamWriter]) -> None:
+        await self._forwarding.wait()
+        target_reader, target_writer = await self._connect()
+        writers.append(target_writer)
+        requests, replies = Arrivals(_CHUNKS_ON_THE_WAY), Arrivals(_CHUNKS_ON_THE_WAY)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._receive(reader, requests))
+            group.create_task(self._deliver(requests, target_writer, replies=False))
+            group.create_task(self._receive(target_reader, replies))
+            group.create_task(self._deliver(replies, writers[0], replies=True))
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._target_port is None:
+            return await asyncio.open_unix_connection(self._target)
+        return await asyncio.open_connection(self._target, self._target_port)
+
+    async def _receive(self, source: asyncio.StreamReader, arrivals: Arrivals) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            chunk = await source.read(_CHUNK)
+            await arrivals.put((clock() + self.delay, chunk))
+            if not chunk:
+                return
+
+    async def _deliver(self, arrivals: Arrivals, sink: asyncio.StreamWriter, *, replies: bool) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            due, chunk = await arrivals.get()
+            await asyncio.sleep(due - clock())
+            await self._forwarding.wait()
+            if not chunk:
+                sink.write_eof()
+                return
+            if replies and self._replies_to_lose:
+                self._replies_to_lose -= 1
+                raise ConnectionResetError("a reply was lost")
+            sink.write(chunk)
+            await sink.drain()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    writer.transport.abort()
