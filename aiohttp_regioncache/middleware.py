@@ -73,14 +73,15 @@ class Edge:
         if replay is None and is_looping(list(request.headers.items()), self._name):
             return problem(508, "Loop Detected", "This request has been here before.")
         exchange = self._exchange(request, target)
-        if request.rel_url.raw_path != target.path and "/." in request.rel_url.raw_path:
-            return await self._untouched(exchange, handler, "dot-segments")
-        if is_read(method):
+        # Whoever answers may see another path in dot segments than we do: nothing is stored or queued under it.
+        is_plain = "/." not in request.rel_url.raw_path or request.rel_url.raw_path == target.path
+        if is_read(method) and is_plain:
             return await self._reader.read(exchange, handler)
         if is_safe(method):
-            return await self._untouched(exchange, handler, "method")
+            return await self._untouched(exchange, handler, "method" if is_plain else "dot-segments")
         rule = exchange.rule
-        if replay is None and rule is not None and rule.rule.behind and self._accepter is not None:
+        behind = rule is not None and rule.rule.behind and is_plain and replay is None
+        if rule is not None and behind and self._accepter is not None:
             return await self._accepter.accept(exchange, rule)
         return await self._through.write(exchange, handler, is_replay=replay is not None)
 
@@ -88,7 +89,7 @@ class Edge:
         """Answer a request for one of our own pages; `path` is what follows `/_regioncache/`."""
         kind, _, rest = path.partition("/")
         if kind == "writes" and rest:
-            return await write_status(request, rest, self._principal(request, None), self._stores)
+            return await write_status(request, rest, self._identities(request), self._stores)
         return problem(404, "Not Found", "There is no such page.")
 
     async def _untouched(self, exchange: Exchange, handler: Handler, reason: str) -> web.StreamResponse:
@@ -133,6 +134,11 @@ class Edge:
         else:
             found = identity(_Head(request), source)
         return principal_of(found, self._signer)
+
+    def _identities(self, request: web.Request) -> tuple[str, ...]:
+        """Every principal that a request's bearer is under any of the rules."""
+        rules = (None, *(rule for rule in self._rules if rule.rule.behind))
+        return tuple({name for rule in rules for name in self._principal(request, rule).ids})
 
     def _has_credentials(self, request: web.Request, rule: CompiledRule | None, principal: Principal) -> bool:
         if "Authorization" in request.headers:

@@ -40,7 +40,7 @@ class Cache(_Group, frozen=True, kw_only=True):
     `memory_seconds`, `memory_bytes`: the process's own memory; 0 seconds turns it off.
     `dirty_wait`: seconds that a read waits for a write of unknown effect. `flight_wait`: seconds that a request
     waits for another's fetch. `holdoff`: seconds that the origin's readers may lag behind its writers.
-    `landed_count`, `landed_bytes`, `landed_seconds`: how many landed writes stay over an older base.
+    `landed_count`, `landed_seconds`: how many landed writes stay over an older base, and how long.
     `exclude`: path patterns that are never cached. `cookies_are_credentials`: whether a response to a request
     with cookies is shared only when it says so, as with `Authorization` (RFC 9111 section 3.5).
     `store_set_cookie`: whether responses that set cookies may be stored.
@@ -58,11 +58,15 @@ class Cache(_Group, frozen=True, kw_only=True):
     flight_wait: float = 10.0
     holdoff: float = 0.0
     landed_count: int = 128
-    landed_bytes: int = 4 * _MIB
     landed_seconds: float = 600.0
     exclude: tuple[str, ...] = ()
     cookies_are_credentials: bool = True
     store_set_cookie: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.landed_seconds <= self.holdoff:
+            raise SettingsError("cache.landed_seconds", f"must be more than cache.holdoff {self.holdoff!r}")
 
 
 class Queue(_Group, frozen=True, kw_only=True):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from aiohttp import web
 
 from ..errors import RegionUnavailableError
-from ..principal import Principal
 from ..problems import problem, unavailable
 from ..store import queue
 from ..store.keyspace import Partition
@@ -38,9 +37,9 @@ def find_write(write_id: str, stores: Mapping[str, RegionStore]) -> tuple[Region
 
 
 async def write_status(
-    request: web.Request, write_id: str, principal: Principal, stores: Mapping[str, RegionStore]
+    request: web.Request, write_id: str, principals: Sequence[str], stores: Mapping[str, RegionStore]
 ) -> web.Response:
-    """Show the state of a write to the principal who made it; anybody else gets 404."""
+    """Show the state of a write to the principal who made it, one of `principals`; anybody else gets 404."""
     if request.method not in ("GET", "HEAD"):
         return problem(405, "Method Not Allowed", "A status can be read.", headers={"Allow": "GET, HEAD"})
     place = find_write(write_id, stores)
@@ -50,7 +49,7 @@ async def write_status(
         fields = await queue.status(*place, write_id)
     except RegionUnavailableError as error:
         return unavailable("The region of this write cannot be reached.", retry_after=error.retry_after)
-    if fields is None or fields.get("principal") not in principal.ids:
+    if fields is None or fields.get("principal") not in principals:
         return _unknown()
     document = describe(write_id, fields)
     if _wants_html(request):

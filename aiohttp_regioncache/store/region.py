@@ -70,6 +70,9 @@ class RegionStore:
             await self.check()
         except RegionUnavailableError as error:
             logger.warning("%s; starting without it", error)
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Finish what is under way and close every connection; an embedded server that is ours ends."""

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from ..errors import RegionUnavailableError, StoreError
+from ..errors import StoreError
 from ..store import outbox
 from ..store.events import Changed
 from ..store.keyspace import Partition
@@ -83,7 +83,7 @@ class Courier:
             if target is None:
                 return 0
             return sum([await self._carry(partition, target) for partition in self._source.partitions])
-        except RegionUnavailableError as error:
+        except StoreError as error:
             logger.debug("not delivered to region %s: %s", name, error)
             return 0
 

@@ -72,9 +72,7 @@ class Accepter:
         key = exchange.request.headers.get("Idempotency-Key")
         if key is not None and not 0 < len(key) <= MAX_KEY:
             return problem(400, "Bad Request", f"Idempotency-Key must have 1 to {MAX_KEY} characters.")
-        body = await exchange.request.read()
-        if len(body) > self._settings.queue.max_body:
-            return problem(413, "Content Too Large", f"A write has at most {self._settings.queue.max_body} bytes.")
+        body = await _body_of(exchange.request, self._settings.queue.max_body)
         store = exchange.stores[0]
         partition = store.partition(exchange.resource)
         if not store.is_checked:
@@ -225,6 +223,17 @@ class Accepter:
                     return None
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(changed.wait(), min(remaining, _POLL_SECONDS))
+
+
+async def _body_of(request: web.Request, limit: int) -> bytes:
+    """Read a body within our own limit, which need not be the application's; raises 413 beyond it."""
+    try:
+        return await request.clone(client_max_size=limit).read()
+    except RuntimeError:  # an outer middleware has read it already
+        body = await request.read()
+    if len(body) > limit:
+        raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=len(body))
+    return body
 
 
 def _fingerprint(exchange: Exchange, body: bytes) -> str:
