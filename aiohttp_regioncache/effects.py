@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Final
 
 import msgspec
@@ -61,6 +62,10 @@ NAMES: Final = (AUTO, REPLACE, MERGE_PATCH, DELETE, UNKNOWN_EFFECT)
 ABSOLUTE: Final = frozenset({REPLACE, DELETE})
 """Effects that do not look at what was there before."""
 
+# Numbers pass through as they are written: a float would lose digits.
+_json_decoder: Final = msgspec.json.Decoder(float_hook=Decimal)
+_json_encoder: Final = msgspec.json.Encoder(decimal_format="number")
+
 _NO_REPRESENTATION: Final = ("", "application/merge-patch+json", "application/json-patch+json")
 
 
@@ -103,10 +108,10 @@ def _merge(base: Representation | None, write: Write) -> Representation | Unknow
     if base is None or not _is_json(base.media_type):
         return UNKNOWN
     try:
-        merged = merge_patch(msgspec.json.decode(base.body), msgspec.json.decode(write.body))
+        merged = merge_patch(_json_decoder.decode(base.body), _json_decoder.decode(write.body))
+        return Representation(_json_encoder.encode(merged), base.content_type)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return UNKNOWN
-    return Representation(msgspec.json.encode(merged), base.content_type)
 
 
 def _delete(_base: Representation | None, _write: Write) -> None:
@@ -120,6 +125,9 @@ def _is_json(media_type: str) -> bool:
 _BUILT_IN: Final[Mapping[str, EffectFunction]] = {REPLACE: _replace, MERGE_PATCH: _merge, DELETE: _delete}
 
 
+_RESULTS: Final = (Representation, Unknown, type(None))
+
+
 def function_name(function: EffectFunction) -> str:
     """Name an effect function as records do: `module:qualified.name`."""
     return f"{function.__module__}:{function.__qualname__}"
@@ -131,13 +139,21 @@ class Effects:
     def __init__(self, functions: Mapping[str, EffectFunction] | None = None) -> None:
         self._functions = {**_BUILT_IN, **(functions or {})}
 
+    def knows(self, name: str) -> bool:
+        """Whether this edge can apply the effect of this name."""
+        return name in self._functions
+
     def apply(self, name: str, base: Representation | None, write: Write) -> Representation | Unknown | None:
         """Apply one effect; what this edge does not know, or what raises, is `UNKNOWN`."""
         function = self._functions.get(name)
         if function is None:
             return UNKNOWN
         try:
-            return function(base, write)
+            result: object = function(base, write)
         except Exception:
             logger.exception("effect %s failed on %s %s", name, write.method, write.url)
             return UNKNOWN
+        if not isinstance(result, _RESULTS):
+            logger.error("effect %s gave a %s on %s %s", name, type(result).__name__, write.method, write.url)
+            return UNKNOWN
+        return result

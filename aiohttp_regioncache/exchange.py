@@ -22,7 +22,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     """A request with its target, its rule and its principal. `headers` are the end-to-end ones.
 
     `stores` are the regions in the order in which they are asked. `has_credentials`: the answer may be meant for its
-    principal alone. `touched`: a write behind can change what the target shows.
+    principal alone. `touching`: the rules whose writes behind can change what the target shows.
     """
 
     request: web.Request
@@ -35,16 +35,24 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     terms: RequestTerms
     principal: Principal
     has_credentials: bool
-    touched: bool
+    touching: tuple[CompiledRule, ...]
     stores: tuple[RegionStore, ...]
+
+    @property
+    def touched(self) -> bool:
+        """Whether a write behind can change what the target shows."""
+        return bool(self.touching)
 
     @property
     def owner(self) -> str:
         """The principal under whose own key entries are stored, or empty for entries that all share."""
-        per_user = self.rule is not None and self.rule.rule.per_user and self.has_credentials
-        return self.principal.id if per_user else ""
+        per_user = self.rule is not None and self.rule.rule.per_user
+        # Credentials other than those that the rule names make nobody one user.
+        known = self.has_credentials and not self.principal.is_anonymous
+        return self.principal.id if per_user and known else ""
 
     @property
     def dirty_wait(self) -> float | None:
-        """The rule's own `dirty_wait`, seconds."""
-        return self.rule.rule.dirty_wait if self.rule else None
+        """The `dirty_wait` of the request's rule, or else of a rule whose writes touch the target; seconds."""
+        rules = (self.rule, *self.touching)
+        return next((rule.rule.dirty_wait for rule in rules if rule and rule.rule.dirty_wait is not None), None)

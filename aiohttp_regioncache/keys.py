@@ -14,12 +14,14 @@ import msgspec
 Pairs = Sequence[tuple[str, str]]
 
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_PERCENT: Final = re.compile(r"%([0-9A-Fa-f]{2})")
+_NOT_PLAIN: Final = re.compile(r"%([0-9A-Fa-f]{2})?|[^A-Za-z0-9._~!$&'()*+,/:;=@-]")
 _UUID_URL: Final = uuid.NAMESPACE_URL.bytes
 _canonical = msgspec.json.Encoder(order="deterministic")
 
 
 def _normalize_octet(match: re.Match[str]) -> str:
+    if match[1] is None:
+        return f"%{ord(match[0]):02X}"
     octet = int(match[1], 16)
     return chr(octet) if octet in _UNRESERVED else match[0].upper()
 
@@ -28,12 +30,16 @@ def normalize_path(path: str) -> str:
     """Write a raw request path in its one normal form, in ASCII.
 
     Percent-encoded unreserved characters are decoded, the hex digits of others upper-cased and dot segments
-    removed (RFC 3986 section 6.2.2).
+    removed (RFC 3986 section 6.2.2). What no path may hold is encoded, a percent sign that encodes nothing too:
+    the normal form of a normal form is itself.
     """
-    path = ascii_only(path)
-    if "%" in path:
-        path = _PERCENT.sub(_normalize_octet, path)
+    path = normalize_octets(path)
     return _remove_dot_segments(path) if "/." in path else path or "/"
+
+
+def normalize_octets(text: str) -> str:
+    """Write a piece of a raw path in its one normal form, in ASCII; dot segments stay."""
+    return _NOT_PLAIN.sub(_normalize_octet, ascii_only(text))
 
 
 def ascii_only(text: str) -> str:
@@ -113,14 +119,19 @@ class Groups:
     """
 
     def __init__(self, prefixes: Iterable[str] = ()) -> None:
-        self._prefixes = sorted({prefix.rstrip("/") for prefix in prefixes}, key=len, reverse=True)
+        self._prefixes = sorted({normalize_path(prefix).rstrip("/") for prefix in prefixes}, key=len, reverse=True)
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """The prefixes in their normal form, the longest first."""
+        return tuple(self._prefixes)
 
     def group(self, path: str) -> str:
         """Name the group that `path` (in its normal form) belongs to."""
         for prefix in self._prefixes:
             if path == prefix or path.startswith(prefix + "/"):
                 return prefix
-        return "/" + path.split("/", 2)[1]
+        return "/" + path.removeprefix("/").partition("/")[0]
 
     def resource(self, site: str, path: str) -> Resource:
         """Make the resource of a site's path."""

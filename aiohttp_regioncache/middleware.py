@@ -16,8 +16,8 @@ from .principal import Principal, RequestHead, Signer, identity, principal_of
 from .problems import problem
 from .reads.reader import Reader
 from .regions import Location, Ranking, TrustedProxies, locate_request
-from .replays import REPLAY_HEADER, is_looping, verify_replay
-from .responses import cache_name, with_status
+from .replays import REPLAY_HEADER, verify_replay
+from .responses import ask_marked, cache_name
 from .rules import CompiledRule, Rule, Rules
 from .semantics.cache_status import cache_status
 from .semantics.fields import end_to_end
@@ -70,8 +70,6 @@ class Edge:
         replay = verify_replay(
             self._signer, request.headers.get(REPLAY_HEADER), method, target.endpoint, now=time.time()
         )
-        if replay is None and is_looping(list(request.headers.items()), self._name):
-            return problem(508, "Loop Detected", "This request has been here before.")
         exchange = self._exchange(request, target)
         # Whoever answers may see another path in dot segments than we do: nothing is stored or queued under it.
         is_plain = "/." not in request.rel_url.raw_path or request.rel_url.raw_path == target.path
@@ -93,12 +91,13 @@ class Edge:
         return problem(404, "Not Found", "There is no such page.")
 
     async def _untouched(self, exchange: Exchange, handler: Handler, reason: str) -> web.StreamResponse:
-        return with_status(await handler(exchange.request), cache_status(cache_name(None), fwd="bypass", detail=reason))
+        return await ask_marked(exchange.request, handler, cache_status(cache_name(None), fwd="bypass", detail=reason))
 
     def _exchange(self, request: web.Request, target: Target) -> Exchange:
         headers = end_to_end(list(request.headers.items()))
         rule = self._rules.find(request.method, target.path)
-        principal = self._principal(request, rule)
+        touching = self._rules.touching(target.path)
+        principal = self._writer(request, touching, self._principal(request, rule))
         return Exchange(
             request=request,
             headers=headers,
@@ -110,7 +109,7 @@ class Edge:
             terms=request_terms(headers),
             principal=principal,
             has_credentials=self._has_credentials(request, rule, principal),
-            touched=self._rules.touched_behind(target.path),
+            touching=touching,
             stores=self._ranked(request),
         )
 
@@ -134,6 +133,14 @@ class Edge:
         else:
             found = identity(_Head(request), source)
         return principal_of(found, self._signer)
+
+    def _writer(self, request: web.Request, touching: Sequence[CompiledRule], principal: Principal) -> Principal:
+        """The principal of a request, together with those that its bearer writes as under the rules `touching`."""
+        sources = {rule.rule.principal: rule for rule in touching if rule.rule.principal is not None}
+        if not sources:
+            return principal
+        ids = (name for rule in sources.values() for name in self._principal(request, rule).ids)
+        return Principal(principal.id, tuple(dict.fromkeys((*principal.ids, *ids))))
 
     def _identities(self, request: web.Request) -> tuple[str, ...]:
         """Every principal that a request's bearer is under any of the rules."""

@@ -7,7 +7,7 @@ from enum import Enum
 
 import msgspec
 
-from .effects import ABSOLUTE, UNKNOWN, UNKNOWN_EFFECT, Effects, Representation, Unknown, Write
+from .effects import ABSOLUTE, UNKNOWN, Effects, Representation, Unknown, Write
 from .records import WriteRecord
 
 
@@ -42,7 +42,10 @@ class Outcome(Enum):
 
 
 class Fold(msgspec.Struct, frozen=True):
-    """The result of a fold; `representation` with `Outcome.FOLDED` only; `absolute`: no base was needed."""
+    """The result of a fold; `representation` with `Outcome.FOLDED` only.
+
+    `absolute`: it begins with a pending write, so that no base, however fresh, could add anything.
+    """
 
     outcome: Outcome
     representation: Representation | None = None
@@ -80,52 +83,57 @@ def fold(base: Base | None, chosen: Sequence[Step], *, url: str, principals: Seq
         return Fold(Outcome.CLEAN)
     if base is None and all(step.landed for step in chosen):
         return Fold(Outcome.NEEDS_BASE)  # the origin has them all: better its answer than a guess
-    start = _start(base, chosen, url, principals)
+    start = _start(base, chosen, url, principals, effects)
     absolute = start is not None
-    current: Representation | None = None
-    if not absolute:
-        if blind := next((step for step in chosen if _blind(base, step, url, principals)), None):
-            return _unknown(blind)
-        if base is None or base.representation is None:
-            return Fold(Outcome.NEEDS_BASE)
-        current = base.representation
-    for step in chosen[start or 0 :]:
-        result = _apply(base, step, current, url, principals, effects)
+    applied = chosen[start or 0 :]
+    # The newest first: what is pending may be waited for, what has landed is asked of the origin afterwards.
+    if blind := next((step for step in reversed(applied) if _blind(base, step, url, principals, effects)), None):
+        return _unknown(blind)
+    if not absolute and (base is None or base.representation is None):
+        return Fold(Outcome.NEEDS_BASE)
+    current = None if absolute or base is None else base.representation
+    for step in applied:
+        result = _apply(step, current, effects)
         if isinstance(result, Unknown):
             return _unknown(step)
         current = result
+    unconfirmed = start is not None and not chosen[start].landed
     if current is None:
-        return Fold(Outcome.GONE, absolute=absolute)
-    return Fold(Outcome.FOLDED, current, absolute)
+        return Fold(Outcome.GONE, absolute=unconfirmed)
+    return Fold(Outcome.FOLDED, current, unconfirmed)
 
 
-def _start(base: Base | None, chosen: Sequence[Step], url: str, principals: Sequence[str]) -> int | None:
+def _start(
+    base: Base | None, chosen: Sequence[Step], url: str, principals: Sequence[str], effects: Effects
+) -> int | None:
     for index in range(len(chosen) - 1, -1, -1):
-        record = chosen[index].record
-        if record is not None and record.effect in ABSOLUTE and not _blind(base, chosen[index], url, principals):
+        step = chosen[index]
+        absolute = step.record is not None and step.record.effect in ABSOLUTE
+        if absolute and not _blind(base, step, url, principals, effects):
             return index
     return None
 
 
-def _blind(base: Base | None, step: Step, url: str, principals: Sequence[str]) -> bool:
+def _blind(base: Base | None, step: Step, url: str, principals: Sequence[str], effects: Effects) -> bool:
     """Whether a write's effect cannot be known here whatever the base says."""
     record = step.record
-    if record is None or record.url != url or record.effect == UNKNOWN_EFFECT:
+    if record is None or record.url != url or not effects.knows(record.effect) or _is_partial(record):
         return True
     # What another principal wrote says nothing about an entry that is one user's own, nor about an absent base.
     foreign = record.principal not in principals and not record.shared
     return foreign and (base is None or base.private)
 
 
-def _apply(
-    base: Base | None,
-    step: Step,
-    current: Representation | None,
-    url: str,
-    principals: Sequence[str],
-    effects: Effects,
-) -> Representation | Unknown | None:
-    if step.record is None or _blind(base, step, url, principals):
+def _is_partial(record: WriteRecord) -> bool:
+    """Whether the body is a coded form or a part of what the effect speaks of (RFC 9110 sections 8.4 and 14.5)."""
+    return any(
+        name.lower() == b"content-range" or (name.lower() == b"content-encoding" and value.lower() != b"identity")
+        for name, value in record.headers
+    )
+
+
+def _apply(step: Step, current: Representation | None, effects: Effects) -> Representation | Unknown | None:
+    if step.record is None:
         return UNKNOWN
     return effects.apply(step.record.effect, current, write_of(step.record))
 

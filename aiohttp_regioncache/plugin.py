@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, TypeVar
@@ -18,6 +19,7 @@ from .reads.memory import Memory
 from .reads.reader import Reader
 from .regions import Region
 from .replays import cdn_id
+from .responses import note_streaming
 from .rules import Rule, Rules
 from .settings import Settings
 from .store.embedded import load_or_make_secret, parse_embedded_url
@@ -48,6 +50,7 @@ class RegionCache:
         self.couriers: list[Courier] = []
         self.control_prefix = f"{CONTROL_PATH}/"
         self._adopted: dict[str, RegionStore] = {}
+        self._adopting = asyncio.Lock()
         self._tasks = Tasks()
         self._session: aiohttp.ClientSession | None = None
         self._reader: Reader | None = None
@@ -117,10 +120,12 @@ class RegionCache:
         except ValueError as error:
             logger.warning("a registered region cannot be used: %s", error)
             return None
-        store = RegionStore(region, self.settings.connections, writes_behind=False, adopted=True)
-        self._adopted[name] = store
-        await store.open()
-        return store
+        async with self._adopting:  # several couriers may find it at once
+            if name not in self._adopted:
+                store = RegionStore(region, self.settings.connections, writes_behind=False, adopted=True)
+                await store.open()
+                self._adopted[name] = store
+        return self._adopted[name]
 
     @property
     def served(self) -> list[RegionStore]:
@@ -235,6 +240,7 @@ def setup(
         await cache.stop_claiming()
 
     app.cleanup_ctx.append(context)
+    app.on_response_prepare.append(note_streaming)
     app.on_shutdown.append(stop_claiming)
     return cache
 
@@ -272,7 +278,8 @@ def write_behind(**options: Any) -> Callable[[HandlerType], HandlerType]:
 
 
 def _decorator(options: dict[str, Any]) -> Callable[[HandlerType], HandlerType]:
-    Rule("/", **options)  # a mistake shows where it is made
+    # A mistake shows where it is made; what belongs to the path is checked with it.
+    Rule("/", **{name: value for name, value in options.items() if name not in ("affects", "group")})
 
     def decorate(handler: HandlerType) -> HandlerType:
         merged = {**getattr(handler, _DECORATION, {}), **options}

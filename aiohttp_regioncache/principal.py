@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -32,7 +32,8 @@ class Signer:
     """Make and check keyed hashes. The first of `secrets` makes them, all of them check."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        self._keys = [hashlib.blake2b(secret.encode(), digest_size=32).digest() for secret in secrets]
+        octets = (secret.encode("utf-8", "surrogateescape") for secret in secrets)
+        self._keys = [hashlib.blake2b(secret, digest_size=32).digest() for secret in octets]
 
     def sign(self, purpose: str, *parts: str) -> str:
         """Hash `parts` for one purpose: 32 hexadecimal digits."""
@@ -49,9 +50,7 @@ class Signer:
 
     @staticmethod
     def _hash(key: bytes, purpose: str, parts: Sequence[str]) -> str:
-        # Lengths keep ("ab", "c") and ("a", "bc") apart.
-        message = "".join(f"{len(part)}:{part}" for part in (purpose, *parts))
-        octets = message.encode("utf-8", "surrogateescape")
+        octets = _joined((purpose, *parts)).encode("utf-8", "surrogateescape")
         return hashlib.blake2b(octets, digest_size=16, key=key).hexdigest()
 
 
@@ -74,20 +73,30 @@ NOBODY: Final = Principal()
 def identity(request: RequestHead, source: str | None = None) -> str | None:
     """Read the identity of a request; None when it has none.
 
-    `source` None: `Authorization` and all cookies but our own; `header:NAME` or `cookie:NAME`: that one.
+    `source` None: `Authorization` and all cookies but our own, whether they can be parsed or not; `header:NAME` or
+    `cookie:NAME`: that one, unless it is empty. Identities of different sources differ.
     """
     if source is not None:
         kind, _, name = source.partition(":")
-        return (request.headers if kind == "header" else request.cookies).get(name)
+        value = (request.headers if kind == "header" else request.cookies).get(name)
+        return _joined((source.lower() if kind == "header" else source, value)) if value else None
     authorization = request.headers.get("Authorization")
-    if authorization is None and "Cookie" not in request.headers:
+    cookies = _foreign_cookies(request.headers) if "Cookie" in request.headers else []
+    if authorization is None and not cookies:
         return None
-    cookies = sorted(f"{name}={value}" for name, value in request.cookies.items() if not name.startswith(COOKIE_PREFIX))
-    if not cookies and not request.cookies:
-        cookies = [request.headers.get("Cookie", "")]  # nothing that parses: the application may read it all the same
-    if authorization is None and not any(cookies):
-        return None
-    return "\n".join((authorization or "", *cookies))
+    return _joined((authorization or "", *cookies))
+
+
+def _foreign_cookies(headers: Mapping[str, str]) -> list[str]:
+    """The pieces of the `Cookie` fields as they came, sorted, without our own: the application may read them all."""
+    lines = (value for name, value in headers.items() if name.lower() == "cookie")
+    pieces = (piece.strip() for line in lines for piece in line.split(";"))
+    return sorted(piece for piece in pieces if piece and not piece.startswith(COOKIE_PREFIX))
+
+
+def _joined(parts: Iterable[str]) -> str:
+    """Join texts so that ("ab", "c") and ("a", "bc") stay apart."""
+    return "".join(f"{len(part)}:{part}" for part in parts)
 
 
 def principal_of(identity: str | None, signer: Signer | None) -> Principal:

@@ -103,6 +103,9 @@ _cache_decoder = msgspec.msgpack.Decoder(CacheRecord)
 _write_decoder = msgspec.msgpack.Decoder(WriteRecord)
 _any_decoder = msgspec.msgpack.Decoder()
 
+# What msgspec raises for bytes that are no record: no MessagePack, text that is no UTF-8, nesting without end.
+_UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 
 def encode(record: CacheRecord | WriteRecord) -> bytes:
     """Write a record as MessagePack."""
@@ -113,7 +116,7 @@ def decode_cache_record(data: bytes) -> CacheRecord | None:
     """Read a stored response; None, a miss, for anything that is none of this version."""
     try:
         record = _cache_decoder.decode(data)
-    except msgspec.MsgspecError:
+    except _UNDECODABLE:
         return None
     return record if record.version == VERSION else None
 
@@ -126,19 +129,21 @@ def decode_write_record(data: bytes) -> WriteRecord:
     """
     try:
         record = _write_decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except _UNDECODABLE as error:
         if _stored_version(data) > VERSION:
             raise UnreadableRecordError(f"a write of layout {_stored_version(data)}") from None
         raise CorruptRecordError(str(error)) from None
     if record.version > VERSION:
         raise UnreadableRecordError(f"a write of layout {record.version}")
+    if record.version < 1:
+        raise CorruptRecordError(f"a write of layout {record.version}")
     return record
 
 
 def _stored_version(data: bytes) -> int:
     try:
         fields = _any_decoder.decode(data)
-    except msgspec.MsgspecError:
+    except _UNDECODABLE:
         return 0
     version = fields[0] if isinstance(fields, list) and fields else 0
     return version if isinstance(version, int) else 0

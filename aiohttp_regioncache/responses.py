@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from typing import Final
 
 from aiohttp import web
@@ -13,18 +14,42 @@ from .semantics.fields import remove
 
 CACHE_STATUS: Final = "Cache-Status"
 
+Streaming = Callable[[web.StreamResponse], None]
+"""What is called with a response that a handler sends by itself, just before its head goes out."""
+_streaming: Final[ContextVar[Streaming | None]] = ContextVar("regioncache_streaming", default=None)
+
 
 def cache_name(region: str | None) -> str:
     """Our name in `Cache-Status`: with the region that answered."""
     return f"regioncache/{region}" if region else "regioncache"
 
 
-async def ask(request: web.Request, handler: Handler) -> tuple[web.StreamResponse, bool]:
-    """Call the handler; a raised `HTTPException` is a response too, and whether it was raised comes with it."""
+async def ask(
+    request: web.Request, handler: Handler, streaming: Streaming | None = None
+) -> tuple[web.StreamResponse, bool]:
+    """Call the handler; a raised `HTTPException` is a response too, and whether it was raised comes with it.
+
+    `streaming` hears of a response that the handler sends by itself; it may add to its headers, or raise.
+    """
+    token = _streaming.set(streaming)
     try:
         return await handler(request), False
     except web.HTTPException as answer:
         return answer, True
+    finally:
+        _streaming.reset(token)
+
+
+async def note_streaming(_request: web.Request, response: web.StreamResponse) -> None:
+    """Tell whoever asked that a handler sends its response by itself: for `on_response_prepare` of an application."""
+    if (streaming := _streaming.get()) is not None:
+        streaming(response)
+
+
+async def ask_marked(request: web.Request, handler: Handler, status: str) -> web.StreamResponse:
+    """Call the handler and add `Cache-Status` to its answer, also to one that it sends by itself."""
+    response, raised = await ask(request, handler, lambda streamed: streamed.headers.add(CACHE_STATUS, status))
+    return as_it_came(with_status(response, status), raised)
 
 
 def respond(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
 from .effects import AUTO, NAMES, UNKNOWN_EFFECT, EffectFunction, function_name
 from .errors import SettingsError
-from .keys import Groups
+from .keys import Groups, normalize_octets
+from .semantics.methods import is_safe
+from .validation import check_types
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -23,23 +26,32 @@ if TYPE_CHECKING:
     Effect = str | EffectFunction
     Authorization = str | Authorize | None
     Identity = str | Identify | None
-else:  # msgspec reads these at run time and has no word for a function
+    Texts = Sequence[str]
+    Affects = Sequence["str | Affect"]
+else:  # msgspec reads these at run time, has no word for a function, and makes tuples of lists
     Effect = Authorization = Identity = Any
+    Texts = tuple[str, ...]
+    Affects = tuple["str | Affect", ...]
 
-READ_METHODS: Final = ("GET", "HEAD")
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PARAMETER: Final = re.compile(r"\{([A-Za-z_]\w*)(?::((?:[^{}]|\{\d*,?\d*\})*))?\}|\*\*|\*")
 
 
 class PathPattern:
     """A pattern of paths: `{name}` or `*` is one segment (or part of one), `**` and `{name:.*}` anything.
 
-    Raises `ValueError` for a pattern that does not begin with a slash or cannot be read.
+    What is literal in it may be written as it reads or percent-encoded; paths are matched in their normal form.
+    `head` is what every path begins with that the pattern covers. Raises `ValueError` for a pattern that does not
+    begin with a slash or cannot be read.
     """
 
     def __init__(self, pattern: str) -> None:
         if not pattern.startswith("/") and not pattern.startswith("**"):
             raise ValueError(f"{pattern!r} does not begin with a slash")
-        self.pattern = pattern
+        if not {".", ".."}.isdisjoint(pattern.split("/")):
+            raise ValueError(f"{pattern!r} has a dot segment, which no path keeps")
+        self.pattern = pattern = _normal(pattern)
+        self.head = _PARAMETER.split(pattern, maxsplit=1)[0]
         self.names = frozenset(match[1] for match in _PARAMETER.finditer(pattern) if match[1])
         try:
             self._regex = re.compile(self._translate(pattern))
@@ -59,19 +71,38 @@ class PathPattern:
             else:
                 parts.append(f"(?P<{match[1]}>{match[2] or '[^/]+'})")
             end = match.end()
-        rest = pattern[end:]
-        if "{" in rest or "}" in rest:
-            raise ValueError(f"{pattern!r} has a brace that is no parameter")
-        return "".join((*parts, re.escape(rest)))
+        return "".join((*parts, re.escape(pattern[end:])))
 
     def match(self, path: str) -> Mapping[str, str] | None:
         """The parameters of a path that the pattern covers; None for one that it does not."""
         found = self._regex.fullmatch(path)
         return found.groupdict() if found else None
 
+    def lies_under(self, prefix: str) -> bool:
+        """Whether every path that the pattern covers is `prefix` or lies under it."""
+        start = f"{self.head}/" if self.head == self.pattern else self.head
+        return start.startswith(prefix + "/")
+
     def fill(self, parameters: Mapping[str, str]) -> str:
         """Make the path of these parameters."""
         return _PARAMETER.sub(lambda match: parameters[match[1]], self.pattern)
+
+
+def _normal(pattern: str) -> str:
+    """A pattern with the normal form of what is literal in it."""
+    parts: list[str] = []
+    end = 0
+    for match in _PARAMETER.finditer(pattern):
+        parts += (_literal(pattern, end, match.start()), match[0])
+        end = match.end()
+    return "".join((*parts, _literal(pattern, end, len(pattern))))
+
+
+def _literal(pattern: str, start: int, end: int) -> str:
+    text = pattern[start:end]
+    if "{" in text or "}" in text:
+        raise ValueError(f"{pattern!r} has a brace that is no parameter")
+    return normalize_octets(text)
 
 
 class Affect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,7 +113,7 @@ class Affect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     path: str
-    effect: Effect = UNKNOWN_EFFECT
+    effect: Effect | None = UNKNOWN_EFFECT
 
 
 class _Named(msgspec.Struct, frozen=True):
@@ -111,11 +142,11 @@ class Rule(_Named, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `max_tries`, `max_age` (seconds): when to give a write up; None as in the settings.
     """
 
-    methods: tuple[str, ...] = ()
+    methods: Texts = ()
     read: Literal["cache", "pass"] = "cache"
     write: Literal["through", "behind"] = "through"
     effect: Effect = AUTO
-    affects: tuple[str | Affect, ...] | None = None
+    affects: Affects | None = None
     group: str | None = None
     per_user: bool = False
     shared: bool = False
@@ -131,9 +162,10 @@ class Rule(_Named, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         key = f"rules[{self.path}]"
+        check_types(key, self)
         _pattern(f"{key}.path", self.path)
         put = msgspec.structs.force_setattr
-        put(self, "methods", tuple(method.upper() for method in self.methods))
+        put(self, "methods", tuple(_method(f"{key}.methods", method) for method in self.methods))
         put(self, "effect", _effect(f"{key}.effect", self.effect))
         put(self, "authorize", _imported(f"{key}.authorize", self.authorize))
         put(self, "principal", _identity(f"{key}.principal", self.principal))
@@ -155,45 +187,63 @@ def _pattern(key: str, pattern: str) -> PathPattern:
         raise SettingsError(key, str(error)) from None
 
 
+def _method(key: str, method: str) -> str:
+    if not _TOKEN.fullmatch(method):
+        raise SettingsError(key, f"{method!r} is no method")
+    return method.upper()
+
+
 def _imported(key: str, value: Any) -> Any:
-    """Find the function behind an import path `module:name`; anything else stays."""
-    if not isinstance(value, str):
-        if value is not None and not callable(value):
-            raise SettingsError(key, f"{value!r} is neither a function nor an import path 'module:name'")
-        return value
+    """Find the function behind an import path `module:name`; a function stays."""
+    found = _import(key, value) if isinstance(value, str) else value
+    if found is not None and not callable(found):
+        raise SettingsError(key, f"{value!r} is neither a function nor the import path 'module:name' of one")
+    return found
+
+
+def _import(key: str, value: str) -> Any:
     module, _, name = value.partition(":")
     try:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise SettingsError(key, f"{value!r} cannot be imported: {error}") from None
     return found
 
 
 def _effect(key: str, value: Any) -> Any:
-    if isinstance(value, str):
-        if value in NAMES:
-            return value
-        if ":" not in value:
-            raise SettingsError(key, f"{value!r} is no effect; allowed: {', '.join(NAMES)}, a function, 'module:name'")
-    return _imported(key, value)
+    allowed = f"{', '.join(NAMES)}, a function, 'module:name'"
+    if isinstance(value, str) and value in NAMES:
+        return value
+    if value is None or (isinstance(value, str) and ":" not in value):
+        raise SettingsError(key, f"{value!r} is no effect; allowed: {allowed}")
+    found = _imported(key, value)
+    if inspect.iscoroutinefunction(found):
+        raise SettingsError(key, f"{value!r} is async; an effect is a plain function of its arguments")
+    if getattr(found, "__qualname__", "<lambda>").endswith("<lambda>"):
+        raise SettingsError(key, f"{value!r} has no name, under which every edge must find it; write it with def")
+    return found
 
 
 def _identity(key: str, value: Any) -> Any:
     if isinstance(value, str):
         kind, _, name = value.partition(":")
         if kind in ("header", "cookie"):
-            if not name:
+            if not _TOKEN.fullmatch(name):
                 raise SettingsError(key, f"{value!r} names no {kind}; write '{kind}:NAME'")
             return value
+        if ":" not in value:
+            raise SettingsError(key, f"{value!r} is none of 'header:NAME', 'cookie:NAME', 'module:name', a function")
     return _imported(key, value)
 
 
 def _affect(key: str, item: str | Affect) -> Affect:
     affect = Affect(item) if isinstance(item, str) else item
+    check_types(f"{key}.affects", affect)
     _pattern(f"{key}.affects", affect.path)
-    return Affect(affect.path, _effect(f"{key}.affects[{affect.path}].effect", affect.effect))
+    effect = UNKNOWN_EFFECT if affect.effect is None else affect.effect
+    return Affect(affect.path, _effect(f"{key}.affects[{affect.path}].effect", effect))
 
 
 def _check_numbers(key: str, rule: Rule) -> None:
@@ -201,6 +251,8 @@ def _check_numbers(key: str, rule: Rule) -> None:
         value = getattr(rule, name)
         if value is not None and not 0 <= value < float("inf"):
             raise SettingsError(f"{key}.{name}", f"{value!r} is not a number >= 0")
+        if value == 0 and name.startswith("max_"):
+            raise SettingsError(f"{key}.{name}", "is 0: no write would ever be sent; None is as in the settings")
 
 
 def _check_contradictions(key: str, rule: Rule) -> None:
@@ -212,14 +264,14 @@ def _check_contradictions(key: str, rule: Rule) -> None:
         )
     if rule.shared and rule.per_user:
         raise SettingsError(f"{key}.shared", "contradicts per_user: a representation is one for all or one for each")
-    if rule.group is not None and not rule.group.startswith("/"):
-        raise SettingsError(f"{key}.group", f"{rule.group!r} is no path prefix; it begins with a slash")
+    if rule.group is not None:
+        _check_group(key, rule)
     if not rule.behind:
         for name in ("shared", "authorize", "affects", "group"):
             if getattr(rule, name):
                 raise SettingsError(f"{key}.{name}", "only makes sense with write='behind'")
-    if rule.behind and rule.methods and not set(rule.methods) - set(READ_METHODS):
-        raise SettingsError(f"{key}.methods", "names only methods that read, yet write='behind'")
+    if rule.behind and rule.methods and all(is_safe(method) for method in rule.methods):
+        raise SettingsError(f"{key}.methods", "names no method that writes, yet write='behind'")
     parameters = PathPattern(rule.path).names
     for affect in rule.affects or ():
         assert isinstance(affect, Affect)  # noqa: S101 - made so by __post_init__
@@ -229,6 +281,14 @@ def _check_contradictions(key: str, rule: Rule) -> None:
                 f"{key}.affects",
                 f"{affect.path!r} may use only the parameters of the rule's path: {sorted(parameters)}",
             )
+
+
+def _check_group(key: str, rule: Rule) -> None:
+    group = rule.group or ""
+    if not group.startswith("/"):
+        raise SettingsError(f"{key}.group", f"{group!r} is no path prefix; it begins with a slash")
+    if not PathPattern(rule.path).lies_under(Groups((group,)).prefixes[0]):
+        raise SettingsError(f"{key}.group", f"{group!r} is no prefix of the rule's path {rule.path!r}")
 
 
 class AffectedPath(msgspec.Struct, frozen=True):
@@ -249,6 +309,17 @@ class CompiledRule:
             for affect in rule.affects or ()
             if isinstance(affect, Affect)
         ]
+        self._touched = [self.pattern, *self.affected_patterns]
+        self._is_parent = _default_parents(rule, self.pattern)
+
+    @property
+    def affected_patterns(self) -> tuple[PathPattern, ...]:
+        """The patterns of what the rule says that its writes affect."""
+        return tuple(pattern for pattern, _ in self._affects)
+
+    def touches(self, path: str) -> bool:
+        """Whether a write behind under this rule can change what `path` shows; where that is hard to tell, yes."""
+        return any(pattern.match(path) is not None for pattern in self._touched) or self._is_parent(path)
 
     def covers(self, method: str, path: str) -> bool:
         """Whether the rule is about this request; HEAD goes with GET."""
@@ -278,62 +349,79 @@ class Rules:
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = [CompiledRule(rule) for rule in rules]
         self.groups = Groups(rule.group for rule in rules if rule.group)
-        self._touched = [compiled.pattern for compiled in self._rules if compiled.rule.behind] + [
-            PathPattern(affect.path)
-            for rule in rules
-            if rule.behind
-            for affect in rule.affects or ()
-            if isinstance(affect, Affect)
-        ]
+        self._behind = [compiled for compiled in self._rules if compiled.rule.behind]
         for compiled in self._rules:
             _check_groups(compiled, self.groups)
+        self._functions = _functions(self._rules)
 
     def find(self, method: str, path: str) -> CompiledRule | None:
         """The first rule that covers a request."""
         return next((rule for rule in self._rules if rule.covers(method, path)), None)
 
+    def touching(self, path: str) -> tuple[CompiledRule, ...]:
+        """The rules whose writes behind can change what `path` shows."""
+        return tuple(compiled for compiled in self._behind if compiled.touches(path))
+
     def touched_behind(self, path: str) -> bool:
         """Whether a write behind can change what `path` shows."""
-        if any(pattern.match(path) is not None for pattern in self._touched):
-            return True
-        return any(_is_default_parent(compiled, path) for compiled in self._rules)
+        return any(compiled.touches(path) for compiled in self._behind)
 
     def functions(self) -> dict[str, EffectFunction]:
         """The effect functions of all rules, by the name that records keep."""
-        effects: Iterable[Any] = (
-            effect
-            for compiled in self._rules
-            for effect in (
-                compiled.rule.effect,
-                *(a.effect for a in compiled.rule.affects or () if isinstance(a, Affect)),
-            )
-        )
-        return {function_name(effect): effect for effect in effects if callable(effect)}
+        return self._functions
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[CompiledRule]:
         return iter(self._rules)
 
 
-def _is_default_parent(compiled: CompiledRule, path: str) -> bool:
-    rule = compiled.rule
+def _functions(rules: Iterable[CompiledRule]) -> dict[str, EffectFunction]:
+    found: dict[str, EffectFunction] = {}
+    for compiled in rules:
+        rule = compiled.rule
+        effects: list[Any] = [rule.effect, *(a.effect for a in rule.affects or () if isinstance(a, Affect))]
+        for effect in effects:
+            if not callable(effect):
+                continue
+            name = function_name(effect)
+            if found.setdefault(name, effect) is not effect:
+                raise SettingsError(f"rules[{rule.path}].effect", f"two functions have the name {name!r}")
+    return found
+
+
+def _default_parents(rule: Rule, pattern: PathPattern) -> Callable[[str], bool]:
+    """Make the test whether a path may be the parent of one that the rule covers; where that is hard to tell, yes."""
     if not rule.behind or rule.affects is not None:
-        return False
-    parent = rule.path.rstrip("/").rpartition("/")[0]
-    if "**" in rule.path or ":" in rule.path:
-        return True  # the parent of a path that may have any depth
-    return bool(parent) and PathPattern(parent).match(path) is not None
+        return lambda path: False
+    if "*" in pattern.pattern or ":" in pattern.pattern:  # segments that may be empty, or several
+        return lambda path: path.startswith(pattern.head) or pattern.head.startswith(path + "/")
+    above = pattern.pattern.rstrip("/").rpartition("/")[0]
+    parent = PathPattern(above) if above else None
+    return lambda path: parent is not None and parent.match(path) is not None
 
 
 def _check_groups(compiled: CompiledRule, groups: Groups) -> None:
     """Refuse a rule that affects what may lie in another group, where no script could reach it."""
-    rule = compiled.rule
-    home = groups.group(_plain(rule.path))
-    for affect in rule.affects or ():
-        if isinstance(affect, Affect) and groups.group(_plain(affect.path)) != home:
+    home, pattern = _plain(compiled.pattern.pattern), compiled.pattern
+    for other in compiled.affected_patterns:
+        away = _plain(other.pattern)
+        apart = next((prefix for prefix in groups.prefixes if _may_part(prefix, pattern, other)), None)
+        if apart is not None or groups.group(home) != groups.group(away):
             raise SettingsError(
-                f"rules[{rule.path}].affects",
-                f"{affect.path!r} lies outside the rule's group {home!r}; give group= a prefix of both",
+                f"rules[{compiled.rule.path}].affects",
+                f"{other.pattern!r} may lie outside the rule's group {apart or groups.group(home)!r}; "
+                "give group= a prefix of both",
             )
+
+
+def _may_part(prefix: str, pattern: PathPattern, other: PathPattern) -> bool:
+    """Whether of two paths of the same parameters one may lie under `prefix` and the other not."""
+    depth = prefix.count("/") + 1
+    ours, theirs = (_plain(each.pattern).split("/")[:depth] for each in (pattern, other))
+    if ours == theirs and len(ours) == depth:
+        return False
+    under = [each.lies_under(prefix) for each in (pattern, other)]
+    near = [(prefix + "/").startswith(each.head) for each in (pattern, other)]
+    return under[0] != under[1] or (not all(under) and any(near))
 
 
 def _plain(pattern: str) -> str:

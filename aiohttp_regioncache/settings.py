@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, get_origin
 
 import msgspec
 from yarl import URL
 
 from .errors import SettingsError
-from .regions import COUNTRY_HEADERS, POSITION_HEADERS, Region
+from .regions import COUNTRY_HEADERS, POSITION_HEADERS, Region, TrustedProxies
 from .rules import PathPattern, Rule, Rules
+from .validation import check_types, explained, struct_in, type_at
+
+if TYPE_CHECKING:
+    Texts = Sequence[str]
+    Pairs = Sequence[tuple[str, str]]
+    Regions = Sequence[Region]
+    RuleList = Sequence[Rule]
+else:  # msgspec makes tuples of the lists that are given
+    Texts = tuple[str, ...]
+    Pairs = tuple[tuple[str, str], ...]
+    Regions = tuple[Region, ...]
+    RuleList = tuple[Rule, ...]
 
 ENVIRONMENT_PREFIX: Final = "REGIONCACHE_"
 _MIB: Final = 1024 * 1024
@@ -25,10 +35,21 @@ class _Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A part of the settings; every number in it is >= 0."""
 
     def __post_init__(self) -> None:
+        check_types(self._key, self)
         for name in self.__struct_fields__:
             value = getattr(self, name)
             if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
-                raise SettingsError(f"{type(self).__name__.lower()}.{name}", f"{value!r} is not a number >= 0")
+                raise SettingsError(f"{self._key}.{name}", f"{value!r} is not a number >= 0")
+
+    @property
+    def _key(self) -> str:
+        """The name of this part among the settings."""
+        return type(self).__name__.lower()
+
+    def _check_above(self, *names: str) -> None:
+        """Refuse 0, which would mean at once, all the time or never."""
+        if name := next((name for name in names if getattr(self, name) == 0), None):
+            raise SettingsError(f"{self._key}.{name}", "is 0; it must be more")
 
 
 class Cache(_Group, frozen=True, kw_only=True):
@@ -59,7 +80,7 @@ class Cache(_Group, frozen=True, kw_only=True):
     holdoff: float = 0.0
     landed_count: int = 128
     landed_seconds: float = 600.0
-    exclude: tuple[str, ...] = ()
+    exclude: Texts = ()
     cookies_are_credentials: bool = True
     store_set_cookie: bool = False
 
@@ -117,9 +138,7 @@ class Sync(_Group, frozen=True, kw_only=True):
             raise SettingsError("sync.poll", f"{self.poll!r} is not more than 0 and at most 1 second")
         if self.timeout >= 0.8 * self.lease:
             raise SettingsError("sync.timeout", f"{self.timeout!r} does not fit into 80 % of sync.lease {self.lease!r}")
-        for name in ("claim", "concurrency", "max_tries"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"sync.{name}", "is less than 1")
+        self._check_above("timeout", "claim", "concurrency", "max_tries", "max_age", "retry_base", "retry_cap")
 
 
 class Connections(_Group, frozen=True, kw_only=True):
@@ -136,42 +155,57 @@ class Connections(_Group, frozen=True, kw_only=True):
     breaker_failures: int = 2
     breaker_seconds: float = 1.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_above("connect_timeout", "timeout", "queue_timeout")
+
 
 class Settings(_Group, frozen=True, kw_only=True):
     """Everything that can be set.
 
     `origin`: the address that writes are replayed to, such as `https://origin.example`. `regions`: at least one.
     `home_region`: the region beside this edge, if there is one. `default_region`: the one for users whose place is
-    unknown. `trusted_proxies`: addresses or networks whose headers say where a user is. `secrets`: the same on
-    every edge; the first signs, all verify. `rules`: what happens to which path.
+    unknown. `trusted_proxies`: addresses or networks whose headers say where a user is: `country_headers` name the
+    country, `position_headers` latitude and longitude. `secrets`: the same on every edge; the first signs, all verify.
+    `rules`: what happens to which path. `cache`, `queue`, `sync`, `connections`: the parts of their name.
     """
 
     origin: str | None = None
-    regions: tuple[Region, ...] = ()
+    regions: Regions = ()
     home_region: str | None = None
     default_region: str | None = None
-    trusted_proxies: tuple[str, ...] = ()
-    country_headers: tuple[str, ...] = COUNTRY_HEADERS
-    position_headers: tuple[tuple[str, str], ...] = POSITION_HEADERS
-    secrets: tuple[str, ...] = ()
-    rules: tuple[Rule, ...] = ()
+    trusted_proxies: Texts = ()
+    country_headers: Texts = COUNTRY_HEADERS
+    position_headers: Pairs = POSITION_HEADERS
+    secrets: Texts = ()
+    rules: RuleList = ()
     cache: Cache = Cache()
     queue: Queue = Queue()
     sync: Sync = Sync()
     connections: Connections = Connections()
 
     def __post_init__(self) -> None:
-        for name in ("regions", "trusted_proxies", "country_headers", "position_headers", "secrets", "rules"):
-            msgspec.structs.force_setattr(self, name, tuple(getattr(self, name)))
+        super().__post_init__()
         self._check_regions()
         self._check_origin()
         self._check_secrets()
         for pattern in self.cache.exclude:
             _checked("cache.exclude", PathPattern, pattern)
-        for network in self.trusted_proxies:
-            if network != "unix":
-                _checked("trusted_proxies", lambda text: ipaddress.ip_network(text, strict=False), network)
+        _checked("trusted_proxies", TrustedProxies, self.trusted_proxies)
         Rules(self.rules)
+
+    @property
+    def _key(self) -> str:
+        return ""
+
+    def __repr__(self) -> str:
+        """Show every setting, the secrets by their number."""
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Name and value of every setting, the secrets by their number."""
+        shown = msgspec.structs.asdict(self) | {"secrets": f"{len(self.secrets)} not shown"}
+        return list(shown.items())
 
     @property
     def only_embedded(self) -> bool:
@@ -199,9 +233,8 @@ class Settings(_Group, frozen=True, kw_only=True):
             if self.writes_behind:
                 raise SettingsError("origin", "is missing; a rule with write='behind' replays its writes there")
             return
-        url = _checked("origin", URL, self.origin)
-        if url.scheme not in ("http", "https") or not url.host or url.query_string or url.fragment:
-            raise SettingsError("origin", f"{self.origin!r} is no address like https://origin.example")
+        if not _is_address(self.origin):  # not quoted: there could be a password in it
+            raise SettingsError("origin", "is no address like https://origin.example, without user, query and fragment")
 
     def _check_secrets(self) -> None:
         if short := next((secret for secret in self.secrets if len(secret) < 16), None):
@@ -214,11 +247,20 @@ class Settings(_Group, frozen=True, kw_only=True):
             )
 
 
-def _checked(key: str, check: Any, value: str) -> Any:
+def _checked(key: str, check: Callable[[Any], object], value: object) -> None:
     try:
-        return check(value)
+        check(value)
     except ValueError as error:
-        raise SettingsError(key, str(error)) from None
+        raise SettingsError(key, str(error).removeprefix(f"{key}: ")) from None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        url = URL(text)
+    except ValueError:
+        return False
+    bare = not (url.user or url.password or url.query_string or url.fragment)
+    return url.scheme in ("http", "https") and bool(url.host) and bare
 
 
 def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Settings:
@@ -243,51 +285,28 @@ def from_mapping(data: Mapping[str, Any]) -> Settings:
     try:
         return msgspec.convert(data, Settings, strict=False)
     except msgspec.ValidationError as error:
-        if isinstance(error.__cause__, SettingsError):
-            raise error.__cause__ from None
-        raise _explained(error) from None
-
-
-def _explained(error: msgspec.ValidationError) -> SettingsError:
-    problem, _, path = str(error).partition(" - at `$")
-    key = path.rstrip("`").lstrip(".") or "settings"
-    if unknown := re.search(r"unknown field `([^`]*)`", problem):
-        owner = _type_at(key)
-        allowed = ", ".join(owner.__struct_fields__) if owner else "see the documentation"
-        name = unknown[1] if key == "settings" else f"{key}.{unknown[1]}"
-        return SettingsError(name, f"is no setting; allowed: {allowed}")
-    return SettingsError(key, problem)
-
-
-def _type_at(key: str) -> type[msgspec.Struct] | None:
-    """The Struct that a path such as `cache` or `regions[...]` of the settings leads to."""
-    current: Any = Settings
-    for name in () if key == "settings" else key.split("."):
-        hints = msgspec.structs.fields(current)
-        current = next((field.type for field in hints if field.name == name.partition("[")[0]), None)
-        while get_origin(current) is not None:
-            current = next((arg for arg in get_args(current) if hasattr(arg, "__struct_fields__")), None)
-        if not hasattr(current, "__struct_fields__"):
-            return None
-    return current  # type: ignore[no-any-return]
+        raise explained(error, Settings) from None
 
 
 def _override(data: dict[str, Any], variable: str, value: str) -> None:
     *groups, name = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
-    owner = _type_at(".".join(groups) or "settings")
-    field = next((f for f in msgspec.structs.fields(owner) if f.name == name), None) if owner else None
-    if field is None:
-        allowed = ", ".join(owner.__struct_fields__ if owner else Settings.__struct_fields__)
-        raise SettingsError(variable, f"names no setting; allowed: {allowed}")
+    owner = type_at(Settings, ".".join(groups))
+    if not (isinstance(owner, type) and issubclass(owner, _Group)):
+        owner = Settings
+    field = next((f for f in msgspec.structs.fields(owner) if f.name == name), None)
+    if field is None or (groups and owner is Settings):
+        raise SettingsError(variable, f"names no setting; allowed: {', '.join(owner.__struct_fields__)}")
     for group in groups:
         data = data.setdefault(group, {})
+        if not isinstance(data, dict):
+            raise SettingsError(group, f"is no table, yet {variable} sets something in it")
     data[name] = _from_text(variable, field.type, value)
 
 
 def _from_text(variable: str, kind: Any, value: str) -> Any:
     if kind == tuple[str, ...]:
         return [part.strip() for part in value.split(",") if part.strip()]
-    if get_origin(kind) is not tuple:
+    if get_origin(kind) is not tuple and struct_in(kind) is None:
         return value
     try:
         return msgspec.json.decode(value.encode())

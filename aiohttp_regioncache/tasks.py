@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -28,14 +29,14 @@ class Tasks:
         return task
 
     async def drain(self, timeout: float) -> None:
-        """Wait up to `timeout` seconds for what runs, then cancel what is left."""
-        if not self._tasks:
-            return
-        _, late = await asyncio.wait(self._tasks, timeout=timeout)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late)
+        """Wait up to `timeout` seconds for what runs and what it spawns, then cancel what is left."""
+        deadline = time.monotonic() + timeout
+        while self._tasks and (remaining := deadline - time.monotonic()) > 0:
+            await asyncio.wait(self._tasks, timeout=remaining)
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
 
     def __len__(self) -> int:
         return len(self._tasks)

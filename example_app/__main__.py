@@ -34,12 +34,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        with _listener(options.port) as listener, _directory(options.data) as directory:
+        with choose_listener(options.port) as listener, _directory(options.data) as directory:
             return asyncio.run(run(options, listener, Path(directory)))
     except PortBusyError as error:
         print(f"example_app: {error}; choose another with --port", file=sys.stderr)
-    except (OriginError, RegionCacheError) as error:
+    except (OriginError, RegionCacheError, OSError) as error:
         print(f"example_app: {error}", file=sys.stderr)
+    except KeyboardInterrupt:  # before the signal had its own handler
+        return INTERRUPTED
     return 1
 
 
@@ -64,18 +66,18 @@ async def show(options: argparse.Namespace, listener: socket.socket, directory: 
     print(f"  {report.distances(options.edges)}", flush=True)
     async with running_demo(options.edges, directory, listener) as demo:
         checks = Checks()
-        await _present(demo, options.writes, checks)
+        await _present(demo, options, checks)
         if not options.once:
             print(f"\n{report.suggestions(demo)}", flush=True)
             await asyncio.Event().wait()  # Until a signal cancels it.
         return 1 if checks.failures else 0
 
 
-async def _present(demo: Demo, writes: int, checks: Checks) -> None:
+async def _present(demo: Demo, options: argparse.Namespace, checks: Checks) -> None:
     print("\nMeasuring what reads and writes cost, in ms, medians ...\n", flush=True)
-    print(report.table(await measure(demo, checks)), flush=True)
-    print(f"\nA burst of {writes} writes from all regions at once:", flush=True)
-    state = await burst(demo, writes, checks, _show_progress)
+    print(report.table(await measure(demo, checks, options.samples)), flush=True)
+    print(f"\nA burst of {options.writes} writes from all regions at once:", flush=True)
+    state = await burst(demo, options.writes, checks, _show_progress)
     print(f"\n{report.outcome(state)}\n{report.verdict(checks)}", flush=True)
 
 
@@ -85,7 +87,8 @@ def _show_progress(state: Burst) -> None:
     print(report.drain_line(state), end="\r" if terminal else "\n", flush=True)
 
 
-def _listener(port: int | None) -> socket.socket:
+def choose_listener(port: int | None) -> socket.socket:
+    """Take a given port, or else the default one, or a free one when that is busy. Raises PortBusyError."""
     if port is not None:
         return listen(port)
     try:
@@ -113,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--once", action="store_true", help="end after the measurements")
     parser.add_argument("--port", type=_port, help=f"port of the main edge (default {DEFAULT_PORT}, or a free one)")
     parser.add_argument("--data", type=Path, help="keep the data in this directory (default: a temporary one)")
+    parser.add_argument("--samples", type=_count, default=9, help="measurements of each kind (default 9)")
     parser.add_argument("--writes", type=_count, default=200, help="writes of the burst (default 200)")
     parser.add_argument(
         "--edges",

@@ -11,9 +11,14 @@ from example_app.world import city
 
 HEADINGS = (
     ("user in", "nearest region", "away", "read", "", "", "", "write", "", ""),
-    ("", "", "km", "straight", "first", "cached", "faster", "straight", "via edge", "faster"),
+    ("", "", "ms", "straight", "first", "cached", "faster", "straight", "via edge", "faster"),
 )
 LEFT_COLUMNS = 2
+LEGEND = """\
+away: the round trip to the nearest region     straight: past the cache, to the origin in Tokyo
+first: not stored in the region yet            cached: stored there
+via edge: acknowledged in the region, at the origin shortly after
+All edges share one process here: some of the milliseconds are the demo's own."""
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -22,7 +27,7 @@ def table(rows: Sequence[Row]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     texts = [_line(line, widths) for line in lines]
     rule = "-" * max(map(len, texts))
-    return "\n".join([*texts[: len(HEADINGS)], rule, *texts[len(HEADINGS) :]])
+    return "\n".join([*texts[: len(HEADINGS)], rule, *texts[len(HEADINGS) :], rule, LEGEND])
 
 
 def distances(regions: Sequence[str]) -> str:
@@ -63,12 +68,18 @@ def suggestions(demo: Demo) -> str:
 Try it in a browser: {front}/
 or with curl (the main edge stands {demo.front_round_trip_ms:g} ms from the origin and serves every region):
 
-  curl -i -H 'CF-IPCountry: BR' {front}/items/1        # a miss, then a hit in Brazil's region
-  curl -i -H 'CF-IPCountry: BR' -X PUT -H 'Content-Type: application/json' \\
-       -d '{{"name":"guarana"}}' {front}/items/1          # 202: acknowledged there
-  curl -i -H 'CF-IPCountry: BR' {front}/items/1        # at once: the new state, marked dirty
-  curl -i {demo.origin_url}/items/1                      # the origin has it, shortly after
-  curl -i -H 'CF-IPCountry: DE' {front}/items/1        # and so has every other region
+  # twice: a miss, then a hit in Brazil's region
+  curl -i -H 'CF-IPCountry: BR' {front}/items/1
+
+  # a write, acknowledged there: 202
+  curl -i -H 'CF-IPCountry: BR' -X PUT -H 'Content-Type: application/json' -d '{{"name":"guarana"}}' {front}/items/1
+
+  # at once: the new state, marked dirty
+  curl -i -H 'CF-IPCountry: BR' {front}/items/1
+
+  # shortly after, the origin has it, and a user in Germany sees it
+  curl -i {demo.origin_url}/items/1
+  curl -i -H 'CF-IPCountry: DE' {front}/items/1
 
 Ctrl-C ends everything."""
 
@@ -81,7 +92,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.user.name,
         f"{city(row.user.region)} ({row.user.region})",
-        f"{row.user.kilometres:.0f}",
+        f"{row.user.last_mile_ms:.1f}",
         f"{row.straight_read:.1f}",
         f"{row.first_read:.1f}",
         f"{row.cached_read:.1f}",

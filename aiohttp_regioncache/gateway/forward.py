@@ -48,13 +48,10 @@ class Forwarder:
         try:
             async with self._ask(request, headers) as answer:
                 return await self._pass_on(request, answer)
-        except (TimeoutError, aiohttp.ServerTimeoutError):
-            return problem(504, "Gateway Timeout", "The origin did not answer in time.")
-        except (aiohttp.ClientError, OSError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
             if request.transport is None or request.transport.is_closing():
-                raise  # the client has gone: nobody to answer
-            logger.warning("%s %s: the origin failed: %s", request.method, request.path, error)
-            return problem(502, "Bad Gateway", "The origin cannot be reached or broke off.")
+                raise  # nobody to answer: the client has gone, or has a part of the answer already
+            return _failed(request, error)
 
     def _ask(self, request: web.Request, headers: Headers) -> aiohttp.client._RequestContextManager:
         kept = with_loop_mark(remove(end_to_end(headers), _OWN_FIELDS), self._name)
@@ -101,10 +98,22 @@ class Forwarder:
         await response.prepare(request)
         if beginning:
             await response.write(beginning)
-        async for chunk in answer.content.iter_chunked(_CHUNK):
-            await response.write(chunk)
+        try:
+            async for chunk in answer.content.iter_chunked(_CHUNK):
+                await response.write(chunk)
+        except (TimeoutError, aiohttp.ClientError) as error:
+            if request.transport is not None:
+                request.transport.abort()  # nobody may take a part for the whole
+            raise ConnectionResetError("the origin broke off") from error
         await response.write_eof()
         return response
+
+
+def _failed(request: web.Request, error: Exception) -> web.Response:
+    if isinstance(error, TimeoutError):
+        return problem(504, "Gateway Timeout", "The origin did not answer in time.")
+    logger.warning("%s %s: the origin failed: %s", request.method, request.path, error)
+    return problem(502, "Bad Gateway", "The origin cannot be reached or broke off.")
 
 
 async def _read_up_to(content: aiohttp.StreamReader, limit: int) -> bytes:

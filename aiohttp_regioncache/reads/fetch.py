@@ -11,9 +11,10 @@ from multidict import CIMultiDict
 
 from ..exchange import Exchange, Handler
 from ..records import CacheRecord, from_wire, to_wire
-from ..responses import ask
+from ..responses import Streaming, ask
 from ..semantics import conditional
-from ..semantics.fields import end_to_end, remove
+from ..semantics.dates import format_date
+from ..semantics.fields import Headers, end_to_end, first, remove
 from ..semantics.freshness import initial_age, terms
 from ..semantics.storing import Storability, may_store
 from ..semantics.vary import selecting, vary_names
@@ -27,6 +28,7 @@ Clock = Callable[[], float]
 SERVER_ERRORS: Final = frozenset({500, 502, 503, 504})
 """Answers after which a stale response may be served instead (RFC 5861 section 4)."""
 _PRIVATE_REQUEST_FIELDS: Final = ("authorization", "cookie", "proxy-authorization")
+_ANSWERED_HERE: Final = conditional.precondition_fields | {"range"}
 
 
 class Fetched(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,15 +54,15 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def conditioned(exchange: Exchange, validators: Sequence[tuple[str, str]], *, no_cache: bool) -> web.Request:
-    """Make the request for the origin: the client's own conditions are answered from the result, ours go instead.
+    """Make the request for the origin: for the whole of it, the client's own conditions replaced by ours.
 
     Raises `UnicodeEncodeError` for header octets that aiohttp cannot send on.
     """
     present = {name.lower() for name, _ in exchange.headers}
-    own = conditional.precondition_fields & present
+    own = _ANSWERED_HERE & present
     if not own and not validators and not no_cache:
         return exchange.request
-    headers = CIMultiDict(remove(exchange.headers, conditional.precondition_fields))
+    headers = CIMultiDict(remove(exchange.headers, _ANSWERED_HERE))
     headers.extend(validators)
     if no_cache:
         headers["Cache-Control"] = "no-cache"
@@ -76,12 +78,16 @@ async def fetch(
     *,
     no_cache: bool,
     clock: Clock,
+    streaming: Streaming,
 ) -> Fetched:
-    """Ask the origin once. `entry` lends its validators; `remembered` is None when nothing can be stored."""
+    """Ask the origin once.
+
+    `entry` lends its validators; `remembered` is None when nothing can be stored; `streaming` as in `ask`.
+    """
     validators = conditional.validators(from_wire(entry.headers)) if entry is not None else []
     request = conditioned(exchange, validators, no_cache=no_cache)
     asked = clock()
-    response, raised = await ask(request, handler)
+    response, raised = await ask(request, handler, streaming)
     snapshot = await take(response, settings.max_body)
     if snapshot is None:
         return Fetched(request=exchange.request, response=response, raised=raised, reason="no complete response")
@@ -134,7 +140,7 @@ def _record(
         return None, storability
     if remembered is None:
         return None, Storability(False, "region")
-    headers = tuple(end_to_end(snapshot.headers))
+    headers = _dated(end_to_end(snapshot.headers), answered)
     vary = vary_names(headers) or ()
     record = CacheRecord(
         url=exchange.target.url,
@@ -152,3 +158,8 @@ def _record(
         owner=exchange.owner,
     )
     return record, storability
+
+
+def _dated(headers: Headers, answered: float) -> Headers:
+    """The fields with the time of arrival where there is none of origin (RFC 9110 section 6.6.1)."""
+    return headers if first(headers, "date") is not None else (*headers, ("Date", format_date(answered)))

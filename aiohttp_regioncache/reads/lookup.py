@@ -40,7 +40,8 @@ _CLEAN = Fold(Outcome.CLEAN)
 
 def entry_key(exchange: Exchange, names: tuple[str, ...] = ()) -> str:
     """The key of the entry for a request, given the names of the fields that select among the resource's entries."""
-    selected = selecting(exchange.headers, names) if names else ()
+    # The names themselves keep a request without any such field apart from the resource's plain key.
+    selected = [(":vary", ",".join(names)), *selecting(exchange.headers, names)] if names else ()
     return record_key(exchange.site, exchange.target, "GET", selected, principal=exchange.owner)
 
 

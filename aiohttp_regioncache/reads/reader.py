@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -16,11 +16,12 @@ from ..errors import RegionUnavailableError
 from ..exchange import Exchange, Handler
 from ..overlay import Fold, Outcome
 from ..records import CacheRecord, from_wire
-from ..responses import CACHE_STATUS, as_it_came, ask, cache_name, with_status
+from ..responses import CACHE_STATUS, as_it_came, ask_marked, cache_name, with_status
 from ..rules import PathPattern
 from ..semantics.cache_status import cache_status
 from ..semantics.fields import end_to_end
 from ..semantics.freshness import Judgement, Verdict, judge
+from ..semantics.requests import PLAIN_REQUEST
 from ..semantics.vary import selecting
 from ..settings import Cache
 from ..store import entries
@@ -30,7 +31,7 @@ from ..tasks import Tasks
 from . import answers
 from .decide import Standing, base_of
 from .fetch import Fetched, fetch
-from .flights import Flights
+from .flights import Flight, Flights
 from .lookup import Found, entry_key, find, refold
 from .memory import Memory
 
@@ -39,6 +40,14 @@ logger = logging.getLogger(__name__)
 _ORIGIN_DECIDES: Final = ("If-Match", "If-Unmodified-Since")
 REFETCHES: Final = 3
 """Fetches for one request, should writes of unknown effect land during each."""
+_FOLDED_ALL_THE_SAME: Final = ("no-store", "range")
+"""Reasons to bypass the cache that are none to overlook one's own pending writes."""
+_UNKNOWN_YET: Final = (Outcome.UNKNOWN_PENDING, Outcome.NEEDS_BASE)
+"""What a fold over the origin's own answer comes to while nobody can tell what a pending write does."""
+
+
+class _StreamedError(Exception):
+    """An answer that goes out as it comes, where there is nobody to take it."""
 
 
 class Reader:
@@ -58,7 +67,8 @@ class Reader:
 
     async def read(self, exchange: Exchange, handler: Handler) -> web.StreamResponse:
         """Answer a request with a method that reads."""
-        if reason := self._bypass(exchange):
+        reason = self._bypass(exchange)
+        if reason and not (exchange.touched and reason in _FOLDED_ALL_THE_SAME):
             return await self._pass(exchange, handler, "bypass", detail=reason)
         unreachable = False
         for store in exchange.stores:
@@ -70,11 +80,14 @@ class Reader:
             except RegionUnavailableError:
                 unreachable = True
                 continue
+            if reason and found.fold.outcome is Outcome.CLEAN:
+                break
             return await self._answer(exchange, handler, found, generation)
-        detail = "no-region" if unreachable else None
+        if reason:
+            return await self._pass(exchange, handler, "bypass", detail=reason)
         if exchange.terms.only_if_cached:
             return answers.not_cached(exchange, None)
-        return await self._pass(exchange, handler, "miss", detail=detail)
+        return await self._pass(exchange, handler, "miss", detail="no-region" if unreachable else None)
 
     def _bypass(self, exchange: Exchange) -> str | None:
         """Why a request is none of the cache's business, or None."""
@@ -97,8 +110,16 @@ class Reader:
         self, exchange: Exchange, handler: Handler, fwd: str, *, region: str | None = None, detail: str | None = None
     ) -> web.StreamResponse:
         """Leave a request to the handler as it is."""
-        response, raised = await ask(exchange.request, handler)
-        return as_it_came(with_status(response, cache_status(cache_name(region), fwd=fwd, detail=detail)), raised)
+        status = cache_status(cache_name(region), fwd=fwd, detail=detail)
+        return await ask_marked(exchange.request, handler, status)
+
+    async def _as_it_is(
+        self, exchange: Exchange, handler: Handler, found: Found, fwd: str, detail: str | None = None
+    ) -> web.StreamResponse:
+        """Leave a request to the handler that cannot be folded for; pending writes that it misses are admitted."""
+        if found.fold.outcome is not Outcome.CLEAN:
+            return await self._dirty(exchange, handler, found.store)
+        return await self._pass(exchange, handler, fwd, region=found.store.name, detail=detail)
 
     # --- memory ---
 
@@ -130,7 +151,7 @@ class Reader:
 
     async def _answer(self, exchange: Exchange, handler: Handler, found: Found, generation: int) -> web.StreamResponse:
         if found.fold.outcome is Outcome.UNKNOWN_PENDING and not exchange.terms.only_if_cached:
-            found = await self._wait(exchange, found)
+            found = await self._wait(exchange, found, (Outcome.UNKNOWN_PENDING,))
             if found.fold.outcome is Outcome.UNKNOWN_PENDING:
                 return await self._dirty(exchange, handler, found.store)
         if found.fold.absolute:
@@ -177,20 +198,24 @@ class Reader:
         headers = from_wire(base.headers) if base is not None else ()
         return answers.folded(exchange, store.name, fold.representation, headers)
 
-    async def _wait(self, exchange: Exchange, found: Found) -> Found:
+    async def _wait(self, exchange: Exchange, found: Found, unknown: Sequence[Outcome]) -> Found:
         """Wait a bounded time for one's own write of unknown effect to land."""
         limit = self._settings.dirty_wait if exchange.dirty_wait is None else exchange.dirty_wait
         deadline = time.monotonic() + limit
         with found.store.events.watch(exchange.resource.digest) as changed:
-            while found.fold.outcome is Outcome.UNKNOWN_PENDING:
+            while True:
                 changed.clear()
-                with contextlib.suppress(RegionUnavailableError):
-                    found = await find(found.store, exchange, self._effects)
+                found = await self._again(exchange, found)
                 remaining = deadline - time.monotonic()
-                if remaining <= 0 or found.fold.outcome is not Outcome.UNKNOWN_PENDING:
-                    break
+                if remaining <= 0 or found.fold.outcome not in unknown:
+                    return found
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(changed.wait(), min(remaining, 1.0))  # an announcement may get lost
+
+    async def _again(self, exchange: Exchange, found: Found) -> Found:
+        """Look once more; what was found before stands while the region cannot be reached."""
+        with contextlib.suppress(RegionUnavailableError):
+            return await find(found.store, exchange, self._effects)
         return found
 
     async def _dirty(self, exchange: Exchange, handler: Handler, store: RegionStore) -> web.StreamResponse:
@@ -207,47 +232,79 @@ class Reader:
 
     def _refresh(self, exchange: Exchange, handler: Handler, found: Found) -> None:
         if exchange.request.method == "GET":
-            self._tasks.spawn(self._fly(exchange, handler, found), "refresh")
+            self._tasks.spawn(self._refreshed(exchange, handler, found), "refresh")
+
+    async def _refreshed(self, exchange: Exchange, handler: Handler, found: Found) -> None:
+        """Fetch for the store alone: the request has its answer, and its connection may serve another by now."""
+        with contextlib.suppress(_StreamedError, UnicodeEncodeError):
+            await self._fly(exchange, handler, found, in_background=True)
 
     async def _from_origin(
         self, exchange: Exchange, handler: Handler, found: Found, judgement: Judgement | None
     ) -> web.StreamResponse:
         if exchange.request.method == "HEAD":
-            return await self._pass(exchange, handler, "miss", region=found.store.name)
+            return await self._as_it_is(exchange, handler, found, "miss")
         for attempt in range(1, REFETCHES + 1):
             try:
-                fetched, remembered, begun = await self._fly(exchange, handler, found)
+                fetched, remembered, begun = await self._ask(exchange, handler, found, judgement)
             except UnicodeEncodeError:  # header octets that cannot be sent on in another request
-                return await self._pass(exchange, handler, "bypass", region=found.store.name, detail="header")
+                return await self._as_it_is(exchange, handler, found, "bypass", "header")
             except Exception:
                 if (stale := self._instead(exchange, found, judgement)) is None:
                     raise
                 logger.warning("%s: the origin failed; served stale", exchange.target.path, exc_info=True)
                 return stale
-            if fetched is None:  # who waited too long asks alone and stores nothing
-                return await self._pass(exchange, handler, "miss", region=found.store.name, detail="collapse-timeout")
             if fetched.failed and (stale := self._instead(exchange, found, judgement)) is not None:
                 return stale
             fold = await self._refolded(exchange, found, fetched, remembered)
-            if fold.outcome is not Outcome.UNKNOWN_LANDED or self._settings.holdoff or attempt == REFETCHES:
-                return await self._fetched(exchange, handler, found, fetched, fold, begun)
-            with contextlib.suppress(RegionUnavailableError):
-                found = await find(found.store, exchange, self._effects)
+            renewed = await self._renewed(exchange, found, fold, attempt)
+            if renewed is None:
+                return await self._fetched(exchange, found, fetched, fold, begun)
+            found = renewed
         raise AssertionError("the last attempt returns")
 
+    async def _renewed(self, exchange: Exchange, found: Found, fold: Fold, attempt: int) -> Found | None:
+        """Look whether another fetch would show more than one whose fold came to this; None when it would not."""
+        if attempt == REFETCHES:
+            return None
+        if fold.outcome is Outcome.UNKNOWN_LANDED and not self._settings.holdoff:
+            return await self._again(exchange, found)
+        if fold.outcome in _UNKNOWN_YET and attempt == 1:
+            waited = await self._wait(exchange, found, _UNKNOWN_YET)
+            return None if waited.fold.outcome in _UNKNOWN_YET else waited
+        return None
+
+    async def _ask(
+        self, exchange: Exchange, handler: Handler, found: Found, judgement: Judgement | None
+    ) -> tuple[Fetched, Remembered | None, bool]:
+        """Fetch, together with others if what they get may be had by this request too."""
+        fetched, remembered, begun = await self._fly(exchange, handler, found)
+        if fetched is not None and (begun or _shareable(exchange, fetched)):
+            return fetched, remembered, begun
+        if fetched is not None and fetched.failed and self._may_cover(found, judgement):
+            return fetched, remembered, False
+        own = None if fetched is None else remembered  # who waited too long stores nothing
+        return await self._fetch_once(exchange, handler, found, own), remembered, True
+
     async def _fly(
-        self, exchange: Exchange, handler: Handler, found: Found
+        self, exchange: Exchange, handler: Handler, found: Found, *, in_background: bool = False
     ) -> tuple[Fetched | None, Remembered | None, bool]:
-        """Fetch, together with others that want the same. None: the fetch that was joined takes too long."""
+        """Fetch, together with others that want the same.
+
+        None: the fetch that was joined takes too long, or its answer goes out as it comes.
+        """
         remembered = await self._remember(exchange, found)
+
+        async def fetch_for(flight: Flight[Fetched] | None) -> Fetched:
+            return await self._fetch_once(
+                exchange, handler, found, remembered, flight=flight, in_background=in_background
+            )
+
         if (exchange.has_credentials and not exchange.owner) or remembered is None:
-            fetched = await self._fetch_once(exchange, handler, found, remembered, None)
-            return fetched, remembered, True
-        flight = (found.store.name, found.key, remembered.token, remembered.asof)
+            return await fetch_for(None), remembered, True
+        key = (found.store.name, found.key, remembered.token, remembered.asof)
         joined, begun = await self._flights.join(
-            flight,
-            lambda: self._fetch_once(exchange, handler, found, remembered, flight),
-            self._settings.flight_wait,
+            key, fetch_for, self._settings.flight_wait, unfinished=exchange.terms is not PLAIN_REQUEST
         )
         return joined, remembered, begun
 
@@ -267,8 +324,18 @@ class Reader:
         handler: Handler,
         found: Found,
         remembered: Remembered | None,
-        flight: tuple[str, str, str, int] | None,
+        *,
+        flight: Flight[Fetched] | None = None,
+        in_background: bool = False,
     ) -> Fetched:
+        def streaming(response: web.StreamResponse) -> None:
+            if flight is not None:
+                flight.leave_alone()
+            if in_background:
+                raise _StreamedError
+            status = cache_status(cache_name(found.store.name), fwd=_forwarded(found), detail="stream")
+            response.headers.add(CACHE_STATUS, status)
+
         fetched = await fetch(
             exchange,
             handler,
@@ -277,16 +344,16 @@ class Reader:
             self._settings,
             no_cache=_is_outdated(found),
             clock=found.store.now,
+            streaming=streaming,
         )
-        filling = None
-        if fetched.record is not None:
-            filling = self._tasks.spawn(self._fill(exchange, found, fetched.record, flight), "fill")
-        if filling is None and flight is not None:
-            asyncio.get_running_loop().call_soon(self._flights.landed, flight)
+        record = fetched.record
+        filling = self._tasks.spawn(self._fill(exchange, found, record, flight), "fill") if record else None
+        if flight is not None and (filling is None or not _is_fresh(record)):
+            flight.land()
         return fetched
 
     async def _fill(
-        self, exchange: Exchange, found: Found, record: CacheRecord, flight: tuple[str, str, str, int] | None
+        self, exchange: Exchange, found: Found, record: CacheRecord, flight: Flight[Fetched] | None
     ) -> None:
         key = entry_key(exchange, record.vary)
         marker = (entry_key(exchange), _marker(exchange, record)) if record.vary else None
@@ -297,18 +364,21 @@ class Reader:
             logger.debug("not stored: %s", error)
         finally:
             if flight is not None:
-                self._flights.landed(flight)
+                flight.land()
+
+    @staticmethod
+    def _may_cover(found: Found, judgement: Judgement | None) -> bool:
+        """Whether what is stored may stand in for a failure (RFC 5861 section 4)."""
+        allowed = found.standing in (Standing.USABLE, Standing.OTHER_RUN) and judgement and judgement.stale_if_error
+        return bool(allowed) and found.fold.outcome in (Outcome.CLEAN, Outcome.FOLDED, Outcome.GONE)
 
     def _instead(self, exchange: Exchange, found: Found, judgement: Judgement | None) -> web.StreamResponse | None:
-        """A stale answer in place of a failure, where that is allowed (RFC 5861 section 4)."""
+        """A stale answer in place of a failure, where that is allowed."""
         entry = found.entry
-        allowed = found.standing in (Standing.USABLE, Standing.OTHER_RUN) and judgement and judgement.stale_if_error
-        if entry is None or judgement is None or not allowed:
+        if entry is None or judgement is None or not self._may_cover(found, judgement):
             return None
-        if found.fold.outcome in (Outcome.FOLDED, Outcome.GONE):
-            return self._folded(exchange, found.store, found.fold, entry)
         if found.fold.outcome is not Outcome.CLEAN:
-            return None
+            return self._folded(exchange, found.store, found.fold, entry)
         status = answers.hit_status(found.store.name, judgement, "stale-if-error")
         return answers.stored(exchange, entry, judgement.age, status)
 
@@ -333,7 +403,7 @@ class Reader:
         return found.state is not None and (found.state.pending > 0 or found.state.landed > remembered.asof)
 
     async def _fetched(
-        self, exchange: Exchange, handler: Handler, found: Found, fetched: Fetched, fold: Fold, begun: bool
+        self, exchange: Exchange, found: Found, fetched: Fetched, fold: Fold, begun: bool
     ) -> web.StreamResponse:
         region = found.store.name
         if fold.outcome in (Outcome.FOLDED, Outcome.GONE):
@@ -341,12 +411,10 @@ class Reader:
             if fold.representation is None:
                 return answers.gone(exchange, region)
             return answers.folded(exchange, region, fold.representation, base)
-        if fetched.request is not exchange.request and not _shareable(exchange, fetched):
-            return await self._pass(exchange, handler, "miss", region=region)
         dirty = fold.outcome is not Outcome.CLEAN
         status = cache_status(
             cache_name(region),
-            fwd="stale" if found.standing is not Standing.ABSENT else "miss",
+            fwd=_forwarded(found),
             fwd_status=fetched.response.status if fetched.revalidated else None,
             stored=fetched.record is not None or None,
             collapsed=not begun,
@@ -366,6 +434,14 @@ class Reader:
         if snapshot is None or not (fetched.revalidated or conditions):
             return with_status(fetched.response, status)
         return answers.conditionally(exchange, snapshot, [(CACHE_STATUS, status)])
+
+
+def _forwarded(found: Found) -> str:
+    return "miss" if found.standing is Standing.ABSENT else "stale"
+
+
+def _is_fresh(record: CacheRecord | None) -> bool:
+    return record is not None and not record.terms.no_cache and record.terms.lifetime > record.initial_age
 
 
 def _is_outdated(found: Found) -> bool:

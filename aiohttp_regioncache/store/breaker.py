@@ -25,6 +25,11 @@ class Breaker:
         return self._open_until > 0.0 and self._clock() < self._open_until
 
     @property
+    def is_half_open(self) -> bool:
+        """Whether it has been open and no attempt has succeeded since."""
+        return self._open_until > 0.0 and not self.is_open
+
+    @property
     def remaining(self) -> float:
         """Seconds until the next attempt makes sense; 0 when closed."""
         return max(0.0, self._open_until - self._clock()) if self._open_until else 0.0

@@ -354,6 +354,8 @@ class EmbeddedServer:
         if self._lock is not None:
             self.socket_path.unlink(missing_ok=True)
             self._pid_path.unlink(missing_ok=True)
+            with suppress(OSError):  # empty only when it lies among the temporary files
+                self.socket_path.parent.rmdir()
             os.close(self._lock)
             self._lock = None
 

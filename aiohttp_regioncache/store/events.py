@@ -11,7 +11,9 @@ from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import RedisError
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisClusterException, RedisError
 
 from .executor import Client
 from .keyspace import WAKE_CHANNEL, events_channel
@@ -19,7 +21,10 @@ from .keyspace import WAKE_CHANNEL, events_channel
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS: Final = 0.5
-_HEARTBEAT_SECONDS: Final = 5.0
+_TLS_OPTIONS: Final = ("ssl", "ssl_ca_certs", "ssl_cert_reqs", "ssl_check_hostname")
+_OPTIONS: Final = ("username", "password", "socket_timeout", "socket_connect_timeout", "protocol", "redis_connect_func")
+HEARTBEAT_SECONDS: Final = 5.0
+"""Silence after which a subscription is asked for a sign of life, and after which it counts as lost."""
 
 
 class Changed(msgspec.Struct, frozen=True):
@@ -44,10 +49,14 @@ def parse_announcement(message: bytes) -> Changed | None:
 
 
 class Events:
-    """A subscription to one region, kept up: it reconnects, and says when something may have been missed."""
+    """A subscription to one region, kept up: it reconnects, and says when something may have been missed.
 
-    def __init__(self, region: str, client: Client) -> None:
+    `heartbeat` is seconds: a subscription that is silent for twice as long is lost.
+    """
+
+    def __init__(self, region: str, client: Client, *, heartbeat: float = HEARTBEAT_SECONDS) -> None:
         self._region = region
+        self._heartbeat = heartbeat
         self._client = client
         self._task: asyncio.Task[None] | None = None
         self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
@@ -99,8 +108,10 @@ class Events:
                     await self._read(pubsub)
             except asyncio.CancelledError:
                 raise
-            except (TimeoutError, RedisError, OSError) as error:
-                logger.debug("region %s: subscription lost: %s", self._region, error)
+            except (TimeoutError, RedisError, RedisClusterException, OSError) as error:
+                # One warning for an outage; what fails because of it says so only for debugging.
+                level = logging.WARNING if self.is_connected else logging.DEBUG
+                logger.log(level, "region %s: the connection is lost: %s", self._region, error)
             except Exception:
                 logger.exception("region %s: subscription failed", self._region)
             finally:
@@ -113,23 +124,33 @@ class Events:
         pubsub = client.pubsub()
         try:
             await pubsub.subscribe(WAKE_CHANNEL, events_channel(self._region))
+            await self._confirmed(pubsub, 2)
             yield pubsub
         finally:
             await pubsub.aclose()
             if client is not self._client:
                 await client.aclose()
 
+    async def _confirmed(self, pubsub: Any, channels: int) -> None:
+        """Wait until the server has said that it sends what `channels` carry: from then on nothing is missed."""
+        while channels:
+            message = await pubsub.get_message(timeout=self._heartbeat)
+            if message is None:
+                raise OSError("no answer to a subscription")
+            channels -= message["type"] == "subscribe"
+
     async def _subscribing_client(self) -> Any:
         if not isinstance(self._client, RedisCluster):
             return self._client
         await self._client.initialize()
-        node = self._client.get_random_node()  # every node of a Cluster hears every message
-        return Redis(host=node.host, port=int(node.port), **_credentials(node.connection_kwargs))
+        node = self._client.get_random_node()  # each hears every message
+        options = _credentials(node.connection_kwargs)
+        return Redis(host=node.host, port=int(node.port), retry=Retry(NoBackoff(), 0), **options)
 
     async def _read(self, pubsub: Any) -> None:
         silent = False
         while True:
-            message = await pubsub.get_message(timeout=_HEARTBEAT_SECONDS)
+            message = await pubsub.get_message(timeout=self._heartbeat)
             if message is None:
                 if silent:
                     raise OSError("no answer to a ping")
@@ -170,5 +191,4 @@ def _set_all(events: Any) -> None:
 
 
 def _credentials(options: dict[str, Any]) -> dict[str, Any]:
-    wanted = ("username", "password", "ssl", "ssl_ca_certs", "ssl_cert_reqs", "ssl_check_hostname", "socket_timeout")
-    return {name: options[name] for name in wanted if options.get(name) is not None}
+    return {name: options[name] for name in (*_OPTIONS, *_TLS_OPTIONS) if options.get(name) is not None}

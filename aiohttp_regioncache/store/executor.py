@@ -9,8 +9,17 @@ from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import (
+    ClusterDownError,
+    MasterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..errors import RegionUnavailableError
@@ -28,7 +37,16 @@ MAX_WAITING: Final = 20_000
 """Commands that may wait for a connection; more are refused as unavailable."""
 PIPELINES: Final = 4
 """Pipelines under way at once, each with a connection of its own."""
-_UNREACHABLE: Final = (RedisConnectionError, RedisTimeoutError, OSError, asyncio.TimeoutError)
+_UNREACHABLE: Final = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    OSError,
+    asyncio.TimeoutError,
+    RedisClusterException,
+    ClusterDownError,
+    ReadOnlyError,  # the address leads to a replica now
+)
+_NOT_NOW: Final = ("MISCONF", "NOREPLICAS", "BUSY ")
 _FIRST_PAUSE: Final = 0.05
 
 
@@ -42,8 +60,9 @@ class Executor:
     """Run commands and scripts on one region's client.
 
     `attempts`: how often a pipeline is sent when the connection fails; more than once only where every command may be
-    repeated. `breaker` hears of every failure; while it is open nothing is sent. Errors: `RegionUnavailableError`
-    when Redis cannot be reached, `redis.exceptions.ResponseError` for what it answers.
+    repeated. `breaker` hears of every failure; while it is open nothing is sent, and after that an executor that makes
+    one attempt sends one pipeline to see whether Redis is back. Errors: `RegionUnavailableError` when Redis cannot be
+    reached or cannot take the command now (full memory), `redis.exceptions.ResponseError` for what else it answers.
     """
 
     def __init__(self, region: str, client: Client, breaker: Breaker, *, attempts: int = 1) -> None:
@@ -76,7 +95,7 @@ class Executor:
         self._waiting = []
 
     def _submit(self, arguments: tuple[Argument, ...], script: Script | None) -> asyncio.Future[Any]:
-        if self._breaker.is_open:
+        if self._breaker.is_open or self._is_probing:
             raise RegionUnavailableError(self._region, "skipped after failures")
         if len(self._waiting) >= MAX_WAITING:
             raise RegionUnavailableError(self._region, "too many commands are waiting")
@@ -86,6 +105,10 @@ class Executor:
         self._schedule(loop)
         return answer
 
+    @property
+    def _is_probing(self) -> bool:
+        return self._attempts == 1 and self._breaker.is_half_open and bool(self._tasks)
+
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._scheduled and self._idle and self._waiting:
             self._scheduled = True
@@ -93,6 +116,9 @@ class Executor:
 
     def _launch(self) -> None:
         self._scheduled = False
+        if self._breaker.is_open or self._is_probing:
+            self._refuse(self._waiting, "skipped after failures")
+            self._waiting = []
         batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
         if batch:
             self._idle -= 1
@@ -120,14 +146,16 @@ class Executor:
             self._refuse(batch, str(error))
         else:
             for command, result in zip(batch, results, strict=True):
-                _resolve(command.answer, result)
+                refused = _refuses_for_now(result)
+                _resolve(command.answer, RegionUnavailableError(self._region, str(result)) if refused else result)
 
     async def _patiently(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
         pause = _FIRST_PAUSE
         for attempt in range(1, self._attempts + 1):
             try:
                 results = await self._pipeline(commands)
-            except _UNREACHABLE:
+            except _UNREACHABLE as error:
+                await self._forget_addresses(error)
                 if attempt == self._attempts:
                     self._breaker.failed()
                     raise
@@ -137,6 +165,13 @@ class Executor:
                 self._breaker.succeeded()
                 return results
         raise AssertionError("attempts is at least 1")
+
+    async def _forget_addresses(self, error: BaseException) -> None:
+        """Look anew for the server where the address may lead to another one by now."""
+        if isinstance(self._client, RedisCluster):
+            await self._client.aclose()
+        elif isinstance(error, ReadOnlyError):
+            await self._client.connection_pool.disconnect()
 
     async def _pipeline(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
         if isinstance(self._client, RedisCluster):
@@ -148,7 +183,7 @@ class Executor:
                 pipeline.execute_command(*arguments)
             results: list[Any] = await pipeline.execute(raise_on_error=False)
         for result in results:
-            if isinstance(result, _UNREACHABLE) and not isinstance(result, NoScriptError):
+            if isinstance(result, _UNREACHABLE):
                 raise result
         return results
 
@@ -169,6 +204,12 @@ class Executor:
     def _refuse(self, batch: Sequence[_Command], reason: str) -> None:
         for command in batch:
             _resolve(command.answer, RegionUnavailableError(self._region, reason))
+
+
+def _refuses_for_now(result: Any) -> bool:
+    if isinstance(result, (OutOfMemoryError, MasterDownError)):
+        return True
+    return isinstance(result, ResponseError) and str(result).startswith(_NOT_NOW)
 
 
 def _resolve(answer: asyncio.Future[Any], result: Any) -> None:

@@ -12,6 +12,7 @@ from .entries import invalidate
 from .executor import as_mapping
 from .keyspace import Partition
 from .region import RegionStore
+from .scripts import script
 
 KEEP_SECONDS: Final = 60.0
 """How long an item stays after its delivery, for a server that restarts and has forgotten it."""
@@ -60,16 +61,12 @@ def resume(cursor: Cursor, run: str, now: float) -> str:
 
 async def read_cursor(source: RegionStore, partition: Partition, target: str) -> Cursor:
     """Read a region's cursor. Raises `RegionUnavailableError`."""
-    raw = await source.queue.command("HGET", partition.cursors, target)
-    if raw is None:
-        return Cursor()
-    stream_id, _, run = raw.decode().partition("|")
-    return Cursor(stream_id, run)
+    return _cursor(await source.queue.command("HGET", partition.cursors, target))
 
 
 async def write_cursor(source: RegionStore, partition: Partition, target: str, cursor: Cursor) -> None:
     """Store a region's cursor. Raises `RegionUnavailableError`."""
-    await source.queue.command("HSET", partition.cursors, target, f"{cursor.id}|{cursor.run}")
+    await source.queue.run(script("advance"), (partition.cursors,), (target, f"{cursor.id}|{cursor.run}"))
 
 
 async def read_items(source: RegionStore, partition: Partition, after: str) -> tuple[str, list[Item]]:
@@ -90,14 +87,15 @@ async def read_items(source: RegionStore, partition: Partition, after: str) -> t
 async def gap_end(source: RegionStore, partition: Partition, cursor: Cursor) -> str | None:
     """Find the newest id when items after the cursor were dropped because the backlog grew too long, else None.
 
-    Raises `RegionUnavailableError`.
+    `trim` leaves the item of every cursor, so a stream that begins after it has lost more. Raises
+    `RegionUnavailableError`.
     """
-    if not await source.queue.command("EXISTS", partition.out):
+    first = await source.queue.command("XRANGE", partition.out, "-", "+", "COUNT", 1)
+    if not first or id_order(_text(first[0][0])) <= id_order(cursor.id):
         return None
     info = await source.queue.command("XINFO", "STREAM", partition.out)
     fields = {_text(name): value for name, value in as_mapping(info).items()}
-    deleted = _text(fields.get("max-deleted-entry-id", _START))
-    return _text(fields["last-generated-id"]) if id_order(deleted) > id_order(cursor.id) else None
+    return _text(fields["last-generated-id"]) if int(fields["entries-added"]) > int(fields["length"]) else None
 
 
 async def deliver(target: RegionStore, items: Iterable[Item]) -> None:
@@ -129,15 +127,26 @@ async def trim(source: RegionStore, partition: Partition, regions: Sequence[str]
         await source.queue.command("XTRIM", partition.out, "MINID", keep)
 
 
-async def be_courier(source: RegionStore, partition: Partition, target: str, name: str) -> bool:
-    """Whether this process, `name`, carries a partition's items to a region now: one does, for as long as it comes."""
-    key = f"{partition.courier}:{target}"
-    if await source.queue.command("SET", key, name, "NX", "PX", _COURIER_MS):
-        return True
-    if await source.queue.command("GET", key) != name.encode():
-        return False
-    await source.queue.command("PEXPIRE", key, _COURIER_MS)
-    return True
+async def be_courier(source: RegionStore, partition: Partition, target: str, name: str) -> Cursor | None:
+    """Carry a partition's items to a region as `name`: one does, for as long as it comes.
+
+    Gives the region's cursor; None while another one is the courier. Raises `RegionUnavailableError`.
+    """
+    keys = (partition.cursors, f"{partition.courier}:{target}")
+    is_mine, raw = await source.queue.run(script("carry"), keys, (name, _COURIER_MS, target))
+    return _cursor(raw) if is_mine else None
+
+
+async def resign(source: RegionStore, partition: Partition, target: str, name: str) -> None:
+    """Let another process carry a partition's items to a region at once. Raises `RegionUnavailableError`."""
+    await source.queue.run(script("resign"), (f"{partition.courier}:{target}",), (name,))
+
+
+def _cursor(raw: bytes | None) -> Cursor:
+    if raw is None:
+        return Cursor()
+    stream_id, _, run = raw.decode().partition("|")
+    return Cursor(stream_id, run)
 
 
 def _payload(fields: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
@@ -152,6 +153,17 @@ async def read_queue(store: RegionStore, partition: Partition, digest: str) -> l
     return queued
 
 
+async def begin_attempt(store: RegionStore, partition: Partition, claimed: Claimed, write_id: str) -> int | None:
+    """Note that a write which may not be repeated is about to be sent.
+
+    Returns how many earlier attempts have an unknown outcome, 0 or 1; None when the resource is no longer the fence's.
+    Raises `RegionUnavailableError`.
+    """
+    keys = (partition.lease, partition.status(write_id))
+    earlier: int = await store.queue.run(script("attempt"), keys, (claimed.fence, claimed.digest))
+    return None if earlier < 0 else earlier
+
+
 async def read_body(store: RegionStore, partition: Partition, write_id: str) -> bytes | None:
     """Read the body of a large write for its replay. Raises `RegionUnavailableError`."""
     body: bytes | None = await store.queue.command("GET", partition.body(write_id))
@@ -176,7 +188,10 @@ async def defer(
     tries: int = 0,
     fields: Mapping[str, str] | None = None,
 ) -> bool:
-    """Give a claimed resource back, due again after `delay` seconds; False when it was no longer the fence's."""
+    """Give a claimed resource back, due again after `delay` seconds; False when it was no longer the fence's.
+
+    After an attempt `fields` go to the status of its write, `tries` is added there. Raises `RegionUnavailableError`.
+    """
     keys = (partition.lease, partition.due, partition.pending(claimed.digest), partition.status(write_id))
     flat = [part for pair in (fields or {}).items() for part in pair]
     arguments: list[Any] = [claimed.fence, claimed.digest, int(delay * 1000), tries, *flat]
@@ -249,16 +264,13 @@ class Depth(msgspec.Struct, frozen=True):
 
 async def depth(store: RegionStore, partition: Partition) -> Depth:
     """Count what is pending in a partition. Raises `RegionUnavailableError`."""
-    writes, size, due, newest, processed = [
-        await answer
-        for answer in (
-            store.queue.submit("ZCARD", partition.queue),
-            store.queue.submit("GET", partition.bytes),
-            store.queue.submit("ZCARD", partition.due),
-            store.queue.submit("GET", partition.seq),
-            store.queue.submit("GET", partition.processed),
-        )
-    ]
+    writes, size, due, newest, processed = await asyncio.gather(
+        store.queue.command("ZCARD", partition.queue),
+        store.queue.command("GET", partition.bytes),
+        store.queue.command("ZCARD", partition.due),
+        store.queue.command("GET", partition.seq),
+        store.queue.command("GET", partition.processed),
+    )
     return Depth(writes, int(size or 0), due, int(newest or 0), int(processed or 0))
 
 

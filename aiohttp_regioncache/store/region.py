@@ -10,10 +10,11 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-from redis.asyncio import RedisCluster
+from redis.asyncio import Connection, RedisCluster
 from redis.asyncio.connection import AbstractConnection
+from redis.cluster import get_node_name
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..errors import EvictionPolicyError, LayoutMismatchError, RegionUnavailableError
@@ -21,7 +22,7 @@ from ..keys import Resource, partition_of
 from ..regions import Region
 from ..settings import Connections
 from .breaker import Breaker
-from .clients import make_client
+from .clients import close_client, make_client
 from .embedded import EmbeddedServer
 from .events import Events
 from .executor import Client, Executor, as_mapping
@@ -56,6 +57,8 @@ class RegionStore:
         self._clients: list[Client] = []
         self._embedded: EmbeddedServer | None = None
         self._run = ""
+        self._run_ids: dict[str, str] = {}
+        self._policies: dict[str, str] = {}
         self._clock_offset = 0.0
         self.reads_breaker = Breaker(connections.breaker_failures, connections.breaker_seconds)
         self.queue_breaker = Breaker(1, connections.breaker_seconds)
@@ -80,7 +83,7 @@ class RegionStore:
         for executor in (self.reads, self.fills, self.queue):
             await executor.close()
         for client in self._clients:
-            await client.aclose()
+            await close_client(client)
         if self._embedded:
             await self._embedded.close()
 
@@ -91,10 +94,6 @@ class RegionStore:
     @property
     def run(self) -> str:
         """Mark of the server's run: it changes when the server restarts or another one takes over."""
-        cluster = self._clients[0]
-        if isinstance(cluster, RedisCluster):
-            names = sorted(node.name for node in cluster.get_primaries())
-            return hashlib.blake2b(" ".join(names).encode(), digest_size=4).hexdigest()
         return self._run
 
     def new_token(self) -> str:
@@ -113,17 +112,20 @@ class RegionStore:
         if self._adopted:
             await self._adopt()
             return
+        await self._learn_run()
         expected = {"region": self.name, "partitions": str(len(self.partitions)), "layout": str(LAYOUT)}
-        for field, value in expected.items():
-            await self.queue.command("HSETNX", META, field, value)
         found = await self.queue.command("HMGET", META, *expected)
+        if None in found:
+            for field, value in expected.items():
+                await self.queue.command("HSETNX", META, field, value)
+            found = await self.queue.command("HMGET", META, *expected)
         for (field, value), stored in zip(expected.items(), found, strict=True):
             if stored is None or stored.decode() != value:
                 raise LayoutMismatchError(
                     f"region {self.name}: {META} in its Redis says {field}={stored!r}, the settings say {value!r}; "
                     "use a database of its own for each region"
                 )
-        await self._check_eviction()
+        self._check_eviction()
         self.is_checked = True
 
     async def register(self, regions: dict[str, str]) -> None:
@@ -142,7 +144,7 @@ class RegionStore:
         try:
             async for key in client.scan_iter(match=pattern, count=1000):
                 yield key.decode()
-        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+        except (RedisConnectionError, RedisTimeoutError, RedisClusterException, OSError) as error:
             raise RegionUnavailableError(self.name, str(error)) from None
 
     @property
@@ -154,18 +156,16 @@ class RegionStore:
         found = await self.queue.command("HGET", META, "partitions")
         count = int(found or 1)
         self.partitions = tuple(Partition(self.name, number) for number in range(count))
+        await self._learn_run()
         self.is_checked = True
 
-    async def _check_eviction(self) -> None:
-        if not self._writes_behind:
-            return
-        try:
-            answer = await self.queue.command("CONFIG", "GET", "maxmemory-policy")
-        except ResponseError as error:
-            logger.warning("region %s: the eviction policy cannot be read: %s", self.name, error)
-            return
-        policy = next(iter(as_mapping(answer).values()), b"").decode()
-        if policy.startswith("allkeys"):
+    async def _learn_run(self) -> None:
+        """Connect to every node that holds a partition."""
+        await asyncio.gather(*(self.reads.command("EXISTS", partition.seq) for partition in self.partitions))
+
+    def _check_eviction(self) -> None:
+        policy = next((policy for policy in self._policies.values() if policy.startswith("allkeys")), None)
+        if policy and self._writes_behind:
             raise EvictionPolicyError(
                 f"region {self.name}: maxmemory-policy {policy} may evict queued writes; "
                 "set volatile-lru, which evicts only what carries a lifetime"
@@ -189,18 +189,37 @@ class RegionStore:
         return client
 
     async def _on_connect(self, connection: AbstractConnection) -> None:
-        """Learn the server's run and clock before the first command of a connection."""
+        """Learn the server's run, eviction policy and clock before the first command of a connection."""
         await connection.on_connect()
-        await connection.send_command("INFO", "server")
-        run = _info_field(await connection.read_response(), "run_id")[:8]
+        await connection.send_command("INFO", "server", "memory")
+        described = await connection.read_response()
+        node = self._node_of(connection)
+        self._run_ids[node] = _info_field(described, "run_id")
+        self._policies[node] = _info_field(described, "maxmemory_policy")
         asked = time.time()
         await connection.send_command("TIME")
         seconds, microseconds = await connection.read_response()
         answered = time.time()
         self._clock_offset = int(seconds) + int(microseconds) / 1e6 - (asked + answered) / 2
-        if self._run and run != self._run:
+        self._mark_run()
+
+    def _node_of(self, connection: AbstractConnection) -> str:
+        """The node of a Cluster that a connection leads to; any other server is the only one."""
+        if isinstance(self._clients[0], RedisCluster) and isinstance(connection, Connection):
+            return get_node_name(connection.host, connection.port)
+        return ""
+
+    def _mark_run(self) -> None:
+        """Make the mark of the present run: of the server, or of the nodes that hold the partitions."""
+        client, nodes = self._clients[0], [""]
+        if isinstance(client, RedisCluster):
+            found = (client.get_node_from_key(partition.seq) for partition in self.partitions)
+            nodes = sorted({node.name for node in found if node is not None})
+        runs = " ".join(self._run_ids.get(node, "") for node in nodes)
+        mark = hashlib.blake2b(runs.encode(), digest_size=4).hexdigest()
+        if self.is_checked and mark != self._run:
             logger.warning("region %s: another run of the server; its entries are revalidated", self.name)
-        self._run = run
+        self._run = mark
 
 
 def _info_field(answer: Any, name: str) -> str:

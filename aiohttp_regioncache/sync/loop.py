@@ -23,7 +23,7 @@ from ..store.keyspace import Partition
 from ..store.queue import Claimed, Queued, SettleLimits, Settlement
 from ..store.region import RegionStore
 from . import outcome
-from .outcome import Attempt, History, Outcome, Patience, Verdict
+from .outcome import Attempt, Failure, History, Outcome, Patience, Verdict
 from .sender import Sender
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,9 @@ WORKERS: Final = 4
 """Turns under way at once: a slow resource holds up the others of its turn, not those of the next."""
 LEASE_SHARE: Final = 0.8
 """The part of a lease within which attempts must have ended."""
-_ANSWER_FIELDS: Final = frozenset({"content-type", "etag", "last-modified", "location", "preference-applied"})
+_ANSWER_FIELDS: Final = frozenset(
+    {"content-encoding", "content-language", "content-type", "etag", "last-modified", "location", "preference-applied"}
+)
 _UNREADABLE_DELAY: Final = 5.0
 
 
@@ -85,11 +87,15 @@ class SyncLoop:
 
         Raises `RegionUnavailableError`.
         """
-        claims = [claim for partition in self._store.partitions for claim in await self._claim(partition)]
+        found = await asyncio.gather(*map(self._claim, self._store.partitions), return_exceptions=True)
+        claims = [claim for some in found if not isinstance(some, BaseException) for claim in some]
         results = await asyncio.gather(*(self._drain(claim) for claim in claims), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException) and not isinstance(result, StoreError):
                 logger.error("region %s: a replay failed", self._store.name, exc_info=result)
+        for some in found:
+            if isinstance(some, BaseException):
+                raise some
         return len(claims)
 
     async def _work(self) -> None:
@@ -133,17 +139,15 @@ class SyncLoop:
                     await self._give_back(claim, 0.0)
                     return
                 for item in queued:
-                    if not await self._replay(claim, item, head):
+                    if not await self._replay(claim, item, stalled=head and claim.claimed.stalls > 0):
                         return
                     head = False
 
-    async def _replay(self, claim: _Claim, item: Queued, head: bool) -> bool:
-        """Replay one write; False when the resource is done or given back."""
+    async def _replay(self, claim: _Claim, item: Queued, *, stalled: bool) -> bool:
+        """Replay one write; False when the resource is done or given back. `stalled`: somebody may have sent it."""
         if item.record is None:
             return await self._bury_corrupt(claim, item)
         write, patience = item.record, self._patience(item.record)
-        if head and (doomed := outcome.before_sending(claim.claimed.stalls, patience)):
-            return await self._settle(claim, item, doomed, None)
         remaining = claim.deadline - time.monotonic()
         if self._stopping or remaining < self._settings.timeout:
             await self._give_back(claim, 0.0)
@@ -154,28 +158,35 @@ class SyncLoop:
         body = await self._body(claim, write)
         if body is None:
             return await self._settle(claim, item, Outcome(Verdict.DEAD, "body-lost"), None)
+        if not patience.repeatable:
+            earlier = await queue.begin_attempt(self._store, claim.partition, claim.claimed, write.id)
+            if earlier is None:
+                return self._lost(write.id, "lost")
+            if doomed := outcome.before_sending(earlier, patience):
+                return await self._settle(claim, item, doomed, None)
         attempt = await self._sender.send(write, body, item.seq, claim.claimed.fence, self._settings.timeout)
-        return await self._after(claim, item, attempt, patience)
+        return await self._after(claim, item, write, attempt, stalled=stalled)
 
-    async def _after(self, claim: _Claim, item: Queued, attempt: Attempt, patience: Patience) -> bool:
-        assert item.record is not None  # noqa: S101 - only a readable write is sent
+    async def _after(self, claim: _Claim, item: Queued, write: WriteRecord, attempt: Attempt, *, stalled: bool) -> bool:
         self._note_health(attempt)
-        history = await self._history(claim, item.record, attempt)
-        judged = outcome.judge(item.record.method, attempt, history, patience, now=time.time())
+        history = await self._history(claim, write, attempt, stalled=stalled)
+        judged = outcome.judge(write.method, attempt, history, self._patience(write), now=time.time())
         if judged.verdict is not Verdict.RETRY:
             return await self._settle(claim, item, judged, attempt)
         delay = outcome.retry_delay(
             history.tries, judged.retry_after, base=self._settings.retry_base, cap=self._settings.retry_cap
         )
-        logger.info("write %s: %s; again in %.1f s", item.record.id, judged.reason, delay)
+        logger.info("write %s: %s; again in %.1f s", write.id, judged.reason, delay)
+        # What an outage of the origin refuses is no fault of the write.
+        is_outage = attempt.failure is Failure.NOT_SENT or self._breaker.is_open
         await queue.defer(
             self._store,
             claim.partition,
             claim.claimed,
             delay=delay,
-            write_id=item.record.id,
-            tries=1,
-            fields={"problem": judged.reason} | ({"unknown": "1"} if attempt.is_unknown else {}),
+            write_id=write.id,
+            tries=0 if is_outage else 1,
+            fields={"problem": judged.reason, "unknown": str(int(attempt.is_unknown or history.unknown))},
         )
         return False
 
@@ -185,13 +196,14 @@ class SyncLoop:
         else:
             self._breaker.failed()
 
-    async def _history(self, claim: _Claim, write: WriteRecord, attempt: Attempt) -> History:
+    async def _history(self, claim: _Claim, write: WriteRecord, attempt: Attempt, *, stalled: bool) -> History:
         """What happened before; only asked for where it can matter."""
         if 200 <= attempt.status < 300:
             return History(0, False, 0.0)
         known = await queue.status(self._store, claim.partition, write.id) or {}
         age = self._store.now() - write.accepted / 1000
-        unknown = known.get("unknown") == "1" or claim.claimed.stalls > 0
+        # One that may not be repeated is never sent after an unknown outcome.
+        unknown = write.repeatable and (stalled or known.get("unknown") == "1")
         return History(int(known.get("tries", 0)), unknown, age)
 
     async def _body(self, claim: _Claim, write: WriteRecord) -> bytes | None:
@@ -236,6 +248,9 @@ class SyncLoop:
             if settlement.outcome != "synced":
                 logger.warning("write %s is %s: %s", write_id, settlement.outcome, settlement.fields.get("reason"))
             return left > 0
+        return self._lost(write_id, answer)
+
+    def _lost(self, write_id: str, answer: str) -> bool:
         logger.warning("write %s: its resource belongs to another sender now (%s)", write_id, answer)
         return False
 

@@ -116,8 +116,9 @@ def retry_after(headers: Headers, now: float) -> float | None:
     value = first(headers, "Retry-After")
     if value is None:
         return None
-    if value.strip().isdecimal():
-        return float(value.strip()[:9])
+    text = value.strip()
+    if text.isascii() and text.isdecimal():
+        return float(text[:9])
     date = parse_date(value)
     return None if date is None else max(0.0, date - now)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import time
 from typing import Final
 
@@ -16,7 +18,9 @@ from ..semantics.fields import end_to_end, remove
 from .outcome import Attempt, Failure
 
 ANSWER_BYTES: Final = 64 * 1024
-"""Bytes of the origin's answer that are kept."""
+"""Bytes of the origin's answer that are kept; of a longer one no body is."""
+
+_LARGE: Final = 1024 * 1024
 
 # What belongs to the connection, what the client sets itself, and what made sense only before the write was taken.
 _OWN_FIELDS: Final = frozenset({"host", "content-length", "expect", "idempotency-key", "prefer", REPLAY_HEADER.lower()})
@@ -41,11 +45,11 @@ class Sender:
                 write.method,
                 URL(self._origin + write.endpoint, encoded=True),
                 headers=self._headers(write, seq, fence),
-                data=body or None,
+                data=_payload(body),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=timeout),
             ) as response:
-                answer = await response.content.read(ANSWER_BYTES)
+                answer = await _whole(response.content)
                 headers = tuple((name, value) for name, value in response.headers.items())
                 return Attempt(response.status, headers, answer)
         except (aiohttp.ClientConnectorError, aiohttp.InvalidURL, aiohttp.ConnectionTimeoutError) as error:
@@ -58,6 +62,19 @@ class Sender:
         mark = sign_replay(self._signer, Replay(write.id, seq, fence, int(time.time())), write.method, write.endpoint)
         marked = [*kept, ("Idempotency-Key", f'"{write.idempotency_key}"'), (REPLAY_HEADER, mark)]
         return CIMultiDict(with_loop_mark(marked, self._name))
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO | None:
+    """A body as aiohttp likes it: large ones in pieces, so that they do not hold up the loop."""
+    return io.BytesIO(body) if len(body) > _LARGE else body or None
+
+
+async def _whole(content: aiohttp.StreamReader) -> bytes:
+    try:
+        await content.readexactly(ANSWER_BYTES + 1)
+    except asyncio.IncompleteReadError as error:
+        return error.partial
+    return b""
 
 
 def client_session() -> aiohttp.ClientSession:

@@ -60,19 +60,26 @@ class Accepter:
         self._signer = signer
         self._location_of = location_of
 
-    async def accept(self, exchange: Exchange, rule: CompiledRule) -> web.StreamResponse:
+    async def accept(self, exchange: Exchange, rule: CompiledRule) -> web.Response:
         """Queue a write in the user's region and answer it.
 
         202 with its status page, or what `Prefer: wait` asked for; 403 when `authorize` says no; 400, 413 or 422 for
         what is wrong with it; 503 with `Retry-After` when the region cannot take it.
         """
+        return _marked(await self._take(exchange, rule), exchange.stores[0])
+
+    async def _take(self, exchange: Exchange, rule: CompiledRule) -> web.Response:
         authorize = rule.rule.authorize
         if callable(authorize) and not await authorize(exchange.request):
             return problem(403, "Forbidden", "This write is not allowed.")
         key = exchange.request.headers.get("Idempotency-Key")
         if key is not None and not 0 < len(key) <= MAX_KEY:
             return problem(400, "Bad Request", f"Idempotency-Key must have 1 to {MAX_KEY} characters.")
-        body = await _body_of(exchange.request, self._settings.queue.max_body)
+        limit = self._settings.queue.max_body
+        try:
+            body = await _body_of(exchange.request, limit)
+        except web.HTTPRequestEntityTooLarge:
+            return problem(413, "Content Too Large", f"A write has at most {limit} bytes.")
         store = exchange.stores[0]
         partition = store.partition(exchange.resource)
         if not store.is_checked:
@@ -81,7 +88,7 @@ class Accepter:
         try:
             accepted = await self._store(store, partition, acceptance)
         except RegionUnavailableError as error:
-            logger.warning("a write of %s was refused: %s", exchange.target.path, error)
+            logger.debug("a write of %s was refused: %s", exchange.target.path, error)
             return unavailable("The region cannot take writes now.", retry_after=error.retry_after)
         return await self._answer(exchange, rule, store, partition, acceptance, accepted)
 
@@ -175,7 +182,7 @@ class Accepter:
         partition: Partition,
         acceptance: Acceptance,
         accepted: Accepted,
-    ) -> web.StreamResponse:
+    ) -> web.Response:
         if accepted.verdict is Verdict.MISMATCH:
             return problem(
                 422, "Unprocessable Content", "This Idempotency-Key was used for another request to this resource."
@@ -187,11 +194,11 @@ class Accepter:
         if wishes.wait is not None and not wishes.respond_async:
             settled = await self._settled(store, partition, write_id, min(wishes.wait, MAX_WAIT))
             if settled is not None:
-                return _marked(_origins_answer(settled), store)
+                return _origins_answer(settled)
         if rule.rule.answer == "optimistic" and (expected := _optimistic(exchange, acceptance.record, acceptance)):
             expected.headers["Location"] = self._location_of(write_id)
-            return _marked(expected, store)
-        return _marked(self._accepted(write_id, wishes), store)
+            return expected
+        return self._accepted(write_id, wishes)
 
     def _accepted(self, write_id: str, wishes: Preferences) -> web.Response:
         location = self._location_of(write_id)

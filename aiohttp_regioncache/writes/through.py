@@ -14,7 +14,7 @@ from ..errors import RegionUnavailableError
 from ..exchange import Exchange, Handler
 from ..keys import Groups, Resource, normalize_path
 from ..problems import unavailable
-from ..responses import as_it_came, ask, cache_name, with_status
+from ..responses import CACHE_STATUS, as_it_came, ask, cache_name, with_status
 from ..semantics.cache_status import cache_status
 from ..semantics.methods import invalidated_targets, invalidates
 from ..settings import Settings
@@ -40,18 +40,20 @@ class Through:
         """
         if exchange.touched and not is_replay and not await self._is_clean(exchange):
             return unavailable("Earlier writes to this resource are still on their way to the origin.")
+        region = exchange.stores[0].name if exchange.stores else None
+        status = cache_status(cache_name(region), fwd="method")
         try:
-            response, raised = await ask(exchange.request, handler)
-        except Exception:
-            await self._invalidate(exchange, ())  # the origin may have applied it before it failed
+            response, raised = await ask(
+                exchange.request, handler, lambda streamed: streamed.headers.add(CACHE_STATUS, status)
+            )
+        except BaseException:  # also when the client leaves: the origin may have applied it
+            await asyncio.shield(self._invalidate(exchange, ()))
             raise
         method = exchange.request.method
         if invalidates(method, response.status):
             headers = list(response.headers.items())
             await self._invalidate(exchange, invalidated_targets(exchange.target.url, headers))
-        region = exchange.stores[0].name if exchange.stores else None
-        with_status(response, cache_status(cache_name(region), fwd="method"))
-        return as_it_came(response, raised)
+        return as_it_came(with_status(response, status), raised)
 
     async def _is_clean(self, exchange: Exchange) -> bool:
         store = exchange.stores[0]

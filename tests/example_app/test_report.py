@@ -11,10 +11,12 @@ BRAZIL = User("BR", "Brazil", "sa-east-1", 685.0)
 
 def test_the_table_is_aligned() -> None:
     rows = [Row(JAPAN, 10.04, 12, 9, 11, 8), Row(BRAZIL, 299.96, 310, 15, 305, 16)]
-    lines = report.table(rows).splitlines()
-    assert len(lines) == 5
+    text = report.table(rows)
+    assert text.endswith(report.LEGEND)
+    lines = text.removesuffix(report.LEGEND).splitlines()
+    assert len(lines) == 6
     assert len({len(line) for line in lines[1:]}) == 1
-    assert lines[-1].split()[-6:] == ["310.0", "15.0", "20.0x", "305.0", "16.0", "19.1x"]
+    assert lines[-2].split()[-6:] == ["310.0", "15.0", "20.0x", "305.0", "16.0", "19.1x"]
 
 
 def test_failures_are_listed_one_a_line() -> None:

@@ -5,6 +5,12 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- At full memory Redis refuses what may grow, unless the script has written already; this writes nothing.
+-- `key` never has a lifetime.
+local function go_on_at_full_memory(key)
+  redis.call('PERSIST', key)
+end
+
 local function resource(at)
   return {state = KEYS[at], queue = KEYS[at + 1], affected = KEYS[at + 2], landed = KEYS[at + 3]}
 end
@@ -28,10 +34,10 @@ local function write_state(keys, state, lifetime)
   end
 end
 
--- The state of a resource, made when nothing is known of it: landed writes of a forgotten state say nothing any more.
+-- The state of a resource, made when nothing is known of it. Landed writes of a forgotten state say nothing any more:
+-- whoever makes one removes them.
 local function read_or_mint_state(keys, token)
   local state = read_state(keys)
   if state then return state, false end
-  redis.call('DEL', keys.landed)
   return {token = token, trimmed = 0, landed = 0}, true
 end

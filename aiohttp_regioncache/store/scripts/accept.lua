@@ -10,7 +10,11 @@ local max_resource, max_principal = tonumber(ARGV[10]), tonumber(ARGV[11])
 local idempotency_ms, state_ms, channel, message = ARGV[12], ARGV[13], ARGV[14], ARGV[15]
 local first_element = 16
 
-if redis.call('EXISTS', status) == 1 then return {'accepted', id, 0} end
+if redis.call('EXISTS', status) == 1 then
+  -- The repeated call has stored the body again, with a lifetime.
+  if redis.call('HGET', status, 'state') == 'pending' then redis.call('PERSIST', body) end
+  return {'accepted', id, 0}
+end
 local known = redis.call('GET', idempotency)
 if known then
   local known_id, known_fingerprint = string.match(known, '^([^|]*)|(.*)$')
@@ -34,7 +38,8 @@ redis.call('ZADD', queue, seq, string.format('%016d|%s', seq, id))
 local element = first_element
 for at = 9, #KEYS, 4 do
   local keys = resource(at)
-  local state = read_or_mint_state(keys, token)
+  local state, minted = read_or_mint_state(keys, token)
+  if minted then redis.call('DEL', keys.landed) end
   redis.call('ZADD', at == 9 and keys.queue or keys.affected, seq, ARGV[element])
   write_state(keys, state, state_ms)
   element = element + 1

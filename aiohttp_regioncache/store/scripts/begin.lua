@@ -2,11 +2,11 @@
 -- KEYS: state, queue, affected, landed   ARGV: token, its run mark, hold-off in ms, state lifetime in ms
 local keys, run = resource(1), ARGV[2]
 local state, minted = read_or_mint_state(keys, ARGV[1])
-if not minted and string.sub(state.token, 1, #run) ~= run then
-  -- Another run of the server made this token: it may have forgotten invalidations since.
-  state.token, minted = ARGV[1], true
-end
-if minted then write_state(keys, state, ARGV[4]) end
+-- Another run of the server made this token: it may have forgotten invalidations since.
+if string.sub(state.token, 1, #run) ~= run then state.token = ARGV[1] end
+-- The first write is one that full memory refuses: reads do not grow it.
+if state.token == ARGV[1] then write_state(keys, state, ARGV[4]) end
+if minted then redis.call('DEL', keys.landed) end
 
 local asof, holdoff = state.landed, tonumber(ARGV[3])
 if holdoff > 0 and redis.call('EXISTS', keys.landed) == 1 then

@@ -1,5 +1,6 @@
 -- Give resources new tokens, so that no entry of theirs is usable, and say so.
 -- KEYS: out, then resources   ARGV: token, state lifetime in ms, channel, message, announcement or '', outbox length
+go_on_at_full_memory(KEYS[1])
 for at = 2, #KEYS, 4 do
   local keys = resource(at)
   local state = read_state(keys)

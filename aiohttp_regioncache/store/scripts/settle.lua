@@ -28,7 +28,7 @@ for at = 15, #KEYS, 4 do
   elements[#elements + 1] = redis.call('ZRANGEBYSCORE', keys.affected, seq, seq)[1] or false
   redis.call('ZREMRANGEBYSCORE', keys.affected, seq, seq)
 end
-redis.call('DEL', body)
+if keep_record then redis.call('PEXPIRE', body, status_ms) else redis.call('DEL', body) end
 local counted = redis.call('HMGET', status, 'size', 'principal')
 local principal = counted[2] or ''
 redis.call('DECRBY', bytes, counted[1] or 0)
@@ -38,10 +38,13 @@ local now = now_ms()
 local number = outcome == 'synced' and redis.call('INCR', seq_key) or 0
 for i, element in ipairs(elements) do
   local keys = resource(7 + 4 * i)
-  local state = read_or_mint_state(keys, token)
+  local state, minted = read_or_mint_state(keys, token)
+  if minted then redis.call('DEL', keys.landed) end
   if outcome ~= 'synced' then
     state.token = token
   elseif element then
+    -- Landed writes that are missing were evicted: a base that lacks them is of no use any more.
+    if state.landed > state.trimmed and redis.call('EXISTS', keys.landed) == 0 then state.trimmed = state.landed end
     redis.call('ZADD', keys.landed, number, string.format('%013d', now) .. element)
     redis.call('PEXPIRE', keys.landed, landed_ms)
     state.landed = number
@@ -69,6 +72,7 @@ if left == 0 then
   redis.call('HDEL', lease, digest)
 else
   redis.call('ZADD', due, 'XX', now + lease_ms, digest)
+  redis.call('HSET', lease, digest, fence .. '|0')
 end
 redis.call('PUBLISH', channel, message)
 return {'settled', left}

@@ -1,0 +1,54 @@
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The first Python on PATH that is new enough; `make PYTHON=... TARGET` takes another one.
+MINIMUM := 3.11
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < tuple(map(int, "$(MINIMUM)".split("."))))
+CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
+PYTHON ?= $(shell for name in $(CANDIDATES); do $$name -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$name && break; done)
+
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+PROJECT := setup.cfg pyproject.toml
+
+.PHONY: help demo test lint format crash clean
+
+help: ## say what can be made
+	@echo "make TARGET, with one of:"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s%s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/demo.stamp ## see it work: an origin, regions, edges, a page; ARGS=--once ends after the measurements
+	$(BIN)/python -m example_app $(ARGS)
+
+test: lint ## check style and types, then run every test
+	$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/test.stamp ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/test.stamp ## put the sources into the common form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+crash: $(VENV)/test.stamp ## kill an edge and a region in the middle of 2,000 writes; say what was lost
+	$(BIN)/python -m tests.campaigns.crash $(ARGS)
+
+clean: ## remove everything that was made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/demo.stamp: $(PROJECT) | $(BIN)/pip
+	$(BIN)/pip install --disable-pip-version-check --quiet --editable '.[embedded]'
+	@touch $@
+
+$(VENV)/test.stamp: $(PROJECT) | $(BIN)/pip
+	$(BIN)/pip install --disable-pip-version-check --quiet --editable '.[test,lint,data]'
+	@touch $@ $(VENV)/demo.stamp
+
+$(BIN)/pip:
+	@test -n '$(PYTHON)' || { echo 'No Python $(MINIMUM) or newer is on PATH; name one: make PYTHON=/path/to/python'; exit 1; }
+	@'$(PYTHON)' -c '$(NEW_ENOUGH)' || { echo '$(PYTHON) is not Python $(MINIMUM) or newer'; exit 1; }
+	'$(PYTHON)' -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

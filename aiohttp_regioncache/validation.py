@@ -1,0 +1,62 @@
+"""Types of settings: checked wherever they come from, explained by the name of the setting. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, Literal, get_args, get_origin
+
+import msgspec
+
+from .errors import SettingsError
+
+_UNKNOWN_FIELD: Final = re.compile(r"unknown field `([^`]*)`")
+
+
+def check_types(key: str, struct: msgspec.Struct) -> None:
+    """Check every field of a frozen struct against its annotation, which msgspec does not do in code.
+
+    Lists become the tuples that the annotations name. `key` is the name of the struct among the settings, empty for
+    the settings themselves. Raises `SettingsError` naming the field.
+    """
+    for field in msgspec.structs.fields(type(struct)):
+        try:
+            value = msgspec.convert(getattr(struct, field.name), field.type)
+        except msgspec.ValidationError as error:
+            name = f"{key}.{field.name}" if key else field.name
+            raise explained(error, field.type, name) from None
+        msgspec.structs.force_setattr(struct, field.name, value)
+
+
+def explained(error: msgspec.ValidationError, root: Any, name: str = "") -> SettingsError:
+    """Say what is wrong with which setting; `root` is the type that was read, `name` the setting it belongs to."""
+    if isinstance(error.__cause__, SettingsError):
+        return error.__cause__
+    problem, _, path = str(error).partition(" - at `$")
+    path = path.rstrip("`").lstrip(".")
+    key = name + path if path.startswith("[") else ".".join(part for part in (name, path) if part)
+    kind = type_at(root, path)
+    if unknown := _UNKNOWN_FIELD.search(problem):
+        owner = struct_in(kind)
+        allowed = ", ".join(owner.__struct_fields__) if owner else "none"
+        return SettingsError(f"{key}.{unknown[1]}".lstrip("."), f"is no setting; allowed: {allowed}")
+    if get_origin(kind) is Literal:
+        problem += f"; allowed: {', '.join(map(repr, get_args(kind)))}"
+    return SettingsError(key or "settings", problem)
+
+
+def type_at(root: Any, path: str) -> Any:
+    """The annotation that a path such as `cache.ttl` or `rules[0].affects[...]` leads to; None where there is none."""
+    current = root
+    for name in path.split(".") if path else ():
+        if bare := name.partition("[")[0]:
+            owner = struct_in(current)
+            fields = msgspec.structs.fields(owner) if owner else ()
+            current = next((field.type for field in fields if field.name == bare), None)
+    return current
+
+
+def struct_in(kind: Any) -> type[msgspec.Struct] | None:
+    """The struct that an annotation is, or holds in a tuple or union; None without one."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return kind
+    return next((found for arg in get_args(kind) if (found := struct_in(arg))), None)

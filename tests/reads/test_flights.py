@@ -1,0 +1,255 @@
+"""Single flight: many requests, one fetch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from aiohttp_regioncache import Cache
+from aiohttp_regioncache.reads.flights import Flight, Flights
+from tests.reads.apps import fresh, running, serving, until_hit
+from tests.support import eventually
+from tests.support.world import Reply, World, one_edge
+
+CROWD = 50
+
+
+async def test_a_crowd_makes_one_request(tmp_path: Path) -> None:
+    async with one_edge(tmp_path) as (world, edge):
+        world.origin.documents["/pages/1"] = {"n": 1}
+        world.origin.read_gate.clear()
+        crowd = [asyncio.ensure_future(edge.get("/pages/1")) for _ in range(CROWD)]
+        await eventually(lambda: world.origin.reads["/pages/1"] == 1)
+        world.origin.read_gate.set()
+        replies = await asyncio.gather(*crowd)
+        assert {reply.body for reply in replies} == {b'{"n": 1}'}
+        assert world.origin.reads["/pages/1"] == 1
+        assert sum("collapsed" in reply.cache_status for reply in replies) >= 1
+        await until_hit(edge, "/pages/1")
+        assert world.origin.reads["/pages/1"] == 1
+
+
+class Gated:
+    """A handler whose calls wait for `gate`; `answer` makes the response."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.calls: Counter[str] = Counter()
+
+    async def answer(self, request: web.Request, **headers: str) -> web.Response:
+        who = request.headers.get("X-Who", "")
+        self.calls[who] += 1
+        await self.gate.wait()
+        return fresh(who, **headers)
+
+
+async def _crowd(world: World, url: str, gated: Gated, names: list[str]) -> list[Reply]:
+    """Ask for everybody at once, and open the gate when all have asked."""
+    edge = world.edges[-1]
+    crowd = [asyncio.ensure_future(edge.get(url, headers={"X-Who": name})) for name in names]
+    await eventually(lambda: sum(gated.calls.values()) >= 1)
+    gated.gate.set()
+    return list(await asyncio.gather(*crowd))
+
+
+@pytest.mark.parametrize("headers", [{"Cache_Control": "private"}, {"Set_Cookie": "a=1"}, {"Cache_Control": "no-store"}])
+async def test_what_is_one_users_own_is_not_shared(tmp_path: Path, headers: dict[str, str]) -> None:
+    gated = Gated()
+
+    async def page(request: web.Request) -> web.Response:
+        return await gated.answer(request, **headers)
+
+    names = [str(number) for number in range(10)]
+    async with World(tmp_path) as world:
+        await world.edge(serving(page=page))
+        replies = await _crowd(world, "/page", gated, names)
+        assert [reply.body.decode() for reply in replies] == names
+
+
+async def test_variants_are_not_mixed_up(tmp_path: Path) -> None:
+    gated = Gated()
+
+    async def page(request: web.Request) -> web.Response:
+        return await gated.answer(request, Vary="X-Who")
+
+    names = [str(number % 3) for number in range(30)]
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(page=page))
+        replies = await _crowd(world, "/page", gated, names)
+        assert [reply.body.decode() for reply in replies] == names
+        for name in ("0", "1", "2"):
+            assert (await until_hit(edge, "/page", headers={"X-Who": name})).body.decode() == name
+
+
+async def test_a_leader_who_leaves_takes_nobody_along(tmp_path: Path) -> None:
+    async with one_edge(tmp_path) as (world, edge):
+        world.origin.documents["/pages/1"] = {"n": 1}
+        world.origin.read_gate.clear()
+        leader = asyncio.ensure_future(edge.get("/pages/1"))
+        await eventually(lambda: world.origin.reads["/pages/1"] == 1)
+        others = [asyncio.ensure_future(edge.get("/pages/1")) for _ in range(5)]
+        await asyncio.sleep(0)
+        leader.cancel()
+        world.origin.read_gate.set()
+        assert {reply.status for reply in await asyncio.gather(*others)} == {200}
+        await until_hit(edge, "/pages/1")
+
+
+async def test_a_leader_who_leaves_in_the_middle_of_a_stream_takes_nobody_along(tmp_path: Path) -> None:
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def page(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"x" * 100_000)
+        begun.set()
+        await go.wait()
+        for _ in range(100):
+            await response.write(b"x" * 100_000)
+        await response.write_eof()
+        return response
+
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(page=page))
+        leader = asyncio.ensure_future(edge.get("/page"))
+        await begun.wait()
+        others = [asyncio.ensure_future(edge.get("/page")) for _ in range(3)]
+        leader.cancel()
+        go.set()
+        assert {len(reply.body) for reply in await asyncio.gather(*others)} == {10_100_000}
+
+
+async def test_who_waits_too_long_asks_alone(tmp_path: Path) -> None:
+    calls = 0
+    first = asyncio.Event()
+
+    async def page(_request: web.Request) -> web.Response:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            await first.wait()
+        return fresh(str(calls))
+
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(page=page), cache=Cache(flight_wait=0.05))
+        slow = asyncio.ensure_future(edge.get("/page"))
+        await eventually(lambda: calls == 1)
+        assert (await edge.get("/page")).body == b"2"
+        first.set()
+        assert (await slow).status == 200
+
+
+async def test_a_failure_is_everybodys(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    calls = 0
+
+    async def page(_request: web.Request) -> web.Response:
+        nonlocal calls
+        calls += 1
+        await gate.wait()
+        raise RuntimeError("broken")
+
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(page=page))
+        crowd = [asyncio.ensure_future(edge.get("/page")) for _ in range(10)]
+        await eventually(lambda: calls >= 1)
+        gate.set()
+        assert {reply.status for reply in await asyncio.gather(*crowd)} == {500}
+
+
+async def test_a_failing_origin_is_asked_once_for_a_crowd_that_is_served_stale(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    gate.set()
+    calls = 0
+
+    async def page(_request: web.Request) -> web.Response:
+        nonlocal calls
+        calls += 1
+        await gate.wait()
+        headers = {"Cache-Control": "max-age=0", "ETag": '"1"'}
+        return web.Response(text="old", headers=headers) if calls == 1 else web.Response(status=503)
+
+    async with World(tmp_path) as world, running(serving(page=page)) as origin:
+        edge = await world.edge(origin=origin, cache=Cache(stale_if_error=60))
+        await edge.get("/page")
+        await eventually(lambda: not len(edge.cache._tasks))
+        gate.clear()
+        crowd = [asyncio.ensure_future(edge.get("/page")) for _ in range(CROWD)]
+        await eventually(lambda: calls == 2)
+        gate.set()
+        assert {reply.body for reply in await asyncio.gather(*crowd)} == {b"old"}
+        # Those who came when the failure was known asked again; those who had waited did not.
+        assert calls < CROWD
+
+
+# --- Flights alone ---
+
+
+class Fetch:
+    """A fetch that a test ends."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.flight: Flight[str] | None = None
+
+    async def __call__(self, flight: Flight[str]) -> str:
+        self.begun += 1
+        self.flight = flight
+        return await asyncio.shield(self.end)
+
+
+async def test_a_result_serves_new_arrivals_until_it_has_landed() -> None:
+    flights: Flights[str] = Flights()
+    fetch = Fetch()
+    fetch.end.set_result("a")
+    assert await flights.join("key", fetch, 1) == ("a", True)
+    assert await flights.join("key", fetch, 1) == ("a", False)
+    assert await flights.join("key", fetch, 1, unfinished=True) == ("a", True)
+    assert fetch.flight is not None
+    fetch.flight.land()
+    assert len(flights) == 0
+    assert await flights.join("key", fetch, 1) == ("a", True)
+    assert fetch.begun == 3
+
+
+async def test_an_old_flight_does_not_land_a_newer_one() -> None:
+    flights: Flights[str] = Flights()
+    fetch = Fetch()
+    fetch.end.set_result("a")
+    await flights.join("key", fetch, 1)
+    old = fetch.flight
+    await flights.join("key", fetch, 1, unfinished=True)
+    assert old is not None
+    old.land()
+    assert len(flights) == 1
+
+
+async def test_who_joins_a_flight_that_is_alone_gets_nothing_at_once() -> None:
+    flights: Flights[str] = Flights()
+    fetch = Fetch()
+    leader = asyncio.ensure_future(flights.join("key", fetch, 1))
+    await eventually(lambda: fetch.begun == 1)
+    joined = asyncio.ensure_future(flights.join("key", fetch, 60))
+    await asyncio.sleep(0)
+    assert fetch.flight is not None
+    fetch.flight.leave_alone()
+    assert await joined == (None, False)
+    fetch.end.set_result("a")
+    assert await leader == ("a", True)
+
+
+async def test_draining_cancels_what_takes_too_long() -> None:
+    flights: Flights[str] = Flights()
+    fetch = Fetch()
+    leader = asyncio.ensure_future(flights.join("key", fetch, 1))
+    await eventually(lambda: fetch.begun == 1)
+    await flights.drain(0.01)
+    with pytest.raises(asyncio.CancelledError):
+        await leader
+    assert len(flights) == 0
+    await flights.drain(0.01)

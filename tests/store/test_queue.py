@@ -1,0 +1,333 @@
+"""The queue of a region: caps, idempotency, large bodies, leases, and what evicted or deleted keys do to readers."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from aiohttp_regioncache.errors import UnreadableRecordError
+from aiohttp_regioncache.records import decode_write_record
+from aiohttp_regioncache.settings import Queue
+from aiohttp_regioncache.store import entries, queue
+from aiohttp_regioncache.store.queue import Verdict
+from aiohttp_regioncache.store.region import RegionStore
+from tests.store import tools
+from tests.store.tools import accept, acceptance, claim_one, raw, resource, settle
+
+ITEM = resource("/items/1")
+LARGE = b"x" * 50_000
+
+
+@pytest.mark.parametrize(
+    ("caps", "cap"),
+    [
+        (Queue(max_writes=2), "writes"),
+        (Queue(max_bytes=25), "bytes"),
+        (Queue(max_writes_per_resource=2), "resource"),
+        (Queue(max_writes_per_principal=2), "principal"),
+    ],
+)
+async def test_a_cap_refuses_one_write_and_no_less(store: RegionStore, client: Redis, caps: Queue, cap: str) -> None:
+    for _ in range(2):
+        assert (await accept(store, acceptance(), caps)).verdict is Verdict.ACCEPTED
+    before = await tools.keys(client)
+    refused = await accept(store, acceptance(), caps)
+    assert (refused.verdict, refused.detail) == (Verdict.FULL, cap)
+    assert set(await tools.keys(client)) == set(before)
+    assert (await queue.depth(store, store.partitions[0])).writes == 2
+
+
+async def test_a_settled_write_makes_room(store: RegionStore) -> None:
+    caps, write = Queue(max_writes=1, max_bytes=10, max_writes_per_principal=1), acceptance()
+    seq = (await accept(store, write, caps)).seq
+    assert (await accept(store, acceptance(), caps)).verdict is Verdict.FULL
+    claimed = await claim_one(store, store.partitions[0])
+    await settle(store, store.partitions[0], claimed, write, seq)
+    assert (await accept(store, acceptance(), caps)).verdict is Verdict.ACCEPTED
+
+
+async def test_caps_of_one_resource_and_principal_leave_others_alone(store: RegionStore) -> None:
+    caps = Queue(max_writes_per_resource=1, max_writes_per_principal=1)
+    await accept(store, acceptance(), caps)
+    assert (await accept(store, acceptance("/items/2", principal="p2"), caps)).verdict is Verdict.ACCEPTED
+
+
+async def test_an_idempotency_key_is_known_also_after_the_write_has_settled(store: RegionStore) -> None:
+    write = acceptance(key="client")
+    seq = (await accept(store, write)).seq
+    await settle(store, store.partitions[0], await claim_one(store, store.partitions[0]), write, seq)
+    again = await accept(store, acceptance(key="client"))
+    assert (again.verdict, again.detail) == (Verdict.KNOWN, write.record.id)
+    other = await accept(store, acceptance(key="client", fingerprint="other"))
+    assert (other.verdict, other.detail) == (Verdict.MISMATCH, write.record.id)
+
+
+async def test_a_full_queue_still_knows_what_it_has(store: RegionStore) -> None:
+    await accept(store, acceptance(key="client"), Queue(max_writes=1))
+    again = await accept(store, acceptance(key="client"), Queue(max_writes=1))
+    assert again.verdict is Verdict.KNOWN
+
+
+# --- large bodies ---
+
+
+async def test_a_large_body_stands_beside_the_queue_until_its_write_has_settled(
+    store: RegionStore, client: Redis
+) -> None:
+    partition, write = store.partitions[0], acceptance(body=LARGE, stored=True)
+    seq = (await accept(store, write)).seq
+    assert await queue.read_body(store, partition, write.record.id) == LARGE
+    assert await raw(client, "PTTL", partition.body(write.record.id)) == -1
+    claimed = await claim_one(store, partition)
+    (queued,) = await queue.read_queue(store, partition, claimed.digest)
+    assert queued.record == write.record
+    await settle(store, partition, claimed, write, seq)
+    assert await queue.read_body(store, partition, write.record.id) is None
+
+
+async def test_an_accept_repeated_after_a_lost_reply_leaves_the_body_without_a_lifetime(
+    store: RegionStore, client: Redis
+) -> None:
+    write = acceptance(body=LARGE, stored=True)
+    for _ in range(2):
+        assert (await accept(store, write)).verdict is Verdict.ACCEPTED
+    assert await raw(client, "PTTL", store.partitions[0].body(write.record.id)) == -1
+
+
+async def test_an_accept_repeated_after_the_settle_brings_no_body_back_for_good(
+    store: RegionStore, client: Redis
+) -> None:
+    partition, write = store.partitions[0], acceptance(body=LARGE, stored=True)
+    seq = (await accept(store, write)).seq
+    await settle(store, partition, await claim_one(store, partition), write, seq)
+    await accept(store, write)
+    assert await raw(client, "PTTL", partition.body(write.record.id)) > 0
+
+
+async def test_a_refused_write_leaves_no_body_for_good(store: RegionStore, client: Redis) -> None:
+    await accept(store, acceptance())
+    write = acceptance(body=LARGE, stored=True)
+    assert (await accept(store, write, Queue(max_writes=1))).verdict is Verdict.FULL
+    assert await raw(client, "PTTL", store.partitions[0].body(write.record.id)) > 0
+
+
+async def test_a_dead_write_keeps_its_record_and_its_body_for_an_operator(store: RegionStore, client: Redis) -> None:
+    partition, write = store.partitions[0], acceptance(body=LARGE, stored=True)
+    seq = (await accept(store, write)).seq
+    await settle(store, partition, await claim_one(store, partition), write, seq, "dead", keep_record=True)
+    assert await queue.read_body(store, partition, write.record.id) == LARGE
+    month = queue.DEAD_SECONDS * 1000
+    for key in (partition.body(write.record.id), partition.status(write.record.id)):
+        assert 0.99 * month < await raw(client, "PTTL", key) <= month
+    record = await raw(client, "HGET", partition.status(write.record.id), "record")
+    assert decode_write_record(record) == write.record
+
+
+# --- leases ---
+
+
+async def test_a_lease_that_ended_counts_as_a_stall_until_somebody_has_tried_again(
+    store: RegionStore, client: Redis
+) -> None:
+    partition = store.partitions[0]
+    write = acceptance()
+    await accept(store, write)
+    first = await claim_one(store, partition, "first")
+    await tools.end_lease(client, partition, ITEM.digest)
+    second = await claim_one(store, partition, "second")
+    assert (first.stalls, second.stalls) == (0, 1)
+    assert await queue.defer(store, partition, second, delay=0)  # given back without an attempt
+    third = await claim_one(store, partition, "third")
+    assert third.stalls == 1
+    await queue.defer(store, partition, third, delay=0, write_id=write.record.id, tries=1, fields={"problem": "503"})
+    assert (await claim_one(store, partition, "fourth")).stalls == 0
+
+
+async def test_who_lost_a_lease_can_neither_settle_nor_give_back_nor_keep_it(store: RegionStore, client: Redis) -> None:
+    partition, write = store.partitions[0], acceptance()
+    seq = (await accept(store, write)).seq
+    late = await claim_one(store, partition, "late")
+    await tools.end_lease(client, partition, ITEM.digest)
+    owner = await claim_one(store, partition, "owner")
+    assert (await settle(store, partition, late, write, seq))[0] == "lost"
+    assert not await queue.defer(store, partition, late, delay=0)
+    assert await queue.extend(store, partition, "late", [ITEM.digest], 60) == 0
+    assert await queue.begin_attempt(store, partition, late, write.record.id) is None
+    assert await settle(store, partition, owner, write, seq) == ("settled", 0)
+    assert (await settle(store, partition, late, write, seq))[0] == "lost"
+
+
+async def test_an_extended_lease_is_not_claimed_by_another(store: RegionStore) -> None:
+    partition = store.partitions[0]
+    await accept(store, acceptance())
+    claimed = await claim_one(store, partition, "first", lease=0.0)
+    assert await queue.extend(store, partition, "first", [claimed.digest], 60) == 1
+    assert await queue.claim(store, partition, "second", 10, 60) == []
+
+
+async def test_an_attempt_of_what_may_not_be_repeated_is_noted_before_it(store: RegionStore, client: Redis) -> None:
+    partition, write = store.partitions[0], acceptance(repeatable=False)
+    await accept(store, write)
+    claimed = await claim_one(store, partition, "first")
+    assert await queue.begin_attempt(store, partition, claimed, write.record.id) == 0
+    await tools.end_lease(client, partition, ITEM.digest)
+    claimed = await claim_one(store, partition, "second")
+    assert await queue.begin_attempt(store, partition, claimed, write.record.id) == 1
+
+
+async def test_the_watermark_waits_for_the_lowest_unsettled_write(store: RegionStore) -> None:
+    partition = store.partitions[0]
+    writes = [acceptance(f"/items/{n}") for n in range(3)]
+    seqs = [(await accept(store, write)).seq for write in writes]
+    claims = {each.digest: each for each in await queue.claim(store, partition, "fence", 10, 60)}
+    marks = []
+    for n in (1, 0, 2):
+        await settle(store, partition, claims[writes[n].target.digest], writes[n], seqs[n])
+        marks.append((await queue.depth(store, partition)).processed)
+    assert marks[:2] == [0, 2]
+    assert marks[2] >= 3
+
+
+# --- unreadable records ---
+
+
+async def test_a_newer_record_ends_what_is_read_and_a_corrupt_one_is_told(store: RegionStore, client: Redis) -> None:
+    partition = store.partitions[0]
+    await accept(store, acceptance())
+    newer = msgspec.msgpack.encode([99, "whatever"])
+    await raw(client, "ZADD", partition.pending(ITEM.digest), "1.5", b"\xc1", 2, newer, 3, b"behind it")
+    readable = await queue.read_queue(store, partition, ITEM.digest)
+    assert [item.record is None for item in readable] == [False, True]
+    await raw(client, "ZREMRANGEBYRANK", partition.pending(ITEM.digest), 0, 1)
+    with pytest.raises(UnreadableRecordError):
+        await queue.read_queue(store, partition, ITEM.digest)
+
+
+# --- eviction ---
+
+
+async def _land(store: RegionStore, write: queue.Acceptance) -> None:
+    partition = store.partitions[0]
+    seq = (await accept(store, write)).seq
+    await settle(store, partition, await claim_one(store, partition), write, seq)
+
+
+async def _fill(store: RegionStore) -> None:
+    remembered = await entries.begin(store, store.partitions[0], ITEM, 0)
+    record = tools.entry(ITEM.path, remembered)
+    assert await entries.fill(store, store.partitions[0], ITEM, "key", record, 60, None)
+
+
+async def _serves(store: RegionStore) -> bool:
+    """Whether a reader may go on from the stored entry with the landed writes of the list."""
+    looked = await entries.look(store, store.partitions[0], "key", ITEM)
+    assert looked.entry is not None
+    assert looked.state is not None
+    usable = looked.entry.token == looked.state.token and looked.entry.asof >= looked.state.trimmed
+    return usable and (looked.entry.asof >= looked.state.landed or looked.is_whole)
+
+
+async def test_an_evicted_list_of_landed_writes_takes_no_reader_back(store: RegionStore, client: Redis) -> None:
+    await _fill(store)
+    await _land(store, acceptance())
+    assert await _serves(store)
+    await raw(client, "DEL", store.partitions[0].landed(ITEM.digest))
+    assert not await _serves(store)
+
+
+async def test_nor_does_one_that_has_begun_anew_since(store: RegionStore, client: Redis) -> None:
+    await _fill(store)
+    await _land(store, acceptance())
+    await raw(client, "DEL", store.partitions[0].landed(ITEM.digest))
+    await _land(store, acceptance())
+    assert not await _serves(store)
+    await _fill(store)
+    assert await _serves(store)
+
+
+async def test_more_landed_writes_than_are_kept_end_an_older_base(store: RegionStore) -> None:
+    partition, few = store.partitions[0], msgspec.structs.replace(tools.LIMITS, landed_count=2)
+    await _fill(store)
+    for n in range(3):
+        write = acceptance()
+        seq = (await accept(store, write)).seq
+        await settle(store, partition, await claim_one(store, partition), write, seq, limits=few)
+        assert await _serves(store) == (n < 2)
+
+
+async def test_a_state_that_is_gone_ends_every_entry(store: RegionStore, client: Redis) -> None:
+    await _fill(store)
+    await raw(client, "DEL", store.partitions[0].state(ITEM.digest))
+    looked = await entries.look(store, store.partitions[0], "key", ITEM)
+    assert looked.state is None
+    await entries.begin(store, store.partitions[0], ITEM, 0)
+    assert not await _serves(store)
+
+
+async def test_a_state_that_is_gone_under_pending_writes_is_made_anew(store: RegionStore, client: Redis) -> None:
+    partition, write = store.partitions[0], acceptance()
+    await _fill(store)
+    await _land(store, acceptance())
+    seq = (await accept(store, write)).seq
+    await raw(client, "DEL", partition.state(ITEM.digest))
+    await entries.begin(store, partition, ITEM, 0)
+    looked = await entries.look(store, partition, "key", ITEM)
+    assert looked.state is not None
+    assert (looked.state.pending, looked.state.landed) == (1, 0)
+    assert looked.landed == ()
+    assert not await _serves(store)
+    assert await raw(client, "PTTL", partition.state(ITEM.digest)) == -1
+    await settle(store, partition, await claim_one(store, partition), write, seq)
+    looked = await entries.look(store, partition, "key", ITEM)
+    assert looked.state is not None
+    assert looked.state.pending == 0
+    assert looked.state.landed > seq
+
+
+async def test_a_fill_is_refused_when_its_state_was_lost_meanwhile(store: RegionStore, client: Redis) -> None:
+    partition = store.partitions[0]
+    remembered = await entries.begin(store, partition, ITEM, 0)
+    await raw(client, "DEL", partition.state(ITEM.digest))
+    record = tools.entry(ITEM.path, remembered)
+    assert not await entries.fill(store, partition, ITEM, "key", record, 60, None)
+    await entries.begin(store, partition, ITEM, 0)
+    assert not await entries.fill(store, partition, ITEM, "key", record, 60, None)
+
+
+async def test_a_holdoff_leaves_out_what_landed_a_moment_ago(store: RegionStore, client: Redis) -> None:
+    partition = store.partitions[0]
+    await _land(store, acceptance())
+    looked = await entries.look(store, partition, "key", ITEM)
+    assert looked.state is not None
+    assert (await entries.begin(store, partition, ITEM, 0)).asof == looked.state.landed
+    assert (await entries.begin(store, partition, ITEM, 3600)).asof == 0
+    (element,) = await raw(client, "ZRANGE", partition.landed(ITEM.digest), 0, -1)
+    await raw(client, "ZREM", partition.landed(ITEM.digest), element)
+    await raw(client, "ZADD", partition.landed(ITEM.digest), looked.state.landed, b"%013d" % 1 + element[13:])
+    assert (await entries.begin(store, partition, ITEM, 3600)).asof == looked.state.landed
+
+
+async def test_the_marker_of_a_resource_that_varies_is_stored_with_its_entry(store: RegionStore, client: Redis) -> None:
+    partition = store.partitions[0]
+    remembered = await entries.begin(store, partition, ITEM, 0)
+    record = tools.entry(ITEM.path, remembered)
+    marker = msgspec.structs.replace(record, status=0, vary=("accept",), body=b"")
+    assert await entries.fill(store, partition, ITEM, "one", record, 60, ("all", marker))
+    seen = await entries.glance(store, partition, "all", ITEM)
+    assert seen.entry is not None
+    assert seen.entry.is_marker
+    assert 0 < await raw(client, "PTTL", partition.entry("all")) <= 60_000
+
+
+async def test_a_settled_write_can_be_looked_up_and_a_lost_one_is_none(store: RegionStore) -> None:
+    partition, write = store.partitions[0], acceptance()
+    seq = (await accept(store, write)).seq
+    assert await queue.write_id_at(store, partition, seq) == write.record.id
+    await settle(store, partition, await claim_one(store, partition), write, seq)
+    assert await queue.write_id_at(store, partition, seq) is None
+    known = await queue.status(store, partition, write.record.id)
+    assert known is not None
+    assert (known["state"], known["tries"], known["reason"]) == ("synced", "1", "a test")
+    assert "fence" not in known
+    assert await queue.status(store, partition, "nobody-0-1") is None

@@ -1,0 +1,151 @@
+"""Records: what is written is read again, and nothing that is read can do harm."""
+
+import contextlib
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiohttp_regioncache.errors import CorruptRecordError, RecordError, UnreadableRecordError
+from aiohttp_regioncache.records import (
+    VERSION,
+    CacheRecord,
+    WriteRecord,
+    decode_cache_record,
+    decode_write_record,
+    encode,
+    from_wire,
+    to_wire,
+)
+from aiohttp_regioncache.semantics.freshness import Terms
+
+CACHED = CacheRecord(
+    url="https://a.example/x",
+    headers=((b"Link", b"<a>"), (b"Set-Cookie", b"a=\xff"), (b"Link", b"<b>")),
+    status=200,
+    reason=b"OK",
+    body=b"\x00\xff",
+    terms=Terms(lifetime=60.0, no_cache=False, must_revalidate=False, swr=1.0, sie=2.0),
+    token="run.token",
+    asof=7,
+)
+WRITE = WriteRecord(
+    id="eu-0-1",
+    site="default",
+    url="https://a.example/x",
+    endpoint="/x?y",
+    method="PUT",
+    principal="p",
+    path="/x",
+    group="default:/x",
+)
+
+wires = st.lists(st.tuples(st.binary(min_size=1, max_size=8), st.binary(max_size=20)), max_size=5).map(tuple)
+
+
+def _fields(record: CacheRecord | WriteRecord) -> list[object]:
+    fields = msgspec.msgpack.decode(encode(record))
+    assert isinstance(fields, list)
+    return fields
+
+
+def _packed(*fields: object) -> bytes:
+    return msgspec.msgpack.encode(fields)
+
+
+@given(headers=wires, body=st.binary(max_size=40), status=st.integers(0, 999), asof=st.integers(0, 2**53))
+def test_a_cache_record_is_read_as_it_was_written(
+    headers: tuple[tuple[bytes, bytes], ...], body: bytes, status: int, asof: int
+) -> None:
+    record = msgspec.structs.replace(CACHED, headers=headers, body=body, status=status, asof=asof)
+    assert decode_cache_record(encode(record)) == record
+
+
+@given(headers=wires, body=st.binary(max_size=40), affects=st.lists(st.text(max_size=5), max_size=3).map(tuple))
+def test_a_write_record_is_read_as_it_was_written(
+    headers: tuple[tuple[bytes, bytes], ...], body: bytes, affects: tuple[str, ...]
+) -> None:
+    record = msgspec.structs.replace(WRITE, headers=headers, body=body, affects=affects)
+    assert decode_write_record(encode(record)) == record
+
+
+@given(wires)
+def test_headers_keep_their_octets_order_and_duplicates(headers: tuple[tuple[bytes, bytes], ...]) -> None:
+    assert to_wire(from_wire(headers)) == headers
+
+
+def test_headers_of_aiohttp_become_the_octets_they_stand_for() -> None:
+    assert to_wire([("X", "é\udce9")]) == ((b"X", b"\xc3\xa9\xe9"),)
+
+
+@given(st.one_of(st.binary(max_size=60), st.lists(st.integers(0, 3) | st.text(max_size=3)).map(msgspec.msgpack.encode)))
+def test_any_bytes_are_a_record_a_miss_or_a_record_error(data: bytes) -> None:
+    decode_cache_record(data)
+    with contextlib.suppress(RecordError):
+        decode_write_record(data)
+
+
+@given(st.integers(0, 200), st.binary(min_size=1, max_size=4))
+def test_damaged_records_do_no_harm(at: int, damage: bytes) -> None:
+    for record in (CACHED, WRITE):
+        data = encode(record)
+        damaged = data[: at % len(data)] + damage + data[at % len(data) + len(damage) :]
+        decode_cache_record(damaged)
+        with contextlib.suppress(RecordError):
+            decode_write_record(damaged)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"\x92\x01\xa2\xff\xfe", id="text-that-is-no-utf-8"),
+        pytest.param(b"\x91" * 200_000, id="nested-without-end"),
+        pytest.param(b"\xdd\xff\xff\xff\xff", id="array-longer-than-memory"),
+        pytest.param(encode(WRITE) + b"\x01", id="something-after-it"),
+        pytest.param(encode(WRITE)[:-1], id="cut"),
+        pytest.param(_packed(0, *_fields(WRITE)[1:]), id="version-zero"),
+        pytest.param(_packed(True, *_fields(WRITE)[1:]), id="version-that-is-no-number"),
+    ],
+)
+def test_corrupt(data: bytes) -> None:
+    assert decode_cache_record(data) is None
+    with pytest.raises(CorruptRecordError):
+        decode_write_record(data)
+
+
+def test_a_newer_version_is_a_miss_and_an_unreadable_write() -> None:
+    assert decode_cache_record(_packed(VERSION + 1, *_fields(CACHED)[1:])) is None
+    for newer in (
+        _packed(VERSION + 1, *_fields(WRITE)[1:]),
+        _packed(VERSION + 1, {"another": "layout"}),
+        _packed(VERSION + 1),
+        _packed(VERSION + 1, *_fields(WRITE)[1:], "appended"),
+    ):
+        with pytest.raises(UnreadableRecordError, match=str(VERSION + 1)):
+            decode_write_record(newer)
+
+
+def test_fields_appended_by_an_edge_of_the_same_version_are_passed_over() -> None:
+    assert decode_cache_record(_packed(*_fields(CACHED), "appended", [1])) == CACHED
+    assert decode_write_record(_packed(*_fields(WRITE), {"appended": 1})) == WRITE
+
+
+def test_fields_that_an_older_edge_did_not_write_have_their_defaults() -> None:
+    assert decode_cache_record(_packed(*_fields(CACHED)[:-1])) == msgspec.structs.replace(CACHED, owner="")
+    once = msgspec.structs.replace(WRITE, repeatable=False, max_age=5.0)
+    assert decode_write_record(_packed(*_fields(once)[:-1])) == msgspec.structs.replace(once, repeatable=True)
+
+
+def test_a_marker_names_the_varying_fields_only() -> None:
+    marker = CacheRecord(url="https://a.example/x", vary=("accept",))
+    assert marker.is_marker
+    assert not CACHED.is_marker
+    assert decode_cache_record(encode(marker)) == marker
+
+
+def test_records_are_frozen() -> None:
+    for record in (CACHED, WRITE):
+        with pytest.raises(AttributeError):
+            record.version = 2  # type: ignore[misc]
