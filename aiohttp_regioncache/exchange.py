@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import msgspec
 from aiohttp import web
@@ -10,7 +11,7 @@ from aiohttp import web
 from .keys import Resource, SiteKey, Target
 from .principal import Principal
 from .rules import CompiledRule
-from .semantics.fields import Headers
+from .semantics.fields import Headers, first, remove
 from .semantics.freshness import Policy
 from .semantics.requests import RequestTerms
 from .store.region import RegionStore
@@ -56,3 +57,14 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         """The `dirty_wait` of the request's rule, or else of a rule whose writes touch the target; seconds."""
         rules = (self.rule, *self.touching)
         return next((rule.rule.dirty_wait for rule in rules if rule and rule.rule.dirty_wait is not None), None)
+
+
+_DECODED_CODINGS: Final = frozenset({"gzip", "deflate", "br", "zstd"})
+
+
+def described_body(headers: Headers) -> Headers:
+    """The fields of a request as its body is read: aiohttp's server decodes these codings and leaves the field."""
+    coding = first(headers, "content-encoding")
+    if coding is None or coding.strip().lower() not in _DECODED_CODINGS:
+        return headers
+    return remove(headers, ("content-encoding",))

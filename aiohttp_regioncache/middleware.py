@@ -16,7 +16,7 @@ from .principal import Principal, RequestHead, Signer, identity, principal_of
 from .problems import problem
 from .reads.reader import Reader
 from .regions import Location, Ranking, TrustedProxies, locate_request
-from .replays import REPLAY_HEADER, verify_replay
+from .replays import CDN_LOOP, REPLAY_HEADER, is_looping, verify_replay
 from .responses import ask_marked, cache_name
 from .rules import CompiledRule, Rule, Rules
 from .semantics.cache_status import cache_status
@@ -73,12 +73,16 @@ class Edge:
         exchange = self._exchange(request, target)
         # Whoever answers may see another path in dot segments than we do: nothing is stored or queued under it.
         is_plain = "/." not in request.rel_url.raw_path or request.rel_url.raw_path == target.path
+        # What comes from one of our own edges gets the handler's word: a store of ours would only repeat itself.
+        has_passed = CDN_LOOP in request.headers and is_looping(exchange.headers, self._name)
+        if is_safe(method) and has_passed:
+            return await self._untouched(exchange, handler, "loop")
         if is_read(method) and is_plain:
             return await self._reader.read(exchange, handler)
         if is_safe(method):
             return await self._untouched(exchange, handler, "method" if is_plain else "dot-segments")
         rule = exchange.rule
-        behind = rule is not None and rule.rule.behind and is_plain and replay is None
+        behind = rule is not None and rule.rule.behind and is_plain and replay is None and not has_passed
         if rule is not None and behind and self._accepter is not None:
             return await self._accepter.accept(exchange, rule)
         return await self._through.write(exchange, handler, is_replay=replay is not None)

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS: Final = 10.0
 """How long a shutdown waits for fetches and fills."""
+_GREET_AGAIN_SECONDS: Final = 0.5
 _DECORATION: Final = "__regioncache_rule__"
 
 HandlerType = TypeVar("HandlerType", bound=Callable[..., Any])
@@ -52,6 +53,7 @@ class RegionCache:
         self._adopted: dict[str, RegionStore] = {}
         self._adopting = asyncio.Lock()
         self._tasks = Tasks()
+        self._stopping = False
         self._session: aiohttp.ClientSession | None = None
         self._reader: Reader | None = None
         self._edge: Edge | None = None
@@ -94,14 +96,13 @@ class RegionCache:
 
     async def stop_claiming(self) -> None:
         """Finish the writes that are being sent; claim no more."""
-        for loop in self.loops:
-            await loop.stop()
+        await asyncio.gather(*(loop.stop() for loop in self.loops))
 
     async def stop(self) -> None:
         """End the background work, deliver what is known, and close every connection."""
+        self._stopping = True
         await self.stop_claiming()
-        for courier in self.couriers:
-            await courier.stop()
+        await asyncio.gather(*(courier.stop() for courier in self.couriers))
         if self._reader is not None:
             await self._reader.drain(DRAIN_SECONDS)
         await self._tasks.drain(DRAIN_SECONDS)
@@ -187,18 +188,28 @@ class RegionCache:
         return greet
 
     async def _greet(self, store: RegionStore) -> None:
-        """Check a region that answers, and tell it which regions must hear of its invalidations."""
-        try:
-            await store.check()
-            await store.register({other.name: other.address for other in self.stores.values()})
-        except RegionUnavailableError as error:
-            logger.debug("%s", error)
-        except StoreError as error:
-            logger.error("%s; no writes are taken there", error)
+        """Check a region that answers, and tell it which regions must hear of its invalidations.
+
+        It takes no writes before, so that a failure, such as a breaker that is still open, is not the last attempt.
+        """
+        while store.events.is_connected and not self._stopping:
+            try:
+                await store.check()
+                await store.register({other.name: other.address for other in self.stores.values()})
+            except RegionUnavailableError as error:
+                logger.debug("%s", error)
+                await asyncio.sleep(_GREET_AGAIN_SECONDS)
+            except StoreError as error:
+                logger.error("%s; no writes are taken there", error)
+                return
+            else:
+                return
 
 
 REGION_CACHE: Final = web.AppKey("regioncache", RegionCache)
 """Where an application keeps its `RegionCache`; found from nested applications through `request.config_dict`."""
+
+_IS_SET_UP: Final = web.AppKey("regioncache_is_set_up", bool)
 
 
 def setup(
@@ -216,8 +227,9 @@ def setup(
 
     Raises `RuntimeError` for an application that is set up already or has been started.
     """
-    if REGION_CACHE in app:
+    if app.get(_IS_SET_UP):
         raise RuntimeError("setup was called on this application already")
+    app[_IS_SET_UP] = True
     applications = (app, *include)
     position = len(app.middlewares) if middleware_pos is None else middleware_pos
     app.middlewares.insert(position, make_middleware(_edge_of, applications, _prefix_of))

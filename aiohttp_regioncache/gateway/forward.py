@@ -10,6 +10,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from ..exchange import described_body
 from ..keys import ascii_only
 from ..problems import problem
 from ..replays import is_looping, with_loop_mark
@@ -54,7 +55,7 @@ class Forwarder:
             return _failed(request, error)
 
     def _ask(self, request: web.Request, headers: Headers) -> aiohttp.client._RequestContextManager:
-        kept = with_loop_mark(remove(end_to_end(headers), _OWN_FIELDS), self._name)
+        kept = with_loop_mark(remove(described_body(end_to_end(headers)), _OWN_FIELDS), self._name)
         endpoint = ascii_only(request.rel_url.raw_path_qs)
         return self._session.request(
             request.method,

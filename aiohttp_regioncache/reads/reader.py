@@ -44,6 +44,8 @@ _FOLDED_ALL_THE_SAME: Final = ("no-store", "range")
 """Reasons to bypass the cache that are none to overlook one's own pending writes."""
 _UNKNOWN_YET: Final = (Outcome.UNKNOWN_PENDING, Outcome.NEEDS_BASE)
 """What a fold over the origin's own answer comes to while nobody can tell what a pending write does."""
+_CLEAN: Final = Fold(Outcome.CLEAN)
+_UNTOLD: Final = Fold(Outcome.UNKNOWN_PENDING)
 
 
 class _StreamedError(Exception):
@@ -257,9 +259,9 @@ class Reader:
             if fetched.failed and (stale := self._instead(exchange, found, judgement)) is not None:
                 return stale
             fold = await self._refolded(exchange, found, fetched, remembered)
-            renewed = await self._renewed(exchange, found, fold, attempt)
+            renewed = await self._renewed(exchange, found, fold, attempt) if fold else None
             if renewed is None:
-                return await self._fetched(exchange, found, fetched, fold, begun)
+                return await self._fetched(exchange, found, fetched, fold or _UNTOLD, begun)
             found = renewed
         raise AssertionError("the last attempt returns")
 
@@ -384,23 +386,28 @@ class Reader:
 
     async def _refolded(
         self, exchange: Exchange, found: Found, fetched: Fetched, remembered: Remembered | None
-    ) -> Fold:
-        """Fold over the origin's answer what it may not contain yet."""
-        clean = Fold(Outcome.CLEAN)
-        if remembered is None or fetched.snapshot is None or not self._may_lack_writes(found, remembered):
-            return clean
-        try:
-            looked = await entries.look(found.store, found.partition, found.key, exchange.resource)
-        except RegionUnavailableError:
-            return clean
+    ) -> Fold | None:
+        """Fold over the origin's answer what it may not contain yet; None when that cannot be told any more."""
+        if not self._may_lack_writes(found, remembered):
+            return _CLEAN
+        untold = None if found.fold.outcome is not Outcome.CLEAN else _CLEAN
         snapshot = fetched.snapshot
+        if remembered is None or snapshot is None:
+            return untold
         private = bool(exchange.owner) or fetched.record is None
         base = base_of(snapshot.status, snapshot.headers, snapshot.body, remembered.asof, private=private)
-        return await refold(found.store, found.partition, exchange, self._effects, base, looked.landed, looked.pending)
+        try:
+            looked = await entries.look(found.store, found.partition, found.key, exchange.resource)
+            lists = (looked.landed, looked.pending)
+            return await refold(found.store, found.partition, exchange, self._effects, base, *lists)
+        except RegionUnavailableError:
+            return untold
 
     @staticmethod
-    def _may_lack_writes(found: Found, remembered: Remembered) -> bool:
-        return found.state is not None and (found.state.pending > 0 or found.state.landed > remembered.asof)
+    def _may_lack_writes(found: Found, remembered: Remembered | None) -> bool:
+        if found.state is None:
+            return False
+        return found.state.pending > 0 or remembered is None or found.state.landed > remembered.asof
 
     async def _fetched(
         self, exchange: Exchange, found: Found, fetched: Fetched, fold: Fold, begun: bool

@@ -11,6 +11,7 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
+from ..keys import normalize_path
 from ..principal import Signer
 from ..records import WriteRecord, from_wire
 from ..replays import REPLAY_HEADER, Replay, sign_replay, with_loop_mark
@@ -35,6 +36,7 @@ class Sender:
     def __init__(self, session: aiohttp.ClientSession, origin: str, signer: Signer, name: str) -> None:
         self._session = session
         self._origin = origin.rstrip("/")
+        self._base = normalize_path(URL(self._origin).raw_path).rstrip("/")
         self._signer = signer
         self._name = name
 
@@ -59,7 +61,8 @@ class Sender:
 
     def _headers(self, write: WriteRecord, seq: int, fence: str) -> CIMultiDict[str]:
         kept = remove(end_to_end(from_wire(write.headers)), _OWN_FIELDS)
-        mark = sign_replay(self._signer, Replay(write.id, seq, fence, int(time.time())), write.method, write.endpoint)
+        endpoint = self._base + write.endpoint
+        mark = sign_replay(self._signer, Replay(write.id, seq, fence, int(time.time())), write.method, endpoint)
         marked = [*kept, ("Idempotency-Key", f'"{write.idempotency_key}"'), (REPLAY_HEADER, mark)]
         return CIMultiDict(with_loop_mark(marked, self._name))
 

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from ..effects import AUTO, DELETE, UNKNOWN_EFFECT, effect_for
 from ..errors import RegionUnavailableError
-from ..exchange import Exchange
+from ..exchange import Exchange, described_body
 from ..keys import Groups
 from ..principal import Signer
 from ..problems import problem, unavailable
@@ -25,7 +25,7 @@ from ..records import WriteRecord, to_wire
 from ..responses import CACHE_STATUS, cache_name, respond
 from ..rules import CompiledRule, effect_name
 from ..semantics.cache_status import cache_status
-from ..semantics.fields import end_to_end, remove
+from ..semantics.fields import remove
 from ..semantics.prefer import Preferences, parse_prefer
 from ..settings import Settings
 from ..store import queue
@@ -148,7 +148,7 @@ class Accepter:
             url=exchange.target.url,
             endpoint=exchange.target.endpoint,
             method=method,
-            headers=to_wire(remove(end_to_end(exchange.headers), ("content-length",))),
+            headers=to_wire(remove(described_body(exchange.headers), ("content-length",))),
             body=b"" if stored else body,
             body_stored=stored,
             principal=exchange.principal.id,

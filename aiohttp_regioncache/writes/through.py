@@ -38,10 +38,11 @@ class Through:
         A write to a resource with pending writes waits for them, at most `dirty_wait` seconds, and is refused with 503
         otherwise: it must not overtake them. A replay does not wait: it is what the others wait for.
         """
-        if exchange.touched and not is_replay and not await self._is_clean(exchange):
-            return unavailable("Earlier writes to this resource are still on their way to the origin.")
         region = exchange.stores[0].name if exchange.stores else None
         status = cache_status(cache_name(region), fwd="method")
+        if exchange.touched and not is_replay and not await self._is_clean(exchange):
+            refused = unavailable("Earlier writes to this resource are still on their way to the origin.")
+            return with_status(refused, cache_status(cache_name(region), detail="dirty"))
         try:
             response, raised = await ask(
                 exchange.request, handler, lambda streamed: streamed.headers.add(CACHE_STATUS, status)

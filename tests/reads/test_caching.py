@@ -9,8 +9,7 @@ import pytest
 from aiohttp import web
 
 from tests.reads.apps import Counted, fresh, serving, until_hit
-from tests.support.world import one_edge
-from tests.support.world import World
+from tests.support.world import World, one_edge
 
 
 async def test_a_miss_is_stored_and_then_hit_with_its_age(tmp_path: Path) -> None:
@@ -139,7 +138,7 @@ async def test_cookies_are_stored_where_the_settings_say_so(tmp_path: Path) -> N
         assert hit.headers.getall("Set-Cookie") == ["second=2", "first=1; Path=/p"]
 
 
-@pytest.mark.parametrize("directive", ["no-store", "private", "no-cache=\"x\", no-store"])
+@pytest.mark.parametrize("directive", ["no-store", "private", 'no-cache="x", no-store'])
 async def test_what_the_origin_forbids_is_not_stored(tmp_path: Path, directive: str) -> None:
     async with one_edge(tmp_path) as (world, edge):
         world.origin.documents["/pages/1"] = {"n": 1}

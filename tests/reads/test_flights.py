@@ -56,7 +56,9 @@ async def _crowd(world: World, url: str, gated: Gated, names: list[str]) -> list
     return list(await asyncio.gather(*crowd))
 
 
-@pytest.mark.parametrize("headers", [{"Cache_Control": "private"}, {"Set_Cookie": "a=1"}, {"Cache_Control": "no-store"}])
+@pytest.mark.parametrize(
+    "headers", [{"Cache_Control": "private"}, {"Set_Cookie": "a=1"}, {"Cache_Control": "no-store"}]
+)
 async def test_what_is_one_users_own_is_not_shared(tmp_path: Path, headers: dict[str, str]) -> None:
     gated = Gated()
 

@@ -69,9 +69,7 @@ async def test_a_stream_that_ends_is_marked_and_not_stored(tmp_path: Path) -> No
         for _ in range(2):
             answer = await edge.get("/stream")
             assert answer.body == b"one two"
-            assert answer.headers.getall("Cache-Status") == [
-                "regioncache/ap-northeast-1; fwd=miss; detail=stream"
-            ]
+            assert answer.headers.getall("Cache-Status") == ["regioncache/ap-northeast-1; fwd=miss; detail=stream"]
 
 
 async def test_files_are_sent_by_aiohttp_itself(tmp_path: Path) -> None:

@@ -285,6 +285,24 @@ async def test_a_state_that_is_gone_under_pending_writes_is_made_anew(store: Reg
     assert looked.state.landed > seq
 
 
+async def test_landed_writes_of_a_lost_state_are_lost_with_it(store: RegionStore, client: Redis) -> None:
+    """Whichever script makes the next state."""
+    partition = store.partitions[0]
+    for is_pending in (False, True):
+        await _land(store, acceptance())
+        write = acceptance()
+        if is_pending:
+            seq = (await accept(store, write)).seq
+            await raw(client, "DEL", partition.state(ITEM.digest))
+        else:
+            await raw(client, "DEL", partition.state(ITEM.digest))
+            seq = (await accept(store, write)).seq
+            assert (await entries.look(store, partition, "key", ITEM)).landed == ()
+        await settle(store, partition, await claim_one(store, partition), write, seq)
+        (landed,) = (await entries.look(store, partition, "key", ITEM)).landed
+        assert landed.record == write.record
+
+
 async def test_a_fill_is_refused_when_its_state_was_lost_meanwhile(store: RegionStore, client: Redis) -> None:
     partition = store.partitions[0]
     remembered = await entries.begin(store, partition, ITEM, 0)

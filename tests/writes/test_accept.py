@@ -54,7 +54,12 @@ async def test_an_accepted_write_tells_where_to_follow_it(tmp_path: Path) -> Non
 
 async def test_a_write_reaches_the_origin_as_it_was_sent(tmp_path: Path) -> None:
     async with one_edge(tmp_path) as (world, edge):
-        headers = {"Authorization": "Bearer ann", "Cookie": "a=1", "X-Special": "yes", "Content-Type": "application/json"}
+        headers = {
+            "Authorization": "Bearer ann",
+            "Cookie": "a=1",
+            "X-Special": "yes",
+            "Content-Type": "application/json",
+        }
         target = "/items/a%20b%2Fc?x=1&y=%C3%A9"
         await edge.ask("PUT", target, data=b'{"n": 1}', headers=headers)
         await eventually(lambda: bool(world.origin.effects))

@@ -201,7 +201,9 @@ async def test_a_folded_answer_has_validators_of_its_own(tmp_path: Path) -> None
         assert (head.headers["ETag"], head.headers["Content-Length"]) == (etag, str(len(answer.body)))
 
 
-@pytest.mark.parametrize("headers", [{"Cache-Control": "no-store"}, {"Range": "bytes=0-1"}, {"Cache-Control": "no-cache"}])
+@pytest.mark.parametrize(
+    "headers", [{"Cache-Control": "no-store"}, {"Range": "bytes=0-1"}, {"Cache-Control": "no-cache"}]
+)
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 async def test_ways_around_the_cache_are_no_ways_around_ones_own_writes(
     tmp_path: Path, headers: dict[str, str], method: str

@@ -47,7 +47,8 @@ async def is_stored(edge: Edge, path: str, **headers: str) -> bool:
 
 
 async def test_a_write_through_is_marked_and_invalidates_its_target(tmp_path: Path) -> None:
-    async with one_edge(tmp_path, cache=Cache(memory_seconds=0)) as (_, edge):
+    async with one_edge(tmp_path, cache=Cache(memory_seconds=0)) as (world, edge):
+        world.origin.documents |= {"/pages/1": {}, "/pages/2": {}}
         await warm(edge, "/pages/1", "/pages/2")
         written = await edge.put("/pages/1", {"n": 1})
         assert (written.status, json.loads(written.body)) == (200, {"applied": 1})
@@ -122,11 +123,11 @@ async def test_a_client_that_leaves_may_have_written(tmp_path: Path) -> None:
 
     app = web.Application()
     app.router.add_post("/pages/1", write)
-    app.router.add_get("/pages/1", lambda request: page(request))
 
     async def page(_request: web.Request) -> web.Response:
         return web.Response(text="page", headers={"Cache-Control": "max-age=60"})
 
+    app.router.add_get("/pages/1", page)
     async with World(tmp_path) as world:
         regioncache.setup(app, world.settings(cache=Cache(memory_seconds=0)))
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
