@@ -145,7 +145,7 @@ class RegionCache:
         name = cdn_id(self.stores, settings.origin)
         self._reader = Reader(settings.cache, effects, memories, self._tasks)
         accepter = Accepter(settings, rules.groups, signer, self._location_of) if signer else None
-        through = Through(settings, rules.groups)
+        through = Through(settings, rules.groups, memories.values())
         self._edge = Edge(settings, rules, self.stores, signer, self._reader, through, accepter, name)
         if settings.origin is not None and self._session is not None:
             self._forwarder = Forwarder(

@@ -248,9 +248,9 @@ async def test_what_is_not_set_up_says_so(tmp_path: Path) -> None:
         assert answer.status == 500
     cache = regioncache.RegionCache(Settings(regions=[Region("home", redis="redis://a", latitude=0, longitude=0)]))
     with pytest.raises(NotSetUpError, match="started"):
-        assert cache.edge
+        _ = cache.edge
     with pytest.raises(NotSetUpError, match="origin"):
-        assert cache.forwarder
+        _ = cache.forwarder
 
 
 async def test_what_decorators_need_is_demanded_at_start(tmp_path: Path) -> None:

@@ -90,3 +90,13 @@ def not_for_storage(response: web.StreamResponse) -> web.StreamResponse:
     if not response.prepared:
         response.headers["Cache-Control"] = "private, no-store"
     return response
+
+
+def may_lack_pending(response: web.StreamResponse) -> web.StreamResponse:
+    """Admit that writes may be missing which wait in a region that cannot be reached now."""
+    if response.prepared or CACHE_STATUS not in response.headers:
+        return response
+    *others, ours = response.headers.popall(CACHE_STATUS)
+    for value in (*others, f"{ours.partition('; detail=')[0]}; detail=behind-unreachable"):
+        response.headers.add(CACHE_STATUS, value)
+    return not_for_storage(response)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -68,6 +68,13 @@ class Memory:
         while self._bytes > self._max_bytes:
             self._drop(next(iter(self._kept)))
 
+    def forget(self, digests: Iterable[str]) -> None:
+        """Drop the entries of some resources, and what is being read of them now."""
+        self.generation += 1
+        for digest in digests:
+            for key in tuple(self._keys.get(digest, ())):
+                self._drop(key)
+
     def clear(self) -> None:
         """Forget everything."""
         self._kept.clear()
@@ -78,10 +85,7 @@ class Memory:
         return len(self._kept)
 
     def _changed(self, change: Changed) -> None:
-        self.generation += 1
-        for digest in change.digests:
-            for key in tuple(self._keys.get(digest, ())):
-                self._drop(key)
+        self.forget(change.digests)
 
     def _link(self, _up: bool) -> None:
         self.generation += 1

@@ -68,11 +68,24 @@ class Reader:
         await self._flights.drain(timeout)
 
     async def read(self, exchange: Exchange, handler: Handler) -> web.StreamResponse:
-        """Answer a request with a method that reads."""
+        """Answer a request with a method that reads.
+
+        While a region that comes first cannot be reached, answers that a write behind can change admit that they may
+        lack what is pending there.
+        """
+        skipped: list[RegionStore] = []
+        try:
+            response = await self._read(exchange, handler, skipped)
+        except web.HTTPException as answer:
+            if skipped and exchange.touched:
+                answers.may_lack_pending(answer)
+            raise
+        return answers.may_lack_pending(response) if skipped and exchange.touched else response
+
+    async def _read(self, exchange: Exchange, handler: Handler, skipped: list[RegionStore]) -> web.StreamResponse:
         reason = self._bypass(exchange)
         if reason and not (exchange.touched and reason in _FOLDED_ALL_THE_SAME):
             return await self._pass(exchange, handler, "bypass", detail=reason)
-        unreachable = False
         for store in exchange.stores:
             if (kept := self._kept(exchange, store)) is not None:
                 return kept
@@ -80,7 +93,7 @@ class Reader:
             try:
                 found = await find(store, exchange, self._effects)
             except RegionUnavailableError:
-                unreachable = True
+                skipped.append(store)
                 continue
             if reason and found.fold.outcome is Outcome.CLEAN:
                 break
@@ -89,7 +102,7 @@ class Reader:
             return await self._pass(exchange, handler, "bypass", detail=reason)
         if exchange.terms.only_if_cached:
             return answers.not_cached(exchange, None)
-        return await self._pass(exchange, handler, "miss", detail="no-region" if unreachable else None)
+        return await self._pass(exchange, handler, "miss", detail="no-region" if skipped else None)
 
     def _bypass(self, exchange: Exchange) -> str | None:
         """Why a request is none of the cache's business, or None."""

@@ -95,7 +95,7 @@ class Executor:
         self._waiting = []
 
     def _submit(self, arguments: tuple[Argument, ...], script: Script | None) -> asyncio.Future[Any]:
-        if self._breaker.is_open or self._is_probing:
+        if self._breaker.is_open:
             raise RegionUnavailableError(self._region, "skipped after failures")
         if len(self._waiting) >= MAX_WAITING:
             raise RegionUnavailableError(self._region, "too many commands are waiting")

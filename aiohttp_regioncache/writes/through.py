@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -14,6 +15,7 @@ from ..errors import RegionUnavailableError
 from ..exchange import Exchange, Handler
 from ..keys import Groups, Resource, normalize_path
 from ..problems import unavailable
+from ..reads.memory import Memory
 from ..responses import CACHE_STATUS, as_it_came, ask, cache_name, with_status
 from ..semantics.cache_status import cache_status
 from ..semantics.methods import invalidated_targets, invalidates
@@ -26,11 +28,12 @@ logger = logging.getLogger(__name__)
 
 
 class Through:
-    """Take writes through to the origin."""
+    """Take writes through to the origin. `memories` are those of this process, which hear of them at once."""
 
-    def __init__(self, settings: Settings, groups: Groups) -> None:
+    def __init__(self, settings: Settings, groups: Groups, memories: Collection[Memory]) -> None:
         self._dirty_wait = settings.cache.dirty_wait
         self._groups = groups
+        self._memories = memories
 
     async def write(self, exchange: Exchange, handler: Handler, *, is_replay: bool = False) -> web.StreamResponse:
         """Answer a request with a method that does not read.
@@ -87,7 +90,9 @@ class Through:
             except RegionUnavailableError as error:
                 logger.warning("%s: not invalidated in its region: %s", exchange.target.path, error)
             else:
-                return  # this region's outbox tells the others
+                break  # this region's outbox tells the others
+        for memory in self._memories:
+            memory.forget(resource.digest for resource in resources)
 
     @staticmethod
     async def _in_region(store: RegionStore, resources: list[Resource]) -> None:

@@ -113,7 +113,7 @@ class Writer:
         status = answer.headers.get("Cache-Status", "")
         self._ledger.reads += 1
         # Without its region an edge gives the origin's answer, and says so.
-        if document.get("n", -1) < number and "detail=no-region" not in status:
+        if document.get("n", -1) < number and "detail=behind-unreachable" not in status:
             self._ledger.unmarked_old_reads.append(f"{self._path} {number}: {answer.status} {document} {status}")
 
 

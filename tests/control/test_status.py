@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from aiohttp_regioncache import Rule
 from tests.support import eventually
 from tests.support.world import REGIONS, one_edge
@@ -31,7 +29,7 @@ async def test_a_page_for_programs_and_one_for_people(tmp_path: Path) -> None:
         world.origin.gate.set()
 
         async def is_synced() -> bool:
-            return json.loads((await edge.get(page, headers=ANN)).body)["state"] == "synced"
+            return bool(json.loads((await edge.get(page, headers=ANN)).body)["state"] == "synced")
 
         await eventually(is_synced)
         synced = await edge.get(page, headers=ANN)
@@ -57,23 +55,23 @@ async def test_who_writes_under_a_named_identity_can_see_it(tmp_path: Path) -> N
         assert (await edge.get(page, headers={"X-User": "bob"})).status == 404
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        "writes/", "writes/x", "writes/" + "x" * 500, f"writes/{REGIONS[0]}-0-00", f"writes/{REGIONS[0]}-9-00",
-        f"writes/{REGIONS[0]}-²-00", f"writes/{REGIONS[0]}-99999999999999999999-00", "writes/nowhere-0-00", "", "other",
-        f"writes/{REGIONS[0]}--1-00", f"writes/{REGIONS[0]}-0-00/more", "writes/{rc:x}",
-    ],
-)  # fmt: skip
-async def test_ids_that_are_none_are_not_found(tmp_path: Path, page: str) -> None:
+GARBAGE = [
+    "writes/", "writes/x", "writes/" + "x" * 500, f"writes/{REGIONS[0]}-0-00", f"writes/{REGIONS[0]}-9-00",
+    f"writes/{REGIONS[0]}-²-00", f"writes/{REGIONS[0]}-99999999999999999999-00", "writes/nowhere-0-00", "", "other",
+    f"writes/{REGIONS[0]}--1-00", f"writes/{REGIONS[0]}-0-00/more", "writes/{rc:x}",
+]  # fmt: skip
+
+
+async def test_ids_that_are_none_are_not_found(tmp_path: Path) -> None:
     async with one_edge(tmp_path) as (_, edge):
-        answer = await edge.get(f"/_regioncache/{page}")
-        assert answer.status == 404
-        assert answer.headers["Content-Type"].startswith("application/problem+json")
+        for page in GARBAGE:
+            answer = await edge.get(f"/_regioncache/{page}")
+            assert answer.status == 404, page
+            assert answer.headers["Content-Type"].startswith("application/problem+json")
 
 
 async def test_other_methods_are_refused(tmp_path: Path) -> None:
-    async with one_edge(tmp_path) as (world, edge):
+    async with one_edge(tmp_path) as (_, edge):
         page = (await edge.put("/items/1", {})).headers["Location"]
         answer = await edge.ask("DELETE", page)
         assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
@@ -85,7 +83,7 @@ async def test_why_a_write_was_refused(tmp_path: Path) -> None:
         page = (await edge.put("/items/1", {})).headers["Location"]
 
         async def is_rejected() -> bool:
-            return json.loads((await edge.get(page)).body)["state"] == "rejected"
+            return bool(json.loads((await edge.get(page)).body)["state"] == "rejected")
 
         await eventually(is_rejected)
         assert json.loads((await edge.get(page)).body)["reason"] == "auth"

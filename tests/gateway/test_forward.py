@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
@@ -24,7 +24,7 @@ class Echo:
     def __init__(self) -> None:
         self.request: web.Request
         self.body = b""
-        self.response = lambda: web.Response(text="ok")
+        self.response: Callable[[], web.Response] = lambda: web.Response(text="ok")
 
     async def handle(self, request: web.Request) -> web.Response:
         self.body = await request.read()
@@ -47,8 +47,9 @@ async def echo(tmp_path: Path) -> AsyncIterator[tuple[Echo, Edge]]:
 async def test_what_is_of_the_connection_stays_with_it(echo: tuple[Echo, Edge]) -> None:
     origin, edge = echo
     headers = {
-        "Connection": "X-Hop", "X-Hop": "1", "Keep-Alive": "timeout=5", "TE": "trailers", "Proxy-Authorization": "secret",
-        "X-Kept": "1", "Cookie": "a=1", "Authorization": "Bearer x", "User-Agent": "test", "Accept-Encoding": "br",
+        "Connection": "X-Hop", "X-Hop": "1", "Keep-Alive": "timeout=5", "TE": "trailers",
+        "Proxy-Authorization": "secret", "X-Kept": "1", "Cookie": "a=1", "Authorization": "Bearer x",
+        "User-Agent": "test", "Accept-Encoding": "br",
     }  # fmt: skip
     await edge.get("/pages/1", headers=headers)
     sent = origin.request.headers

@@ -65,10 +65,10 @@ async def test_per_user_entries_are_each_users_own(tmp_path: Path) -> None:
             assert hit.body == next(iter(user.values())).encode()
         assert "; hit" not in (await edge.get("/me")).cache_status
         async with world.servers["ap-northeast-1"].client() as client:
-            stored = [await client.get(key) for key in await client.keys("*:e:*")]
+            stored = [str(await client.get(key)) for key in await client.keys("*:e:*")]
         assert len(stored) == 3
         # Headers of the request, credentials above all, are in no entry; here the body repeats them.
-        assert sum(entry.count(b"Bearer ann") for entry in stored if entry) == 1
+        assert "".join(stored).count("Bearer ann") == 1
 
 
 async def test_per_user_never_stores_what_no_store_forbids(tmp_path: Path) -> None:

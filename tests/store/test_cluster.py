@@ -199,3 +199,23 @@ async def test_a_node_that_is_down_is_unavailable_and_comes_back(cluster: Valkey
         return False
 
     await eventually(works)
+
+
+async def test_slots_that_another_node_has_taken_over_are_found_there(tmp_path: Path) -> None:
+    async with (
+        ValkeyCluster(tmp_path, masters=2) as small,
+        opened(small.url, partitions=PARTITIONS, breaker_seconds=0.1) as store,
+    ):
+        await _tokens(store)
+        await small.servers[1].kill()
+        async with small.servers[0].client() as client:
+            for command in ("DELSLOTSRANGE", "ADDSLOTSRANGE"):
+                await raw(client, "CLUSTER", command, 8192, 16383)
+
+        async def works() -> bool:
+            with contextlib.suppress(RegionUnavailableError):
+                return len(await _tokens(store)) == len(RESOURCES)
+            return False
+
+        await eventually(works)
+        await small.servers[1].start()  # its context ends it again

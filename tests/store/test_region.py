@@ -17,6 +17,7 @@ from aiohttp_regioncache.store.region import RegionStore, open_all
 from tests.store import tools
 from tests.store.tools import SAO_PAULO, TOKYO, opened, raw, resource
 from tests.support import eventually
+from tests.support.proxy import TcpProxy
 from tests.support.servers import ReplicaPair, ValkeyServer, free_port
 
 ITEM = resource("/items/1")
@@ -142,15 +143,22 @@ async def test_an_adopted_region_takes_the_layout_that_is_there(server: ValkeySe
     await store.close()
 
 
-async def test_a_primary_that_became_a_replica_is_unavailable_and_not_an_error(tmp_path: Path) -> None:
-    async with ReplicaPair(tmp_path) as pair:
-        async with pair.replica.client() as client:
-            await raw(client, "REPLICAOF", "NO", "ONE")
-        async with opened(pair.replica.url, breaker_seconds=0.05) as store, pair.replica.client() as client:
-            await raw(client, "REPLICAOF", "127.0.0.1", pair.primary.port)
-            with pytest.raises(RegionUnavailableError):
-                await tools.accept(store, tools.acceptance())
-            await raw(client, "REPLICAOF", "NO", "ONE")
+async def test_an_address_that_leads_to_another_primary_is_followed(tmp_path: Path) -> None:
+    """Its old connections lead to a replica: what they answer is unavailability, and they are given up."""
+    async with (
+        ReplicaPair(tmp_path) as pair,
+        TcpProxy("127.0.0.1", pair.primary.port) as before,
+        opened(f"redis://127.0.0.1:{before.port}", breaker_seconds=0.05) as store,
+    ):
+        async with pair.replica.client() as new, pair.primary.client() as old:
+            await raw(new, "REPLICAOF", "NO", "ONE")
+            await raw(old, "REPLICAOF", "127.0.0.1", pair.replica.port)
+        with pytest.raises(RegionUnavailableError):
+            await tools.accept(store, tools.acceptance())
+        before.refuse()
+        after = TcpProxy("127.0.0.1", pair.replica.port)
+        after.port = before.port
+        async with after:
 
             async def is_taken() -> bool:
                 try:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from aiohttp import web
 from redis.asyncio import Redis
 
 from aiohttp_regioncache.errors import RegionUnavailableError
@@ -25,6 +26,7 @@ from tests.support import eventually
 from tests.support.origin import Origin
 from tests.support.proxy import TcpProxy
 from tests.support.servers import ValkeyServer
+from tests.sync.test_sender import serving
 from tests.sync.tools import QUICK, accept_all, drained, looping, state_of, status_of
 
 ITEM = resource("/items/1")
@@ -377,23 +379,18 @@ async def test_a_precondition_that_fails_after_an_unknown_outcome_is_ambiguous(
     assert await state_of(store, write) == "dead: ambiguous"
 
 
-async def test_the_successor_of_a_stalled_write_is_judged_by_itself(store: RegionStore, origin: Origin) -> None:
-    first, second = acceptance(), acceptance()
+async def test_the_successor_of_a_stalled_write_is_judged_by_itself(store: RegionStore, client: Redis) -> None:
+    async def handler(request: web.BaseRequest) -> web.Response:
+        return web.Response(status=204 if request.method == "PUT" else 412)
+
+    first, second = acceptance(), acceptance(method="DELETE")
     await accept_all(store, [first, second])
-    async with looping(store, origin.url, start=False, **QUICK) as gone:
-        await _vanish_after_sending(gone, origin)
-    origin.gate.clear()
-    async with looping(store, origin.url, **QUICK):
-        await eventually(lambda: origin.in_flight.total() == 1)
-        origin.gate.set()
-        await eventually(lambda: len(origin.requests) >= 2)
-
-        async def first_is_in() -> bool:
-            return await state_of(store, first) == "synced"
-
-        await eventually(first_is_in)
+    await claim_one(store, store.partitions[0], "gone")
+    await end_lease(client, store.partitions[0], ITEM.digest)
+    async with serving(handler) as origin, looping(store, origin):
         await drained(store)
-    assert await state_of(store, second) == "synced"
+    assert await state_of(store, first) == "synced"
+    assert await state_of(store, second) == "rejected: status 412"
 
 
 # --- records that cannot be read ---
@@ -487,6 +484,21 @@ async def test_an_outage_behind_a_proxy_burns_few_tries(store: RegionStore, orig
         origin.refuse.clear()
         await drained(store)
     assert len(origin.effects) == 30
+
+
+async def test_nothing_is_sent_to_an_origin_that_is_left_alone(
+    store: RegionStore, client: Redis, origin: Origin
+) -> None:
+    writes = _numbered(30, paths=30)
+    origin.refuse = {write.record.path: 503 for write in writes}
+    await accept_all(store, writes)
+    async with looping(store, origin.url, concurrency=1, breaker_failures=5, breaker_seconds=3600.0):
+
+        async def all_are_given_back() -> bool:
+            return len(origin.requests) >= 5 and not await raw(client, "EXISTS", store.partitions[0].lease)
+
+        await eventually(all_are_given_back)
+    assert len(origin.requests) == 5
 
 
 async def test_a_write_that_alone_fails_is_given_up(store: RegionStore, origin: Origin) -> None:

@@ -174,7 +174,7 @@ async def test_two_users_with_the_same_key_never_meet(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["", "k" * 256])
 async def test_an_impossible_key_is_refused(tmp_path: Path, key: str) -> None:
-    async with one_edge(tmp_path) as (world, edge):
+    async with one_edge(tmp_path) as (_, edge):
         assert (await edge.put("/items/1", {}, headers={"Idempotency-Key": key})).status == 400
 
 

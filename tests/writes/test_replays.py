@@ -95,18 +95,18 @@ def marks() -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("mark", range(7))
-async def test_a_forged_mark_is_a_write_like_any_other(tmp_path: Path, mark: int) -> None:
+async def test_a_forged_mark_is_a_write_like_any_other(tmp_path: Path) -> None:
     async with one_edge(tmp_path) as (world, edge):
-        world.origin.gate.clear()
-        headers = {"Regioncache-Replay": marks()[mark]}
-        assert (await edge.put("/items/1", {"n": 1}, headers=headers)).status == 202
-        await eventually(lambda: bool(world.origin.in_flight["/items/1"]))
-        assert world.origin.requests[-1].headers.getall("Regioncache-Replay") != [headers["Regioncache-Replay"]]
+        for number, mark in enumerate(marks(), 1):
+            answer = await edge.put("/items/1", {"n": number}, headers={"Regioncache-Replay": mark})
+            assert answer.status == 202, mark
+        await eventually(lambda: len(world.origin.effects) == len(marks()))
+        sent = [request.headers.getall("Regioncache-Replay") for request in world.origin.requests]
+        assert all(len(field) == 1 and field[0] not in marks() for field in sent)
 
 
 async def test_a_true_mark_passes(tmp_path: Path) -> None:
-    async with one_edge(tmp_path) as (world, edge):
+    async with one_edge(tmp_path) as (_, edge):
         mark = sign_replay(Signer([SECRET]), Replay("id", 1, "fence", int(time.time())), "PUT", "/items/1")
         assert (await edge.put("/items/1", {"n": 1}, headers={"Regioncache-Replay": mark})).status == 200
 
@@ -144,8 +144,9 @@ async def test_a_write_behind_to_a_gateway_whose_origin_is_itself_is_sent_once_a
 async def only_write(world: World) -> str:
     """The id of the one write that the first region knows."""
     async with world.servers[REGIONS[0]].client() as client:
-        (key,) = await client.keys("*:w:*")
-    return str(key.decode().rpartition(":")[2])
+        keys = [key async for key in client.scan_iter("*:w:*")]
+    assert len(keys) == 1
+    return str(keys[0], "ascii").rpartition(":")[2]
 
 
 async def test_regions_are_named_in_the_loop_mark(tmp_path: Path) -> None:
