@@ -382,17 +382,27 @@ async def test_nothing_is_left_after_a_shutdown(tmp_path: Path) -> None:
             assert len(clients) == 1
 
 
-async def test_what_was_fetched_is_stored_before_the_end(tmp_path: Path) -> None:
+async def test_what_is_being_fetched_is_stored_before_the_end(tmp_path: Path) -> None:
+    """Also when its client has been sent away already."""
     async with World(tmp_path) as world:
-        edge = await world.edge()
+        app = forwarding_app()
+        regioncache.setup(app, world.settings())
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        edge = Edge(app, runner, world.session)
         world.origin.documents["/pages/1"] = {"n": 1}
         world.origin.read_gate.clear()
         host = {"Host": "one.example"}  # of both edges: it is in the key
         reader = asyncio.ensure_future(edge.get("/pages/1", headers=host))
         await eventually(lambda: world.origin.reads["/pages/1"] == 1)
         stopping = asyncio.ensure_future(edge.stop())
+        with pytest.raises(aiohttp.ClientError):
+            await reader
+        tasks = [courier._task for courier in edge.cache.couriers]
+        await eventually(lambda: all(task is None or task.done() for task in tasks))
         world.origin.read_gate.set()
-        await asyncio.gather(reader, stopping, return_exceptions=True)
+        await stopping
         other = await world.edge()
         assert "; hit" in (await other.get("/pages/1", headers=host)).cache_status
 

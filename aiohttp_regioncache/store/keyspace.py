@@ -81,8 +81,3 @@ class Partition:
     def idempotency(self, digest: str) -> str:
         """The key of an idempotency record."""
         return f"{self.tag}:i:{digest}"
-
-    @property
-    def all_states(self) -> str:
-        """A pattern that matches the states of all resources."""
-        return f"{self.tag.replace('[', '').replace('?', '')}:s:*"

@@ -13,7 +13,7 @@ from aiohttp_regioncache import Cache
 from aiohttp_regioncache.reads.flights import Flight, Flights
 from tests.reads.apps import fresh, running, serving, until_hit
 from tests.support import eventually
-from tests.support.world import Reply, World, one_edge
+from tests.support.world import REGIONS, Reply, World, one_edge
 
 CROWD = 50
 
@@ -186,6 +186,20 @@ async def test_a_failing_origin_is_asked_once_for_a_crowd_that_is_served_stale(t
         assert {reply.body for reply in await asyncio.gather(*crowd)} == {b"old"}
         # Those who came when the failure was known asked again; those who had waited did not.
         assert calls < CROWD
+
+
+async def test_a_reload_is_not_served_what_was_fetched_before_it(tmp_path: Path) -> None:
+    """Although the store has not taken that yet."""
+    async with one_edge(tmp_path) as (world, edge):
+        world.origin.documents["/items/1"] = {"n": 1}
+        await edge.get("/items/1")
+        await until_hit(edge, "/items/1")
+        async with world.servers[REGIONS[0]].client() as client:
+            await client.client_pause(60_000, all=False)
+            for reads in (2, 3, 4):
+                await edge.get("/items/1", headers={"Cache-Control": "no-cache"})
+                assert world.origin.reads["/items/1"] == reads
+            await client.client_unpause()
 
 
 # --- Flights alone ---

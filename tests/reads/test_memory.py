@@ -57,12 +57,20 @@ async def test_an_invalidation_empties_every_edges_memory(tmp_path: Path) -> Non
         for edge in (one, two):
             await until_in_memory(edge, "/pages/1")
         await one.put("/pages/1", {"n": 2})
-        assert (await one.get("/pages/1")).body == b'{"n": 2}'  # at once where it was written
 
         async def is_new() -> bool:
             return (await two.get("/pages/1")).body == b'{"n": 2}'
 
         await eventually(is_new)
+
+
+async def test_the_edge_of_a_write_forgets_at_once_whatever_is_announced(tmp_path: Path) -> None:
+    async with one_edge(tmp_path, cache=LONG) as (world, edge):
+        world.origin.documents["/pages/1"] = {"n": 1}
+        await until_in_memory(edge, "/pages/1")
+        edge.cache.stores[REGIONS[0]].events._on_change.clear()
+        await edge.put("/pages/1", {"n": 2})
+        assert (await edge.get("/pages/1")).body == b'{"n": 2}'
 
 
 async def test_a_lost_subscription_empties_the_memory_and_keeps_it_off(tmp_path: Path) -> None:
