@@ -63,8 +63,8 @@ _DECODED_CODINGS: Final = frozenset({"gzip", "deflate", "br", "zstd"})
 
 
 def described_body(headers: Headers) -> Headers:
-    """The fields of a request as its body is read: aiohttp's server decodes these codings and leaves the field."""
+    """The fields of a request as its body is read: aiohttp's server decodes these codings and leaves the fields."""
     coding = first(headers, "content-encoding")
     if coding is None or coding.strip().lower() not in _DECODED_CODINGS:
         return headers
-    return remove(headers, ("content-encoding",))
+    return remove(headers, ("content-encoding", "content-length"))

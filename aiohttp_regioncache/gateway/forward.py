@@ -20,7 +20,7 @@ from ..semantics.methods import is_read
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS: Final = 10.0
-_OWN_FIELDS: Final = frozenset({"host", "content-length", "expect"})
+_OWN_FIELDS: Final = frozenset({"host", "expect"})
 _CHUNK: Final = 64 * 1024
 _STREAMED_TYPES: Final = ("text/event-stream", "multipart/x-mixed-replace")
 
@@ -29,7 +29,8 @@ class Forwarder:
     """Forward requests to the origin at `origin`.
 
     `name` is this deployment in `CDN-Loop`; `max_body` the bytes up to which an answer is read as a whole, so that it
-    can be stored: longer ones, and streams, pass through as they come. `timeout` is seconds without a byte.
+    can be stored: longer ones, and streams, pass through as they come. `timeout` is seconds without a byte, which only
+    event streams may be silent for.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Forwarder:
         self._name = name
         self._max_body = max_body
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=timeout)
+        self._endless = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
 
     async def forward(self, request: web.Request) -> web.StreamResponse:
         """Answer a request with the origin's answer; 502 or 504 when there is none, 508 for a loop."""
@@ -57,13 +59,14 @@ class Forwarder:
     def _ask(self, request: web.Request, headers: Headers) -> aiohttp.client._RequestContextManager:
         kept = with_loop_mark(remove(described_body(end_to_end(headers)), _OWN_FIELDS), self._name)
         endpoint = ascii_only(request.rel_url.raw_path_qs)
+        awaits_events = "text/event-stream" in request.headers.get("Accept", "")
         return self._session.request(
             request.method,
             URL(self._origin + endpoint, encoded=True),
             headers=CIMultiDict(kept),
             data=request.content if request.can_read_body else None,
             allow_redirects=False,
-            timeout=self._timeout,
+            timeout=self._endless if awaits_events else self._timeout,
         )
 
     async def _pass_on(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:

@@ -185,3 +185,26 @@ async def test_a_wide_crowd_needs_no_more_connections_than_it_may_have(tmp_path:
         for _ in range(2):
             answers = await asyncio.gather(*(edge.get(path) for path in paths))
             assert {answer.status for answer in answers} == {200}
+
+
+async def test_an_event_stream_may_be_silent_for_longer_than_other_answers(tmp_path: Path) -> None:
+    go_on = asyncio.Event()
+
+    async def events(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await go_on.wait()
+        await response.write(b"data: 1\n\n")
+        return response
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", events)
+    async with World(tmp_path) as world, running(app) as origin:
+        edge = await world.edge(origin=origin, sync=Sync(timeout=0.1))
+        wanted = {"Accept": "text/event-stream"}
+        async with world.session.get(f"{edge.url}/events", headers=wanted) as answer:
+            async with world.session.get(f"{edge.url}/other") as impatient:
+                with pytest.raises(aiohttp.ClientError):  # it has been silent for too long
+                    await impatient.read()
+            go_on.set()
+            assert await answer.read() == b"data: 1\n\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -96,8 +97,8 @@ class World:
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self.origin)
-        for server in self.servers.values():
-            await self._stack.enter_async_context(server)
+        entering = (self._stack.enter_async_context(server) for server in self.servers.values())
+        await asyncio.gather(*entering)
         self.session = await self._stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
         return self
 

@@ -24,3 +24,11 @@ async def test_a_compressed_write_through_reaches_the_origin_readable(tmp_path: 
         assert (await edge.ask("PUT", "/pages/1", data=COMPRESSED, headers=FIELDS)).status == 200
         assert world.origin.documents["/pages/1"] == {"n": 2}
         assert "Content-Encoding" not in world.origin.requests[-1].headers
+
+
+async def test_a_write_through_keeps_its_length_and_a_compressed_one_gets_none(tmp_path: Path) -> None:
+    async with one_edge(tmp_path) as (world, edge):
+        await edge.put("/pages/1", {"n": 1})
+        assert world.origin.requests[-1].headers["Content-Length"] == "8"
+        await edge.ask("PUT", "/pages/1", data=COMPRESSED, headers=FIELDS)
+        assert world.origin.requests[-1].headers["Transfer-Encoding"] == "chunked"
