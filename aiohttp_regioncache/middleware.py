@@ -11,7 +11,7 @@ from aiohttp.typedefs import Middleware
 
 from .control.status import write_status
 from .exchange import Exchange, Handler
-from .keys import SiteKey, Target
+from .keys import SiteKey, Target, normalize_octets
 from .principal import Principal, RequestHead, Signer, identity, principal_of
 from .problems import problem
 from .reads.reader import Reader
@@ -72,7 +72,7 @@ class Edge:
         )
         exchange = self._exchange(request, target)
         # Whoever answers may see another path in dot segments than we do: nothing is stored or queued under it.
-        is_plain = "/." not in request.rel_url.raw_path or request.rel_url.raw_path == target.path
+        is_plain = normalize_octets(request.rel_url.raw_path or "/") == target.path
         # What comes from one of our own edges gets the handler's word: a store of ours would only repeat itself.
         has_passed = CDN_LOOP in request.headers and is_looping(exchange.headers, self._name)
         if is_safe(method) and has_passed:

@@ -47,4 +47,6 @@ def base_of(status: int, headers: Headers, body: bytes, asof: int, *, private: b
 
 def entry_base(entry: CacheRecord) -> Base:
     """See a stored entry as something to fold over."""
-    return base_of(entry.status, from_wire(entry.headers), entry.body, entry.asof, private=bool(entry.owner))
+    return base_of(
+        entry.status, from_wire(entry.headers), entry.body, entry.asof, private=bool(entry.owner or entry.vary)
+    )

@@ -85,6 +85,8 @@ async def fetch(
     `entry` lends its validators; `remembered` is None when nothing can be stored; `streaming` as in `ask`.
     """
     validators = conditional.validators(from_wire(entry.headers)) if entry is not None else []
+    if entry is not None and not conditional.is_strong_date(from_wire(entry.headers)):
+        validators = [pair for pair in validators if pair[0] != "If-Modified-Since"]
     request = conditioned(exchange, validators, no_cache=no_cache)
     asked = clock()
     response, raised = await ask(request, handler, streaming)

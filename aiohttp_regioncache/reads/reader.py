@@ -407,10 +407,17 @@ class Reader:
         snapshot = fetched.snapshot
         if remembered is None or snapshot is None:
             return untold
-        private = bool(exchange.owner) or fetched.record is None
+        private = bool(exchange.owner or fetched.vary) or fetched.record is None
         base = base_of(snapshot.status, snapshot.headers, snapshot.body, remembered.asof, private=private)
         try:
             looked = await entries.look(found.store, found.partition, found.key, exchange.resource)
+            state = looked.state
+            if (
+                state is None
+                or remembered.asof < state.trimmed
+                or (remembered.asof < state.landed and not looked.is_whole)
+            ):
+                return Fold(Outcome.UNKNOWN_LANDED)  # landed writes that the answer may lack are listed no more
             lists = (looked.landed, looked.pending)
             return await refold(found.store, found.partition, exchange, self._effects, base, *lists)
         except RegionUnavailableError:

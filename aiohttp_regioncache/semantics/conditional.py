@@ -106,3 +106,9 @@ def update_stored(stored_headers: Headers, headers_304: Headers) -> list[tuple[s
     updates = remove(end_to_end(headers_304), _NOT_UPDATED)
     replaced = {name.lower() for name, _ in updates} | _OF_THE_MESSAGE
     return [*remove(stored_headers, replaced), *updates]
+
+
+def is_strong_date(headers: Headers) -> bool:
+    """Tell whether Last-Modified lies far enough before Date to identify the bytes (RFC 9110 8.8.2.2)."""
+    modified, generated = (parse_date(first(headers, name) or "") for name in ("last-modified", "date"))
+    return modified is not None and generated is not None and generated - modified >= 1.0
