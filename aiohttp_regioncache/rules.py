@@ -255,6 +255,14 @@ def _check_numbers(key: str, rule: Rule) -> None:
             raise SettingsError(f"{key}.{name}", "is 0: no write would ever be sent; None is as in the settings")
 
 
+def _check_through(key: str, rule: Rule) -> None:
+    """Refuse what only writes behind have."""
+    needless = [name for name in ("shared", "authorize", "affects", "group") if getattr(rule, name)]
+    needless += ["effect"] if rule.effect != AUTO else []
+    if needless:
+        raise SettingsError(f"{key}.{needless[0]}", "only makes sense with write='behind'")
+
+
 def _check_contradictions(key: str, rule: Rule) -> None:
     if rule.shared and not (rule.authorize or rule.authorized):
         raise SettingsError(
@@ -267,9 +275,9 @@ def _check_contradictions(key: str, rule: Rule) -> None:
     if rule.group is not None:
         _check_group(key, rule)
     if not rule.behind:
-        for name in ("shared", "authorize", "affects", "group"):
-            if getattr(rule, name):
-                raise SettingsError(f"{key}.{name}", "only makes sense with write='behind'")
+        _check_through(key, rule)
+    if rule.answer == "optimistic" and rule.effect == UNKNOWN_EFFECT:
+        raise SettingsError(f"{key}.answer", "is 'optimistic', yet nobody knows what a write of unknown effect does")
     if rule.behind and rule.methods and all(is_safe(method) for method in rule.methods):
         raise SettingsError(f"{key}.methods", "names no method that writes, yet write='behind'")
     parameters = PathPattern(rule.path).names

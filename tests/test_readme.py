@@ -1,6 +1,7 @@
 """The README's examples run, and its table of settings names every setting."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import aiohttp_regioncache as regioncache
 from tests.support import eventually
 
 README = Path(__file__).parent.parent / "README.md"
+TOML = re.findall(r"^```toml\n(.*?)^```", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)
 
 
@@ -49,8 +51,21 @@ def test_the_edge_example_is_accepted() -> None:
     assert [rule.path for rule in app[regioncache.REGION_CACHE].settings.rules] == ["/items/{id}", "/me"]
 
 
+def test_the_toml_example_is_accepted() -> None:
+    settings = regioncache.from_mapping(tomllib.loads(TOML[0]))
+    assert [region.name for region in settings.regions] == ["ap-northeast-1", "home"]
+
+
+def test_the_effect_example_does_what_it_says() -> None:
+    names = run(EXAMPLES[2])
+    assert names["rule"].affects[0].effect is names["rename"]
+    base = regioncache.Representation(b'{"id": 1, "name": "old"}', "application/json")
+    write = regioncache.Write("PUT", "http://h/items/1/name", b'{"name": "new"}')
+    assert names["rename"](base, write).body == b'{"id": 1, "name": "new"}'
+
+
 def test_there_are_no_examples_that_nothing_runs() -> None:
-    assert len(EXAMPLES) == 2
+    assert (len(EXAMPLES), len(TOML)) == (3, 1)
 
 
 def test_every_setting_is_in_the_table() -> None:

@@ -120,6 +120,8 @@ def test_a_filled_pattern_is_a_path_in_its_normal_form(name: str) -> None:
         ({"shared": True, "authorized": True}, "shared", "behind"),
         ({"authorize": allow}, "authorize", "behind"),
         ({"affects": ["/x"]}, "affects", "behind"),
+        ({"effect": "replace"}, "effect", "behind"),
+        ({"write": "behind", "answer": "optimistic", "effect": "unknown"}, "answer", "optimistic"),
         ({"group": "/a"}, "group", "behind"),
         ({"group": "a", "write": "behind"}, "group", "slash"),
         ({"group": "/b", "write": "behind"}, "group", "prefix"),
