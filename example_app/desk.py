@@ -34,6 +34,7 @@ def add_desk(app: web.Application, ways: Mapping[str, Way]) -> web.Application:
     """Put the page at `/` and its desk below `/demo/` in front of all that `app` does; return it."""
     desk = {
         ("GET", "/"): _page,
+        ("HEAD", "/"): _page,
         ("GET", "/demo/world"): lambda request: _world(ways),
         ("POST", "/demo/send"): lambda request: _send(request, ways),
     }
