@@ -131,6 +131,23 @@ async def test_the_writer_never_sees_anything_older_than_the_own_write(
         assert world.origin.overlaps == 0
 
 
+async def test_a_fetch_during_which_the_own_write_lands_and_is_trimmed_shows_it(tmp_path: Path) -> None:
+    async with one_edge(tmp_path) as (world, edge):
+        origin = world.origin
+        origin.documents["/items/1"] = {"a": 1}
+        origin.gate.clear()
+        origin.read_gate.clear()
+        assert (await edge.ask("PATCH", "/items/1", data=b'{"n": 2}', headers=ANN | MERGE)).status == 202
+        slow = asyncio.ensure_future(number(edge, "/items/1", **ANN))
+        await eventually(lambda: origin.reads["/items/1"] == 1)
+        slow_gate, origin.read_gate = origin.read_gate, origin.gate
+        origin.gate.set()
+        await eventually(lambda: bool(origin.effects))
+        await until_hit(edge, "/items/1")  # what another one's fetch has stored needs the landed write no more
+        slow_gate.set()
+        assert await slow == 2
+
+
 def _has_landed(world: World, newest: int) -> bool:
     return bool(world.origin.documents["/items/1"]["n"] == newest)
 

@@ -113,7 +113,8 @@ async def test_no_target_makes_a_server_error(hostile: Edge, method: bytes) -> N
         assert status_of(answer) < 500, target
 
 
-async def test_dot_segments_are_neither_stored_nor_queued_but_do_invalidate(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dots", [b"..", b"%2e%2e", b".%2E"])
+async def test_dot_segments_are_neither_stored_nor_queued_but_do_invalidate(tmp_path: Path, dots: bytes) -> None:
     async with one_edge(tmp_path, rules=[]) as (world, edge):
         world.origin.documents["/pages/1"] = {"n": 1}
         await edge.get("/pages/1")
@@ -122,11 +123,21 @@ async def test_dot_segments_are_neither_stored_nor_queued_but_do_invalidate(tmp_
             return "; hit" in (await edge.get("/pages/1")).cache_status
 
         await eventually(is_hit)
-        read = await talk(edge, b"GET /pages/x/../1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        read = await talk(edge, b"GET /pages/x/" + dots + b"/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         assert b"detail=dot-segments" in read
-        written = b"PUT /pages/x/../1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
-        assert status_of(await talk(edge, written)) == 200
+        assert status_of(await talk(edge, putting(b"/pages/x/" + dots + b"/1"))) == 200
         assert "; hit" not in (await edge.get("/pages/1")).cache_status
+
+
+def putting(path: bytes) -> bytes:
+    """A PUT of an empty document."""
+    return b"PUT " + path + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+
+
+async def test_encoded_dot_segments_lead_past_no_guard_into_the_queue(tmp_path: Path) -> None:
+    async with one_edge(tmp_path) as (_, edge):
+        assert status_of(await talk(edge, putting(b"/admin/%2e%2e/items/1"))) == 200  # the origin's own answer
+        assert status_of(await talk(edge, putting(b"/items/1"))) == 202
 
 
 # --- S3: whatever octets the header fields hold ---

@@ -56,7 +56,7 @@ async def find(store: RegionStore, exchange: Exchange, effects: Effects) -> Foun
     entry = _response(seen.entry)
     if not needs_lists(entry, seen.state, store.run):
         return Found(store, partition, key, entry, seen.state, standing(entry, seen.state, store.run), _CLEAN)
-    looked = await entries.look(store, partition, key, exchange.resource)
+    looked = await entries.look(store, partition, key, exchange.resource, exchange.principal.ids)
     return await _folded(store, partition, exchange, effects, key, looked)
 
 
@@ -72,7 +72,8 @@ async def _folded(
     landed = looked.landed if usable is not None else ()
     base = entry_base(usable) if usable is not None else None
     result = await refold(store, partition, exchange, effects, base, landed, looked.pending)
-    return Found(store, partition, key, entry, looked.state, stands, result, bool(looked.pending))
+    has_pending = looked.state is not None and looked.state.pending > 0
+    return Found(store, partition, key, entry, looked.state, stands, result, has_pending)
 
 
 async def refold(

@@ -410,7 +410,9 @@ class Reader:
         private = bool(exchange.owner or fetched.vary) or fetched.record is None
         base = base_of(snapshot.status, snapshot.headers, snapshot.body, remembered.asof, private=private)
         try:
-            looked = await entries.look(found.store, found.partition, found.key, exchange.resource)
+            looked = await entries.look(
+                found.store, found.partition, found.key, exchange.resource, exchange.principal.ids
+            )
             state = looked.state
             if (
                 state is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +18,8 @@ from .scripts import script
 
 STATE_SECONDS: Final = 8 * 86_400
 """Lifetime of a clean state; longer than any entry's."""
+BEGUN_SECONDS: Final = 120
+"""Lifetime of a state that a fetch has made, until its answer is stored; longer than a fetch takes."""
 MAX_ENTRY_SECONDS: Final = 7 * 86_400
 """Longest lifetime of an entry in Redis."""
 OUTBOX_LENGTH: Final = 100_000
@@ -52,7 +55,10 @@ class Glance(msgspec.Struct, frozen=True):
 
 
 class Look(msgspec.Struct, frozen=True):
-    """Entry, state and lists of one moment. `is_whole` is false when landed writes have been evicted."""
+    """Entry, state and lists of one moment. `is_whole` is false when landed writes have been evicted.
+
+    Of the pending writes to other resources only those that the asker sees are listed.
+    """
 
     entry: CacheRecord | None
     state: State | None
@@ -79,10 +85,15 @@ async def glance(store: RegionStore, partition: Partition, key: str, resource: R
     return Glance(decode_cache_record(entry) if entry is not None else None, parse_state(state))
 
 
-async def look(store: RegionStore, partition: Partition, key: str, resource: Resource) -> Look:
-    """Read an entry, the state and the lists of its resource in one script. Raises `RegionUnavailableError`."""
+async def look(
+    store: RegionStore, partition: Partition, key: str, resource: Resource, principals: Sequence[str]
+) -> Look:
+    """Read an entry, the state and the lists of its resource in one script, as the bearer of `principals` sees them.
+
+    Raises `RegionUnavailableError`.
+    """
     keys = (partition.entry(key), *partition.resource(resource.digest))
-    entry, state, pending, affected, landed = await store.reads.run(script("look"), keys, ())
+    entry, state, pending, affected, landed = await store.reads.run(script("look"), keys, principals)
     waiting = sorted((*_listed(pending), *_listed(affected)), key=lambda item: item.number)
     return Look(
         decode_cache_record(entry) if entry is not None else None,
@@ -97,7 +108,7 @@ async def begin(store: RegionStore, partition: Partition, resource: Resource, ho
 
     `holdoff` is seconds. Raises `RegionUnavailableError`.
     """
-    arguments = (store.new_token(), store.run, int(holdoff * 1000), STATE_SECONDS * 1000)
+    arguments = (store.new_token(), store.run, int(holdoff * 1000), BEGUN_SECONDS * 1000)
     token, asof = await store.reads.run(script("begin"), partition.resource(resource.digest), arguments)
     return Remembered(token.decode(), asof)
 
@@ -119,7 +130,9 @@ async def fill(
     marker_key, marker_bytes = (marker[0], encode(marker[1])) if marker else (key, b"")
     keys = (partition.entry(key), partition.entry(marker_key), *partition.resource(resource.digest))
     milliseconds = max(1, int(min(lifetime, MAX_ENTRY_SECONDS) * 1000))
-    arguments = (record.token, record.asof, encode(record), milliseconds, marker_bytes, STATE_SECONDS * 1000)
+    arguments = (
+        record.token, record.asof, encode(record), milliseconds, marker_bytes, STATE_SECONDS * 1000, store.run,
+    )  # fmt: skip
     answer: bytes = await store.fills.run(script("fill"), keys, arguments)
     return answer == b"stored"
 

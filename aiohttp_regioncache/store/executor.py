@@ -11,6 +11,7 @@ import msgspec
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import (
     ClusterDownError,
+    InvalidResponse,
     MasterDownError,
     NoScriptError,
     OutOfMemoryError,
@@ -45,6 +46,7 @@ _UNREACHABLE: Final = (
     RedisClusterException,
     ClusterDownError,
     ReadOnlyError,  # the address leads to a replica now
+    InvalidResponse,  # it leads to something that is no Redis
 )
 _NOT_NOW: Final = ("MISCONF", "NOREPLICAS", "BUSY ")
 _FIRST_PAUSE: Final = 0.05

@@ -47,7 +47,10 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class Acceptance(msgspec.Struct, frozen=True):
-    """A write to accept: its record, target, what it affects with the records that stand there, and its keys."""
+    """A write to accept: its record, target, what it affects with the records that stand there, and its keys.
+
+    `idempotency` is empty when the client gave no key: then nothing is kept by which a repeated request is known.
+    """
 
     record: WriteRecord
     target: Resource
@@ -107,19 +110,21 @@ async def accept(
         partition.status(record.id), partition.body(record.id), partition.principals,
         *partition.resources(acceptance.resources),
     ]  # fmt: skip
+    known_ms = int(idempotency_seconds * 1000) if acceptance.idempotency else 0
     arguments: list[Any] = [
         record.id, acceptance.fingerprint, acceptance.target.digest, record.principal,
         acceptance.size, int(record.body_stored), store.new_token(),
         caps.max_writes, caps.max_bytes, caps.max_writes_per_resource, caps.max_writes_per_principal,
-        int(idempotency_seconds * 1000), STATE_SECONDS * 1000, "cache_sync", f"{store.name}:{partition.number}",
-        encode(record), *(encode(copy) for _, copy in acceptance.affected),
+        known_ms, STATE_SECONDS * 1000, "cache_sync", f"{store.name}:{partition.number}",
+        encode(record), *(_affecting(copy) for _, copy in acceptance.affected),
         "method", record.method, "url", record.url, "principal", record.principal, "site", record.site,
         "digest", acceptance.target.digest, "size", acceptance.size, "group", acceptance.target.group,
         "affected", " ".join(resource.digest for resource, _ in acceptance.affected),
     ]  # fmt: skip
     for _ in range(2):
         if record.body_stored:  # the same pipeline: it is there when the script runs
-            stored = store.queue.submit("SET", partition.body(record.id), acceptance.body, "EX", BODY_SECONDS)
+            # One that is there stays as it is: pending, and so without a lifetime, when the accept is a repeated one.
+            stored = store.queue.submit("SET", partition.body(record.id), acceptance.body, "EX", BODY_SECONDS, "NX")
             stored.add_done_callback(_swallow)
         verdict, detail, seq = await store.queue.run(script("accept"), keys, arguments)
         answer = Accepted(Verdict(verdict.decode()), detail.decode(), seq)
@@ -272,6 +277,11 @@ async def depth(store: RegionStore, partition: Partition) -> Depth:
         store.queue.command("GET", partition.processed),
     )
     return Depth(writes, int(size or 0), due, int(newest or 0), int(processed or 0))
+
+
+def _affecting(copy: WriteRecord) -> bytes:
+    """A write as it stands with a resource that it affects: before the record who sees it, for the script `look`."""
+    return f"{int(copy.shared)} {copy.principal}\n".encode() + encode(copy)
 
 
 def _swallow(answer: Any) -> None:

@@ -107,6 +107,7 @@ class RegionStore:
     async def check(self) -> None:
         """Register the layout, or refuse a server that holds another or may evict queued writes.
 
+        One that is refused is no longer checked, so that it gets no writes.
         Raises `LayoutMismatchError`, `EvictionPolicyError`, or `RegionUnavailableError` when it cannot be asked.
         """
         if self._adopted:
@@ -121,6 +122,7 @@ class RegionStore:
             found = await self.queue.command("HMGET", META, *expected)
         for (field, value), stored in zip(expected.items(), found, strict=True):
             if stored is None or stored.decode() != value:
+                self.is_checked = False
                 raise LayoutMismatchError(
                     f"region {self.name}: {META} in its Redis says {field}={stored!r}, the settings say {value!r}; "
                     "use a database of its own for each region"
@@ -166,6 +168,7 @@ class RegionStore:
     def _check_eviction(self) -> None:
         policy = next((policy for policy in self._policies.values() if policy.startswith("allkeys")), None)
         if policy and self._writes_behind:
+            self.is_checked = False
             raise EvictionPolicyError(
                 f"region {self.name}: maxmemory-policy {policy} may evict queued writes; "
                 "set volatile-lru, which evicts only what carries a lifetime"

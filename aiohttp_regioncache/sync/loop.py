@@ -28,8 +28,6 @@ from .sender import Sender
 
 logger = logging.getLogger(__name__)
 
-WORKERS: Final = 4
-"""Turns under way at once: a slow resource holds up the others of its turn, not those of the next."""
 LEASE_SHARE: Final = 0.8
 """The part of a lease within which attempts must have ended."""
 _ANSWER_FIELDS: Final = frozenset(
@@ -62,86 +60,112 @@ class SyncLoop:
             self._settings.lease,
         )
         self._sender = sender
-        self._slots = asyncio.Semaphore(self._settings.concurrency)
         self._breaker = Breaker(self._settings.breaker_failures, self._settings.breaker_seconds)
-        self._wakes: list[asyncio.Event] = []
+        self._wake = asyncio.Event()
         self._stopping = False
-        self._workers: list[asyncio.Task[None]] = []
+        self._worker: asyncio.Task[None] | None = None
+        self._drains: set[asyncio.Task[None]] = set()
+        self._first_partition = 0
         self.settled: Counter[str] = Counter()
 
     def start(self) -> None:
         """Begin to work in the background."""
-        loop = asyncio.get_running_loop()
-        self._workers = [loop.create_task(self._work(), name=f"regioncache: sync {n}") for n in range(WORKERS)]
+        self._store.events.wakes(self._wake)
+        self._worker = asyncio.get_running_loop().create_task(self._work(), name="regioncache: sync")
 
     async def stop(self) -> None:
         """Claim no more, finish what is being sent, give the rest back."""
         self._stopping = True
-        for wake in self._wakes:
-            wake.set()
-        if self._workers:
-            await asyncio.wait(self._workers)
+        self._wake.set()
+        if self._worker:
+            await asyncio.wait([self._worker])
+        if self._drains:
+            await asyncio.wait(self._drains)
 
     async def turn(self) -> int:
         """Claim what is due, replay it and settle it; returns how many resources were claimed.
 
         Raises `RegionUnavailableError`.
         """
-        found = await asyncio.gather(*map(self._claim, self._store.partitions), return_exceptions=True)
-        claims = [claim for some in found if not isinstance(some, BaseException) for claim in some]
-        results = await asyncio.gather(*(self._drain(claim) for claim in claims), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, StoreError):
-                logger.error("region %s: a replay failed", self._store.name, exc_info=result)
-        for some in found:
-            if isinstance(some, BaseException):
-                raise some
-        return len(claims)
+        drains, problem = await self._dispatch()
+        await asyncio.gather(*drains)
+        if problem:
+            raise problem
+        return len(drains)
 
     async def _work(self) -> None:
-        wake = asyncio.Event()
-        self._wakes.append(wake)
-        self._store.events.wakes(wake)
+        """Go on claiming while there are free slots, whatever those that are taken wait for."""
         while not self._stopping:
-            wake.clear()
-            busy = 0
-            try:
-                busy = await self.turn()
-            except RegionUnavailableError as error:
-                logger.debug("%s", error)
-            except Exception:  # a loop that dies is a queue that never drains
-                logger.exception("region %s: a turn of the sync loop failed", self._store.name)
-            if not busy and not self._stopping:
+            self._wake.clear()
+            drains, problem = await self._dispatch()
+            if isinstance(problem, RegionUnavailableError):
+                logger.debug("%s", problem)
+            elif problem:  # a loop that dies is a queue that never drains
+                logger.error("region %s: a turn of the sync loop failed", self._store.name, exc_info=problem)
+            if not drains and not self._stopping:
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(wake.wait(), self._settings.poll)
+                    await asyncio.wait_for(self._wake.wait(), self._settings.poll)
 
-    async def _claim(self, partition: Partition) -> list[_Claim]:
-        if self._breaker.is_open or self._stopping:
+    async def _dispatch(self) -> tuple[list[asyncio.Task[None]], BaseException | None]:
+        """Claim for the free slots and begin to replay; with the first error of a claim, if there is one."""
+        shares = self._shares(self._settings.concurrency - len(self._drains))
+        found = await asyncio.gather(*(self._claim(*share) for share in shares), return_exceptions=True)
+        drains = [
+            self._spawn(claim) for claims in found if not isinstance(claims, BaseException) for claim in claims
+        ]  # fmt: skip
+        return drains, next((some for some in found if isinstance(some, BaseException)), None)
+
+    def _shares(self, free: int) -> list[tuple[Partition, int]]:
+        """Deal free slots out to the partitions in turn: what has no slot is not claimed, so that no lease runs out."""
+        partitions = self._store.partitions
+        if free <= 0 or self._stopping or self._breaker.is_open:
             return []
+        count = len(partitions)
+        chosen = [partitions[(self._first_partition + n) % count] for n in range(min(count, free))]
+        self._first_partition = (self._first_partition + len(chosen)) % count
+        return [(partition, min(self._settings.claim, max(1, free // count))) for partition in chosen]
+
+    def _spawn(self, claim: _Claim) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(self._drain(claim), name="regioncache: replay")
+        self._drains.add(task)
+        task.add_done_callback(self._drained)
+        return task
+
+    def _drained(self, task: asyncio.Task[None]) -> None:
+        self._drains.discard(task)
+        self._wake.set()
+
+    async def _claim(self, partition: Partition, limit: int) -> list[_Claim]:
         deadline = time.monotonic() + LEASE_SHARE * self._settings.lease
         fence = secrets.token_hex(8)
-        limit = max(1, self._settings.claim // WORKERS)
         found = await queue.claim(self._store, partition, fence, limit, self._settings.lease)
         return [_Claim(partition, claimed, deadline) for claimed in found]
 
     async def _drain(self, claim: _Claim) -> None:
+        try:
+            await self._replay_all(claim)
+        except StoreError as error:
+            logger.debug("%s", error)
+        except Exception:
+            logger.exception("region %s: a replay failed", self._store.name)
+
+    async def _replay_all(self, claim: _Claim) -> None:
         """Replay the writes of one resource in order until none is left or it must be given back."""
-        async with self._slots:
-            head = True
-            while True:
-                try:
-                    queued = await queue.read_queue(self._store, claim.partition, claim.claimed.digest)
-                except UnreadableRecordError as error:
-                    logger.warning("region %s: left to a newer edge: %s", self._store.name, error)
-                    await self._give_back(claim, _UNREADABLE_DELAY)
+        head = True
+        while True:
+            try:
+                queued = await queue.read_queue(self._store, claim.partition, claim.claimed.digest)
+            except UnreadableRecordError as error:
+                logger.warning("region %s: left to a newer edge: %s", self._store.name, error)
+                await self._give_back(claim, _UNREADABLE_DELAY)
+                return
+            if not queued:
+                await self._give_back(claim, 0.0)
+                return
+            for item in queued:
+                if not await self._replay(claim, item, stalled=head and claim.claimed.stalls > 0):
                     return
-                if not queued:
-                    await self._give_back(claim, 0.0)
-                    return
-                for item in queued:
-                    if not await self._replay(claim, item, stalled=head and claim.claimed.stalls > 0):
-                        return
-                    head = False
+                head = False
 
     async def _replay(self, claim: _Claim, item: Queued, *, stalled: bool) -> bool:
         """Replay one write; False when the resource is done or given back. `stalled`: somebody may have sent it."""
@@ -191,10 +215,16 @@ class SyncLoop:
         return False
 
     def _note_health(self, attempt: Attempt) -> None:
+        was_out = self._breaker.is_open or self._breaker.is_half_open
         if attempt.failure is None and attempt.status not in (502, 503, 504):
             self._breaker.succeeded()
         else:
             self._breaker.failed()
+        if self._breaker.is_open and not was_out:
+            problem = attempt.problem or f"status {attempt.status}"
+            logger.warning("region %s: writes wait: %s", self._store.name, problem)
+        elif was_out and not self._breaker.remaining and not self._breaker.is_half_open:
+            logger.warning("region %s: the origin takes writes again", self._store.name)
 
     async def _history(self, claim: _Claim, write: WriteRecord, attempt: Attempt, *, stalled: bool) -> History:
         """What happened before; only asked for where it can matter."""

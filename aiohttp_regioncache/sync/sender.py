@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import time
 from typing import Final
 
@@ -17,6 +18,8 @@ from ..records import WriteRecord, from_wire
 from ..replays import REPLAY_HEADER, Replay, sign_replay, with_loop_mark
 from ..semantics.fields import end_to_end, remove
 from .outcome import Attempt, Failure
+
+logger = logging.getLogger(__name__)
 
 ANSWER_BYTES: Final = 64 * 1024
 """Bytes of the origin's answer that are kept; of a longer one no body is."""
@@ -55,9 +58,11 @@ class Sender:
                 headers = tuple((name, value) for name, value in response.headers.items())
                 return Attempt(response.status, headers, answer)
         except (aiohttp.ClientConnectorError, aiohttp.InvalidURL, aiohttp.ConnectionTimeoutError) as error:
-            return Attempt(failure=Failure.NOT_SENT, problem=f"cannot connect to the origin: {error}")
+            logger.debug("write %s: %s", write.id, error)  # its page is for the writer, who need not know addresses
+            return Attempt(failure=Failure.NOT_SENT, problem="the origin cannot be reached")
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            return Attempt(failure=Failure.NO_ANSWER, problem=f"no answer: {str(error) or type(error).__name__}")
+            logger.debug("write %s: %s", write.id, str(error) or type(error).__name__)
+            return Attempt(failure=Failure.NO_ANSWER, problem="the origin did not answer")
 
     def _headers(self, write: WriteRecord, seq: int, fence: str) -> CIMultiDict[str]:
         kept = remove(end_to_end(from_wire(write.headers)), _OWN_FIELDS)

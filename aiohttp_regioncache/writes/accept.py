@@ -123,7 +123,7 @@ class Accepter:
             record,
             exchange.resource,
             affected,
-            idempotency=self._signer.sign("client-key", *scope, client_key or write_id),
+            idempotency=self._signer.sign("client-key", *scope, client_key) if client_key else "",
             fingerprint=_fingerprint(exchange, body),
             size=len(body) + sum(len(name) + len(value) for name, value in record.headers),
             body=body if record.body_stored else b"",

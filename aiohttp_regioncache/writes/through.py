@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Collection
+from typing import Final
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -25,6 +26,9 @@ from ..store.outbox import announce
 from ..store.region import RegionStore
 
 logger = logging.getLogger(__name__)
+
+_MAY_HAVE_WRITTEN: Final = frozenset({500, 502, 503, 504})
+"""Failures that do not tell whether the write was applied."""
 
 
 class Through:
@@ -54,7 +58,7 @@ class Through:
             await asyncio.shield(self._invalidate(exchange, ()))
             raise
         method = exchange.request.method
-        if invalidates(method, response.status):
+        if invalidates(method, response.status) or response.status in _MAY_HAVE_WRITTEN:
             headers = list(response.headers.items())
             await self._invalidate(exchange, invalidated_targets(exchange.target.url, headers))
         return as_it_came(with_status(response, status), raised)

@@ -135,3 +135,21 @@ async def test_vary_on_everything_is_never_stored(tmp_path: Path) -> None:
         edge = await world.edge(serving(page=handler.handle))
         for number in (b"1", b"2", b"3"):
             assert (await edge.get("/page")).body == number
+
+
+@pytest.mark.parametrize("is_strong", [True, False])
+async def test_a_date_within_the_second_of_its_answer_is_no_validator(tmp_path: Path, is_strong: bool) -> None:
+    """Two states of one second have the same Last-Modified (RFC 9110 section 8.8.2.2)."""
+    asked: list[str | None] = []
+    date = "Sun, 06 Nov 1994 08:49:38 GMT" if is_strong else MODIFIED
+
+    async def page(request: web.Request) -> web.Response:
+        asked.append(request.headers.get("If-Modified-Since"))
+        return fresh("text", Last_Modified=MODIFIED, Date=date, Cache_Control="max-age=9999999999")
+
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(page=page))
+        await edge.get("/page")
+        await until_hit(edge, "/page")
+        await edge.get("/page", headers={"Cache-Control": "no-cache"})
+        assert asked == [None, MODIFIED if is_strong else None]

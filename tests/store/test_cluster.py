@@ -72,7 +72,7 @@ async def test_writes_are_accepted_claimed_and_settled_on_every_node(store: Regi
         for write, answer in zip(writes, accepted, strict=True):
             if (claimed := claims.get(write.target.digest)) is None:
                 continue
-            looked = await entries.look(store, partition, "none", write.target)
+            looked = await entries.look(store, partition, "none", write.target, ())
             assert [item.number for item in looked.pending] == [answer.seq]
             assert await settle(store, partition, claimed, write, answer.seq) == ("settled", 0)
     for partition in store.partitions:

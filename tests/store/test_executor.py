@@ -66,7 +66,7 @@ async def test_an_error_answer_goes_to_its_own_command_alone(store: RegionStore)
 async def test_a_forgotten_script_is_loaded_again(store: RegionStore, client: Redis) -> None:
     for _ in range(2):
         await raw(client, "SCRIPT", "FLUSH", "SYNC")
-        looks = (entries.look(store, store.partitions[0], str(n), ITEM) for n in range(5))
+        looks = (entries.look(store, store.partitions[0], str(n), ITEM, ()) for n in range(5))
         begun, looked = await asyncio.gather(entries.begin(store, store.partitions[0], ITEM, 0), asyncio.gather(*looks))
         assert begun.asof == 0
         assert len(looked) == 5
@@ -226,3 +226,17 @@ async def test_a_paused_server_does_not_hold_up_whoever_asks_for_what_is_refused
                     await executor.command("ECHO", "nobody")
         finally:
             server.resume()
+
+
+async def test_an_address_that_is_no_redis_is_a_region_that_cannot_be_reached(caplog: pytest.LogCaptureFixture) -> None:
+    async def speak_http(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(speak_http, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, opened(f"redis://127.0.0.1:{port}", breaker_seconds=0.0) as store:
+        with pytest.raises(RegionUnavailableError):
+            await store.reads.command("PING")
+    assert not [record for record in caplog.records if record.exc_info]

@@ -78,7 +78,7 @@ async def test_a_full_server_still_hears_of_invalidations_and_tells_them(small: 
         remembered = await entries.begin(store, partition, ITEM, 0)
         await _fill_memory(client)
         await entries.invalidate(store, partition, (ITEM.digest,), announce=outbox.announce(ITEM.group, (ITEM.digest,)))
-        looked = await entries.look(store, partition, "key", ITEM)
+        looked = await entries.look(store, partition, "key", ITEM, ())
         assert looked.state is not None
         assert looked.state.token != remembered.token
         cursor = await outbox.be_courier(store, partition, "elsewhere", "me")
@@ -141,6 +141,6 @@ async def test_volatile_lru_gives_up_entries_and_never_the_queue(tmp_path: Path)
         assert (await queue.depth(store, partition)).writes == 20
         for write in writes:
             assert await queue.read_body(store, partition, write.record.id) == LARGE
-            looked = await entries.look(store, partition, "none", write.target)
+            looked = await entries.look(store, partition, "none", write.target, ())
             assert looked.state is not None
             assert looked.state.pending == 1

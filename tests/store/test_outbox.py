@@ -58,7 +58,7 @@ async def test_delivery_gives_new_tokens_to_what_is_known_and_makes_nothing(
     await outbox.deliver(target, items)
     assert await _known(target, "/items/1") != [before]
     assert await _known(target, "/items/2") == [other]
-    looked = await entries.look(target, target.partitions[0], "key", resource("/items/unknown"))
+    looked = await entries.look(target, target.partitions[0], "key", resource("/items/unknown"), ())
     assert looked.state is None
 
 

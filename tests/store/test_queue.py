@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from aiohttp_regioncache.errors import UnreadableRecordError
 from aiohttp_regioncache.records import decode_write_record
@@ -63,6 +64,15 @@ async def test_an_idempotency_key_is_known_also_after_the_write_has_settled(stor
     assert (other.verdict, other.detail) == (Verdict.MISMATCH, write.record.id)
 
 
+async def test_nothing_is_kept_to_know_a_request_without_a_key_by(store: RegionStore, client: Redis) -> None:
+    writes = [acceptance(), acceptance()]
+    for write in (*writes, writes[0]):
+        answer = await accept(store, write)
+        assert (answer.verdict, answer.detail) == (Verdict.ACCEPTED, write.record.id)
+    assert (await queue.depth(store, store.partitions[0])).writes == 2
+    assert await raw(client, "KEYS", store.partitions[0].idempotency("*")) == []
+
+
 async def test_a_full_queue_still_knows_what_it_has(store: RegionStore) -> None:
     await accept(store, acceptance(key="client"), Queue(max_writes=1))
     again = await accept(store, acceptance(key="client"), Queue(max_writes=1))
@@ -93,6 +103,18 @@ async def test_an_accept_repeated_after_a_lost_reply_leaves_the_body_without_a_l
     for _ in range(2):
         assert (await accept(store, write)).verdict is Verdict.ACCEPTED
     assert await raw(client, "PTTL", store.partitions[0].body(write.record.id)) == -1
+
+
+async def test_an_accept_cut_off_behind_its_body_shortens_the_life_of_no_body(
+    store: RegionStore, client: Redis
+) -> None:
+    """The body of a repeated accept arrives, its script does not."""
+    partition, write = store.partitions[0], acceptance(body=LARGE, stored=True)
+    await accept(store, write)
+    await raw(client, "ACL", "SETUSER", "default", "-evalsha")
+    with pytest.raises(ResponseError, match="permissions"):
+        await accept(store, write)
+    assert await raw(client, "PTTL", partition.body(write.record.id)) == -1
 
 
 async def test_an_accept_repeated_after_the_settle_brings_no_body_back_for_good(
@@ -170,10 +192,22 @@ async def test_an_attempt_of_what_may_not_be_repeated_is_noted_before_it(store: 
     partition, write = store.partitions[0], acceptance(repeatable=False)
     await accept(store, write)
     claimed = await claim_one(store, partition, "first")
-    assert await queue.begin_attempt(store, partition, claimed, write.record.id) == 0
+    for _ in range(2):  # the second as after a lost reply
+        assert await queue.begin_attempt(store, partition, claimed, write.record.id) == 0
     await tools.end_lease(client, partition, ITEM.digest)
     claimed = await claim_one(store, partition, "second")
     assert await queue.begin_attempt(store, partition, claimed, write.record.id) == 1
+
+
+@pytest.mark.parametrize(("mark", "earlier"), [("", 0), ("0", 0), ("1", 1)])
+async def test_what_a_given_back_attempt_left_is_known_to_the_next(store: RegionStore, mark: str, earlier: int) -> None:
+    partition, write = store.partitions[0], acceptance(repeatable=False)
+    await accept(store, write)
+    claimed = await claim_one(store, partition, "first")
+    assert await queue.begin_attempt(store, partition, claimed, write.record.id) == 0
+    await queue.defer(store, partition, claimed, delay=0, write_id=write.record.id, fields={"unknown": mark})
+    claimed = await claim_one(store, partition, "second")
+    assert await queue.begin_attempt(store, partition, claimed, write.record.id) == earlier
 
 
 async def test_the_watermark_waits_for_the_lowest_unsettled_write(store: RegionStore) -> None:
@@ -187,6 +221,36 @@ async def test_the_watermark_waits_for_the_lowest_unsettled_write(store: RegionS
         marks.append((await queue.depth(store, partition)).processed)
     assert marks[:2] == [0, 2]
     assert marks[2] >= 3
+
+
+async def test_a_reader_gets_only_what_it_sees_of_the_writes_to_other_resources(store: RegionStore) -> None:
+    partition, parent = store.partitions[0], resource("/items")
+    shared = acceptance("/items/3", principal="p3", affects=("/items",))
+    copy = msgspec.structs.replace(shared.affected[0][1], shared=True)
+    shared = msgspec.structs.replace(shared, affected=((parent, copy),))
+    odd = acceptance("/items/4", principal="*[?", affects=("/items",))
+    writes = [acceptance(f"/items/{n}", principal=f"p{n}", affects=("/items",)) for n in (1, 2)]
+    for write in (*writes, shared, odd):
+        await accept(store, write)
+
+    async def seen_by(*principals: str) -> list[str]:
+        looked = await entries.look(store, partition, "none", parent, principals)
+        assert looked.state is not None
+        assert looked.state.pending == 4
+        return [item.record.principal for item in looked.pending if item.record is not None]
+
+    assert await seen_by() == ["p3"]
+    assert await seen_by("p") == ["p3"]
+    assert await seen_by("p1") == ["p1", "p3"]
+    assert await seen_by("p2", "p1", "p3") == ["p1", "p2", "p3"]
+    assert await seen_by("*[?") == ["p3", "*[?"]
+
+
+async def test_what_has_landed_is_seen_by_all_as_it_was_accepted(store: RegionStore) -> None:
+    partition, write = store.partitions[0], acceptance(affects=("/items",))
+    await _land(store, write)
+    (landed,) = (await entries.look(store, partition, "none", resource("/items"), ())).landed
+    assert landed.record == write.affected[0][1]
 
 
 # --- unreadable records ---
@@ -221,7 +285,7 @@ async def _fill(store: RegionStore) -> None:
 
 async def _serves(store: RegionStore) -> bool:
     """Whether a reader may go on from the stored entry with the landed writes of the list."""
-    looked = await entries.look(store, store.partitions[0], "key", ITEM)
+    looked = await entries.look(store, store.partitions[0], "key", ITEM, ())
     assert looked.entry is not None
     assert looked.state is not None
     usable = looked.entry.token == looked.state.token and looked.entry.asof >= looked.state.trimmed
@@ -259,7 +323,7 @@ async def test_more_landed_writes_than_are_kept_end_an_older_base(store: RegionS
 async def test_a_state_that_is_gone_ends_every_entry(store: RegionStore, client: Redis) -> None:
     await _fill(store)
     await raw(client, "DEL", store.partitions[0].state(ITEM.digest))
-    looked = await entries.look(store, store.partitions[0], "key", ITEM)
+    looked = await entries.look(store, store.partitions[0], "key", ITEM, ())
     assert looked.state is None
     await entries.begin(store, store.partitions[0], ITEM, 0)
     assert not await _serves(store)
@@ -272,14 +336,14 @@ async def test_a_state_that_is_gone_under_pending_writes_is_made_anew(store: Reg
     seq = (await accept(store, write)).seq
     await raw(client, "DEL", partition.state(ITEM.digest))
     await entries.begin(store, partition, ITEM, 0)
-    looked = await entries.look(store, partition, "key", ITEM)
+    looked = await entries.look(store, partition, "key", ITEM, ())
     assert looked.state is not None
     assert (looked.state.pending, looked.state.landed) == (1, 0)
     assert looked.landed == ()
     assert not await _serves(store)
     assert await raw(client, "PTTL", partition.state(ITEM.digest)) == -1
     await settle(store, partition, await claim_one(store, partition), write, seq)
-    looked = await entries.look(store, partition, "key", ITEM)
+    looked = await entries.look(store, partition, "key", ITEM, ())
     assert looked.state is not None
     assert looked.state.pending == 0
     assert looked.state.landed > seq
@@ -297,10 +361,18 @@ async def test_landed_writes_of_a_lost_state_are_lost_with_it(store: RegionStore
         else:
             await raw(client, "DEL", partition.state(ITEM.digest))
             seq = (await accept(store, write)).seq
-            assert (await entries.look(store, partition, "key", ITEM)).landed == ()
+            assert (await entries.look(store, partition, "key", ITEM, ())).landed == ()
         await settle(store, partition, await claim_one(store, partition), write, seq)
-        (landed,) = (await entries.look(store, partition, "key", ITEM)).landed
+        (landed,) = (await entries.look(store, partition, "key", ITEM, ())).landed
         assert landed.record == write.record
+
+
+async def test_a_state_lasts_when_something_has_been_stored_under_it(store: RegionStore, client: Redis) -> None:
+    state = store.partitions[0].state(ITEM.digest)
+    await entries.begin(store, store.partitions[0], ITEM, 0)
+    assert 0 < await raw(client, "PTTL", state) <= entries.BEGUN_SECONDS * 1000
+    await _fill(store)
+    assert await raw(client, "PTTL", state) > entries.MAX_ENTRY_SECONDS * 1000
 
 
 async def test_a_fill_is_refused_when_its_state_was_lost_meanwhile(store: RegionStore, client: Redis) -> None:
@@ -316,7 +388,7 @@ async def test_a_fill_is_refused_when_its_state_was_lost_meanwhile(store: Region
 async def test_a_holdoff_leaves_out_what_landed_a_moment_ago(store: RegionStore, client: Redis) -> None:
     partition = store.partitions[0]
     await _land(store, acceptance())
-    looked = await entries.look(store, partition, "key", ITEM)
+    looked = await entries.look(store, partition, "key", ITEM, ())
     assert looked.state is not None
     assert (await entries.begin(store, partition, ITEM, 0)).asof == looked.state.landed
     assert (await entries.begin(store, partition, ITEM, 3600)).asof == 0

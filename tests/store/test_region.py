@@ -49,6 +49,38 @@ async def test_a_server_that_may_evict_queued_writes_is_refused(tmp_path: Path, 
             assert store.is_checked
 
 
+async def test_a_server_that_is_refused_later_is_no_longer_checked(
+    server: ValkeyServer, store: RegionStore, client: Redis
+) -> None:
+    seen = [store.is_checked]
+    await raw(client, "HSET", META, "partitions", "9")
+    with pytest.raises(LayoutMismatchError):
+        await store.check()
+    seen.append(store.is_checked)
+    await raw(client, "HSET", META, "partitions", "1")
+    await store.check()
+    assert [*seen, store.is_checked] == [True, False, True]
+
+
+async def test_a_policy_that_is_refused_later_ends_the_check_too(tmp_path: Path) -> None:
+    async with ValkeyServer(tmp_path) as server, opened(server.url, breaker_seconds=0.05) as store:
+        await server.kill()
+        evicting = ValkeyServer(tmp_path, port=server.port, config={"maxmemory-policy": "allkeys-lru"})
+        async with evicting:
+
+            async def is_refused() -> bool:
+                try:
+                    await store.check()
+                except RegionUnavailableError:
+                    return False
+                except EvictionPolicyError:
+                    return True
+                return False
+
+            await eventually(is_refused)
+            assert not store.is_checked
+
+
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-lru", "volatile-ttl"])
 async def test_a_server_that_keeps_what_has_no_lifetime_is_taken(tmp_path: Path, policy: str) -> None:
     async with ValkeyServer(tmp_path, config={"maxmemory-policy": policy}) as server, opened(server.url) as store:
@@ -104,9 +136,31 @@ async def test_another_run_of_the_server_shows_in_its_entries(tmp_path: Path) ->
         renewed = await entries.begin(store, partition, ITEM, 0)
         assert renewed.token != remembered.token
         assert renewed.token.startswith(store.run)
+        assert await entries.begin(store, partition, ITEM, 0) == renewed  # fetches of one moment join
+        seen = await _glance(store)
+        assert standing(seen.entry, seen.state, store.run) is Standing.OTHER_RUN  # as long as no fetch has succeeded
+        for _ in range(2):
+            assert await entries.fill(store, partition, ITEM, "new", tools.entry(ITEM.path, renewed), 60, None)
         seen = await _glance(store)
         assert standing(seen.entry, seen.state, store.run) is Standing.INVALIDATED
-        assert (await entries.begin(store, partition, ITEM, 0)).token == renewed.token
+        seen = await entries.glance(store, partition, "new", ITEM)
+        assert standing(seen.entry, seen.state, store.run) is Standing.USABLE
+        late = tools.entry(ITEM.path, remembered)
+        assert not await entries.fill(store, partition, ITEM, "key", late, 60, None)
+
+
+async def test_an_invalidation_during_the_first_fetch_of_a_run_ends_it(tmp_path: Path) -> None:
+    config = {"appendonly": "yes", "appendfsync": "always"}
+    async with ValkeyServer(tmp_path, config=config) as server, opened(server.url, breaker_seconds=0.05) as store:
+        partition, before = store.partitions[0], store.run
+        await entries.begin(store, partition, ITEM, 0)
+        await server.kill()
+        await server.start()
+        await eventually(lambda: store.run != before)
+        await _glance(store)
+        renewed = await entries.begin(store, partition, ITEM, 0)
+        await entries.invalidate(store, partition, (ITEM.digest,))
+        assert not await entries.fill(store, partition, ITEM, "key", tools.entry(ITEM.path, renewed), 60, None)
 
 
 async def _glance(store: RegionStore) -> entries.Glance:

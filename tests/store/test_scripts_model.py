@@ -100,6 +100,7 @@ class Machine:
             path,
             principal=self.random.choice(("p1", "p2")),
             affects=(PARENT,) if self.random.random() < 0.5 else (),
+            key=f"key-{len(self.accepted)}",
             size=self.random.randrange(100),
             stored=self.random.random() < 0.3,
         )
@@ -124,8 +125,8 @@ class Machine:
         if not self.accepted:
             return
         before = self.random.choice(self.accepted)
-        same = tools.acceptance(before.record.path, key=before.record.id)
-        other = tools.acceptance(before.record.path, key=before.record.id, fingerprint="other")
+        same = tools.acceptance(before.record.path, key=before.idempotency)
+        other = tools.acceptance(before.record.path, key=before.idempotency, fingerprint="other")
         assert (await tools.accept(self.store, same)).detail == before.record.id
         assert (await tools.accept(self.store, same)).verdict is Verdict.KNOWN
         assert (await tools.accept(self.store, other)).verdict is Verdict.MISMATCH
@@ -295,7 +296,7 @@ class Machine:
         assert depth.processed == self.processed
 
     async def _check_resource(self, each: Resource) -> None:
-        looked = await entries.look(self.store, self.partition, each.path, resource(each.path))
+        looked = await entries.look(self.store, self.partition, each.path, resource(each.path), ("p1", "p2"))
         assert [item.number for item in looked.pending] == sorted([*(seq for seq, _ in each.own), *each.affected])
         assert all(item.record is not None for item in (*looked.pending, *looked.landed))
         state, lifetime = looked.state, await raw(self.client, "PTTL", self.partition.state(each.digest))

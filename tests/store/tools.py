@@ -89,7 +89,7 @@ def acceptance(
     )
     copies = tuple((resource(other), _copy(record, other)) for other in affects)
     return Acceptance(
-        record, resource(path), copies, key or write_id, fingerprint, size, body=body if stored else b""
+        record, resource(path), copies, key, fingerprint, size, body=body if stored else b""
     )  # fmt: skip
 
 

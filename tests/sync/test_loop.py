@@ -101,6 +101,36 @@ async def test_a_slow_resource_does_not_hold_up_those_of_a_later_turn(store: Reg
         await drained(store)
 
 
+async def test_resources_that_hang_one_after_another_hold_up_no_other(store: RegionStore, origin: Origin) -> None:
+    origin.gate.clear()
+    async with looping(store, origin.url, concurrency=8):
+        for n in range(8):
+            await accept(store, acceptance(f"/items/{n}"))
+            await eventually(lambda: origin.in_flight.total() == n + 1)  # noqa: B023
+        await accept(store, acceptance("/items/last"))
+        origin.gate.set()
+        await drained(store)
+    assert len(origin.effects) == 9
+
+
+async def test_what_has_no_slot_is_not_claimed(store: RegionStore, client: Redis, origin: Origin) -> None:
+    """So that its lease cannot run out, and another process may send it."""
+    origin.gate.clear()
+    await accept_all(store, _numbered(10, paths=10))
+    async with looping(store, origin.url, concurrency=3):
+        await eventually(lambda: origin.in_flight.total() == 3)
+        assert await raw(client, "HLEN", store.partitions[0].lease) == 3
+        origin.gate.set()
+        await drained(store)
+
+
+async def test_few_slots_serve_every_partition(server: ValkeyServer, origin: Origin) -> None:
+    async with opened(server.url, partitions=8) as store, looping(store, origin.url, concurrency=2):
+        await accept_all(store, [acceptance(f"/group-{n}/1") for n in range(24)])
+        await drained(store)
+    assert len(origin.effects) == 24
+
+
 # --- senders that vanish ---
 
 
@@ -240,7 +270,7 @@ async def test_a_rejected_write_vanishes_from_what_readers_see(store: RegionStor
     await accept(store, acceptance())
     async with looping(store, origin.url):
         await drained(store)
-    looked = await entries.look(store, partition, "key", ITEM)
+    looked = await entries.look(store, partition, "key", ITEM, ())
     assert looked.pending == looked.landed == ()
     assert looked.state is not None
     assert looked.state.token != before.token
@@ -415,7 +445,7 @@ async def test_a_corrupt_record_dies_with_its_bytes_kept_and_successors_go_on(
     assert await state_of(store, corrupt) == "dead: corrupt"
     assert await state_of(store, next_one) == "synced"
     assert await raw(client, "HGET", partition.status(corrupt.record.id), "record") == b"\xc1 no record"
-    looked = await entries.look(store, partition, "key", resource("/items"))
+    looked = await entries.look(store, partition, "key", resource("/items"), ())
     assert looked.pending == ()
 
 
@@ -473,7 +503,9 @@ async def test_an_origin_that_is_down_burns_no_tries_and_gets_everything_later(
         assert _applied(origin, f"/items/{n}") == [n, n + 30]
 
 
-async def test_an_outage_behind_a_proxy_burns_few_tries(store: RegionStore, origin: Origin) -> None:
+async def test_an_outage_behind_a_proxy_burns_few_tries_and_is_logged(
+    store: RegionStore, origin: Origin, caplog: pytest.LogCaptureFixture
+) -> None:
     writes = _numbered(30, paths=30)
     origin.refuse = {write.record.path: 502 for write in writes}
     await accept_all(store, writes)
@@ -484,6 +516,8 @@ async def test_an_outage_behind_a_proxy_burns_few_tries(store: RegionStore, orig
         origin.refuse.clear()
         await drained(store)
     assert len(origin.effects) == 30
+    outage = [record.message.partition(": ")[2] for record in caplog.records if record.name.endswith("sync.loop")]
+    assert (outage[0], outage[-1]) == ("writes wait: status 502", "the origin takes writes again")
 
 
 async def test_nothing_is_sent_to_an_origin_that_is_left_alone(

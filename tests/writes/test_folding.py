@@ -306,6 +306,23 @@ async def test_a_private_answer_is_nobody_elses_base(tmp_path: Path) -> None:
         assert await asyncio.gather(*readers) == [{"who": name, "n": 2} for name in names]
 
 
+async def test_an_answer_that_varies_is_nobody_elses_base(tmp_path: Path) -> None:
+    """A landed write of one user over what another one sees would show it to the other."""
+
+    async def page(request: web.Request) -> web.Response:
+        return web.json_response({}, headers={"Cache-Control": "max-age=60", "Vary": "Authorization"})
+
+    app = web.Application()
+    app.router.add_get("/items/1", page)
+    async with World(tmp_path) as world:
+        edge = await world.edge(app)
+        await edge.get("/items/1")
+        await until_hit(edge, "/items/1")
+        assert (await edge.put("/items/1", {"n": "ann's"}, headers=ANN | {"Prefer": "wait=10"})).status == 200
+        for headers in ({}, BOB):
+            assert await seen(edge, "/items/1", headers=headers) == {}
+
+
 # --- W5 ---
 
 

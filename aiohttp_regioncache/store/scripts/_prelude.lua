@@ -41,3 +41,15 @@ local function read_or_mint_state(keys, token)
   if state then return state, false end
   return {token = token, trimmed = 0, landed = 0}, true
 end
+
+-- The token that follows one of another run of the server. Every fetch of the present run comes to the same, and none of
+-- an earlier run does, not even when that run comes back.
+local function renewed(token, run)
+  if string.sub(token, 1, #run) == run then return token end
+  return run .. '.' .. string.sub(redis.sha1hex(token .. run), 1, 16)
+end
+
+-- The record in an element of the pending writes that affect a resource.
+local function without_principal(element)
+  return string.sub(element, (string.find(element, '\n', 1, true) or 0) + 1)
+end

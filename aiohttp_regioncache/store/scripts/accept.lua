@@ -15,7 +15,7 @@ if redis.call('EXISTS', status) == 1 then
   if redis.call('HGET', status, 'state') == 'pending' then redis.call('PERSIST', body) end
   return {'accepted', id, 0}
 end
-local known = redis.call('GET', idempotency)
+local known = idempotency_ms ~= '0' and redis.call('GET', idempotency)
 if known then
   local known_id, known_fingerprint = string.match(known, '^([^|]*)|(.*)$')
   if known_fingerprint == fingerprint then return {'known', known_id, 0} end
@@ -44,7 +44,7 @@ for at = 9, #KEYS, 4 do
   write_state(keys, state, state_ms)
   element = element + 1
 end
-redis.call('SET', idempotency, id .. '|' .. fingerprint, 'PX', idempotency_ms)
+if idempotency_ms ~= '0' then redis.call('SET', idempotency, id .. '|' .. fingerprint, 'PX', idempotency_ms) end
 redis.call('HSET', status, 'state', 'pending', 'seq', seq, 'accepted', now, 'tries', 0, 'stalls', 0, unpack(ARGV, element))
 if redis.call('ZADD', due, 'NX', now, digest) == 1 then redis.call('PUBLISH', channel, message) end
 return {'accepted', id, seq}

@@ -1,12 +1,14 @@
 -- What a fetch remembers before it asks the origin: the token, made if missing, and the landing number it will contain.
--- KEYS: state, queue, affected, landed   ARGV: token, its run mark, hold-off in ms, state lifetime in ms
-local keys, run = resource(1), ARGV[2]
+-- Another run of the server may have forgotten invalidations of its token: the fetch gets the next one, and the state too
+-- when it has succeeded. Until then what is stored stays what another run stored.
+-- KEYS: state, queue, affected, landed   ARGV: token, run mark, hold-off in ms, lifetime in ms of a state that is made
+local keys = resource(1)
 local state, minted = read_or_mint_state(keys, ARGV[1])
--- Another run of the server made this token: it may have forgotten invalidations since.
-if string.sub(state.token, 1, #run) ~= run then state.token = ARGV[1] end
--- The first write is one that full memory refuses: reads do not grow it.
-if state.token == ARGV[1] then write_state(keys, state, ARGV[4]) end
-if minted then redis.call('DEL', keys.landed) end
+if minted then
+  -- The first write is one that full memory refuses: reads do not grow it.
+  write_state(keys, state, ARGV[4])
+  redis.call('DEL', keys.landed)
+end
 
 local asof, holdoff = state.landed, tonumber(ARGV[3])
 if holdoff > 0 and redis.call('EXISTS', keys.landed) == 1 then
@@ -20,4 +22,4 @@ if holdoff > 0 and redis.call('EXISTS', keys.landed) == 1 then
     end
   end
 end
-return {state.token, asof}
+return {renewed(state.token, ARGV[2]), asof}

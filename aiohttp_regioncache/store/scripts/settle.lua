@@ -25,7 +25,9 @@ redis.call('ZREM', target.queue, head[1])
 local elements = {head[1]}
 for at = 15, #KEYS, 4 do
   local keys = resource(at)
-  elements[#elements + 1] = redis.call('ZRANGEBYSCORE', keys.affected, seq, seq)[1] or false
+  local element = redis.call('ZRANGEBYSCORE', keys.affected, seq, seq)[1]
+  -- Once it has landed everybody sees it: it is listed without its principal.
+  elements[#elements + 1] = element and without_principal(element) or false
   redis.call('ZREMRANGEBYSCORE', keys.affected, seq, seq)
 end
 if keep_record then redis.call('PEXPIRE', body, status_ms) else redis.call('DEL', body) end
