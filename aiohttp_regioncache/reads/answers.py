@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from aiohttp import web
+from multidict import MutableMultiMapping
 
 from ..effects import Representation
 from ..exchange import Exchange
@@ -20,9 +21,9 @@ from .snapshot import Snapshot
 # What was true of the origin's bytes and is not of folded ones.
 _ORIGINAL_ONLY = (
     "set-cookie", "etag", "last-modified", "digest", "content-digest", "repr-digest", "content-md5", "content-encoding",
-    "content-length", "cache-control", "cdn-cache-control", "expires", "age", "date", "accept-ranges", "content-type",
-    "cache-status",
+    "content-length", "age", "date", "accept-ranges", "content-type", "cache-status",
 )  # fmt: skip
+_GOVERNS_CACHES = frozenset({"expires", "pragma", "surrogate-control", "x-accel-expires"})
 
 
 def stored(exchange: Exchange, record: CacheRecord, age: float, status: str) -> web.Response:
@@ -61,7 +62,7 @@ def hit_status(region: str, judgement: Judgement, detail: str | None = None) -> 
 def folded(exchange: Exchange, region: str, representation: Representation, base_headers: Headers) -> web.Response:
     """Answer with a representation that the origin has not confirmed yet."""
     headers = [
-        *remove(base_headers, _ORIGINAL_ONLY),
+        *(pair for pair in remove(base_headers, _ORIGINAL_ONLY) if not _governs_caches(pair[0])),
         ("Content-Type", representation.content_type),
         ("ETag", conditional.strong_etag(representation.body)),
         ("Cache-Control", "private, no-store"),
@@ -88,8 +89,21 @@ def not_cached(exchange: Exchange, region: str | None) -> web.Response:
 def not_for_storage(response: web.StreamResponse) -> web.StreamResponse:
     """Keep an answer that lacks its reader's own pending writes out of every cache."""
     if not response.prepared:
-        response.headers["Cache-Control"] = "private, no-store"
+        keep_out_of_caches(response.headers)
     return response
+
+
+def keep_out_of_caches(headers: MutableMultiMapping[str]) -> None:
+    """Let no cache store what these fields head, whatever fields of its own it goes by."""
+    for name in {name for name in headers if _governs_caches(name)}:
+        headers.popall(name)
+    headers["Cache-Control"] = "private, no-store"
+
+
+def _governs_caches(name: str) -> bool:
+    """Whether a field tells some cache how to store: also targeted ones such as `CDN-Cache-Control` (RFC 9213)."""
+    lowered = name.lower()
+    return lowered.endswith("cache-control") or lowered in _GOVERNS_CACHES
 
 
 def may_lack_pending(response: web.StreamResponse) -> web.StreamResponse:

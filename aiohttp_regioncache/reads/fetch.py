@@ -49,8 +49,8 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def failed(self) -> bool:
-        """Whether the origin failed."""
-        return self.response.status in SERVER_ERRORS
+        """Whether the origin failed, and nothing of its answer has gone out yet."""
+        return self.response.status in SERVER_ERRORS and not self.response.prepared
 
 
 def conditioned(exchange: Exchange, validators: Sequence[tuple[str, str]], *, no_cache: bool) -> web.Request:

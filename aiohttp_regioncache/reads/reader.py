@@ -16,12 +16,12 @@ from ..errors import RegionUnavailableError
 from ..exchange import Exchange, Handler
 from ..overlay import Fold, Outcome
 from ..records import CacheRecord, from_wire
-from ..responses import CACHE_STATUS, as_it_came, ask_marked, cache_name, with_status
+from ..responses import CACHE_STATUS, as_it_came, ask, ask_marked, cache_name, with_status
 from ..rules import PathPattern
 from ..semantics.cache_status import cache_status
 from ..semantics.fields import end_to_end
 from ..semantics.freshness import Judgement, Verdict, judge
-from ..semantics.requests import PLAIN_REQUEST
+from ..semantics.requests import PLAIN_REQUEST, RequestTerms
 from ..semantics.vary import selecting
 from ..settings import Cache
 from ..store import entries
@@ -30,7 +30,7 @@ from ..store.region import RegionStore
 from ..tasks import Tasks
 from . import answers
 from .decide import Standing, base_of
-from .fetch import Fetched, fetch
+from .fetch import SERVER_ERRORS, Fetched, fetch
 from .flights import Flight, Flights
 from .lookup import Found, entry_key, find, refold
 from .memory import Memory
@@ -41,7 +41,7 @@ _ORIGIN_DECIDES: Final = ("If-Match", "If-Unmodified-Since")
 REFETCHES: Final = 3
 """Fetches for one request, should writes of unknown effect land during each."""
 _FOLDED_ALL_THE_SAME: Final = ("no-store", "range")
-"""Reasons to bypass the cache that are none to overlook one's own pending writes."""
+"""Reasons to bypass the cache under which one's own pending writes are folded; under the others they are admitted."""
 _UNKNOWN_YET: Final = (Outcome.UNKNOWN_PENDING, Outcome.NEEDS_BASE)
 """What a fold over the origin's own answer comes to while nobody can tell what a pending write does."""
 _CLEAN: Final = Fold(Outcome.CLEAN)
@@ -84,7 +84,7 @@ class Reader:
 
     async def _read(self, exchange: Exchange, handler: Handler, skipped: list[RegionStore]) -> web.StreamResponse:
         reason = self._bypass(exchange)
-        if reason and not (exchange.touched and reason in _FOLDED_ALL_THE_SAME):
+        if reason and not exchange.touched:
             return await self._pass(exchange, handler, "bypass", detail=reason)
         for store in exchange.stores:
             if (kept := self._kept(exchange, store)) is not None:
@@ -97,6 +97,8 @@ class Reader:
                 continue
             if reason and found.fold.outcome is Outcome.CLEAN:
                 break
+            if reason and reason not in _FOLDED_ALL_THE_SAME:
+                return await self._dirty(exchange, handler, store)
             return await self._answer(exchange, handler, found, generation)
         if reason:
             return await self._pass(exchange, handler, "bypass", detail=reason)
@@ -235,14 +237,23 @@ class Reader:
 
     async def _dirty(self, exchange: Exchange, handler: Handler, store: RegionStore) -> web.StreamResponse:
         """Give the origin's answer, which lacks a pending write of the principal's own."""
-        response = await self._pass(exchange, handler, "stale", region=store.name, detail="dirty")
-        return answers.not_for_storage(response)
+        status = cache_status(cache_name(store.name), fwd="stale", detail="dirty")
+
+        def admit(response: web.StreamResponse) -> None:
+            response.headers.add(CACHE_STATUS, status)
+            answers.keep_out_of_caches(response.headers)
+
+        response, raised = await ask(exchange.request, handler, admit)
+        if not response.prepared:
+            admit(response)
+        return as_it_came(response, raised)
 
     # --- origin ---
 
     def _renew(self, exchange: Exchange, handler: Handler, found: Found) -> None:
         """Renew a base that lacks landed writes, so that what is folded over it does not stay for ever."""
-        if not found.has_pending and found.usable is not None:
+        can_store = exchange.owner or not exchange.has_credentials
+        if can_store and not found.has_pending and found.usable is not None:
             self._refresh(exchange, handler, found)
 
     def _refresh(self, exchange: Exchange, handler: Handler, found: Found) -> None:
@@ -258,7 +269,7 @@ class Reader:
         self, exchange: Exchange, handler: Handler, found: Found, judgement: Judgement | None
     ) -> web.StreamResponse:
         if exchange.request.method == "HEAD":
-            return await self._as_it_is(exchange, handler, found, "miss")
+            return await self._head(exchange, handler, found, judgement)
         for attempt in range(1, REFETCHES + 1):
             try:
                 fetched, remembered, begun = await self._ask(exchange, handler, found, judgement)
@@ -277,6 +288,20 @@ class Reader:
                 return await self._fetched(exchange, found, fetched, fold or _UNTOLD, begun)
             found = renewed
         raise AssertionError("the last attempt returns")
+
+    async def _head(
+        self, exchange: Exchange, handler: Handler, found: Found, judgement: Judgement | None
+    ) -> web.StreamResponse:
+        """Ask for the head alone; what is stored may stand in for a failure."""
+        stale = self._instead(exchange, found, judgement)
+        try:
+            response = await self._as_it_is(exchange, handler, found, "miss")
+        except Exception as error:
+            if stale is None or getattr(error, "status", 500) not in SERVER_ERRORS:
+                raise
+            return stale
+        failed = response.status in SERVER_ERRORS and not response.prepared
+        return stale if stale is not None and failed else response
 
     async def _renewed(self, exchange: Exchange, found: Found, fold: Fold, attempt: int) -> Found | None:
         """Look whether another fetch would show more than one whose fold came to this; None when it would not."""
@@ -348,8 +373,12 @@ class Reader:
                 flight.leave_alone()
             if in_background:
                 raise _StreamedError
-            status = cache_status(cache_name(found.store.name), fwd=_forwarded(found), detail="stream")
+            is_dirty = found.fold.outcome is not Outcome.CLEAN
+            detail = "dirty" if is_dirty else "stream"
+            status = cache_status(cache_name(found.store.name), fwd=_forwarded(exchange, found), detail=detail)
             response.headers.add(CACHE_STATUS, status)
+            if is_dirty:
+                answers.keep_out_of_caches(response.headers)
 
         fetched = await fetch(
             exchange,
@@ -375,6 +404,7 @@ class Reader:
         lifetime = record.terms.lifetime + self._settings.keep
         try:
             await entries.fill(found.store, found.partition, exchange.resource, key, record, lifetime, marker)
+            self._memories[found.store.name].forget((exchange.resource.digest,))  # what it keeps is older
         except RegionUnavailableError as error:
             logger.debug("not stored: %s", error)
         finally:
@@ -384,7 +414,9 @@ class Reader:
     @staticmethod
     def _may_cover(found: Found, judgement: Judgement | None) -> bool:
         """Whether what is stored may stand in for a failure (RFC 5861 section 4)."""
-        allowed = found.standing in (Standing.USABLE, Standing.OTHER_RUN) and judgement and judgement.stale_if_error
+        lacks_landed = found.entry and found.state and found.entry.asof < found.state.landed
+        stands = found.standing is Standing.USABLE or (found.standing is Standing.OTHER_RUN and not lacks_landed)
+        allowed = stands and judgement and judgement.stale_if_error
         return bool(allowed) and found.fold.outcome in (Outcome.CLEAN, Outcome.FOLDED, Outcome.GONE)
 
     def _instead(self, exchange: Exchange, found: Found, judgement: Judgement | None) -> web.StreamResponse | None:
@@ -443,7 +475,7 @@ class Reader:
         dirty = fold.outcome is not Outcome.CLEAN
         status = cache_status(
             cache_name(region),
-            fwd=_forwarded(found),
+            fwd=_forwarded(exchange, found),
             fwd_status=fetched.response.status if fetched.revalidated else None,
             stored=fetched.record is not None or None,
             collapsed=not begun,
@@ -465,8 +497,12 @@ class Reader:
         return answers.conditionally(exchange, snapshot, [(CACHE_STATUS, status)])
 
 
-def _forwarded(found: Found) -> str:
-    return "miss" if found.standing is Standing.ABSENT else "stale"
+def _forwarded(exchange: Exchange, found: Found) -> str:
+    """Why a request went to the origin (RFC 9211 section 2.2)."""
+    if found.entry is None:
+        return "miss"
+    was_fresh = _judge(exchange, found.entry, found.store, PLAIN_REQUEST).verdict is Verdict.FRESH
+    return "request" if found.usable and was_fresh and found.fold.outcome is Outcome.CLEAN else "stale"
 
 
 def _is_fresh(record: CacheRecord | None) -> bool:
@@ -479,9 +515,9 @@ def _is_outdated(found: Found) -> bool:
     return invalidated or found.fold.outcome is Outcome.UNKNOWN_LANDED
 
 
-def _judge(exchange: Exchange, record: CacheRecord, store: RegionStore) -> Judgement:
+def _judge(exchange: Exchange, record: CacheRecord, store: RegionStore, asked: RequestTerms | None = None) -> Judgement:
     return judge(
-        exchange.terms,
+        asked or exchange.terms,
         record.terms,
         initial_age=record.initial_age,
         response_time=record.response_time,

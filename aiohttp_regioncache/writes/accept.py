@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import ContentEncodingError
 
 from ..effects import AUTO, DELETE, UNKNOWN_EFFECT, effect_for
 from ..errors import RegionUnavailableError
@@ -78,6 +79,8 @@ class Accepter:
         limit = self._settings.queue.max_body
         try:
             body = await _body_of(exchange.request, limit)
+        except (web.RequestPayloadError, ContentEncodingError):
+            return problem(400, "Bad Request", "The body is not what its Content-Encoding says.")
         except web.HTTPRequestEntityTooLarge:
             return problem(413, "Content Too Large", f"A write has at most {limit} bytes.")
         store = exchange.stores[0]
@@ -198,12 +201,22 @@ class Accepter:
         if rule.rule.answer == "optimistic" and (expected := _optimistic(exchange, acceptance.record, acceptance)):
             expected.headers["Location"] = self._location_of(write_id)
             return expected
-        return self._accepted(write_id, wishes)
+        state = "pending"
+        if accepted.verdict is Verdict.KNOWN:
+            state = await self._state(store, partition, write_id)
+        return self._accepted(write_id, wishes, state)
 
-    def _accepted(self, write_id: str, wishes: Preferences) -> web.Response:
+    @staticmethod
+    async def _state(store: RegionStore, partition: Partition, write_id: str) -> str:
+        with contextlib.suppress(RegionUnavailableError):
+            found = await queue.status(store, partition, write_id)
+            return found["state"] if found else "pending"
+        return "pending"
+
+    def _accepted(self, write_id: str, wishes: Preferences, state: str) -> web.Response:
         location = self._location_of(write_id)
         response = web.json_response(
-            {"id": write_id, "state": "pending", "status": location},
+            {"id": write_id, "state": state, "status": location},
             status=202,
             headers={"Location": location, "Cache-Control": "no-store"},
         )
