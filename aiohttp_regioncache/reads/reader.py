@@ -17,7 +17,6 @@ from ..exchange import Exchange, Handler
 from ..overlay import Fold, Outcome
 from ..records import CacheRecord, from_wire
 from ..responses import CACHE_STATUS, as_it_came, ask, ask_marked, cache_name, with_status
-from ..rules import PathPattern
 from ..semantics.cache_status import cache_status
 from ..semantics.fields import end_to_end
 from ..semantics.freshness import Judgement, Verdict, judge
@@ -29,6 +28,7 @@ from ..store.entries import Remembered
 from ..store.region import RegionStore
 from ..tasks import Tasks
 from . import answers
+from .bypass import Bypass
 from .decide import Standing, base_of
 from .fetch import SERVER_ERRORS, Fetched, fetch
 from .flights import Flight, Flights
@@ -37,7 +37,6 @@ from .memory import Memory
 
 logger = logging.getLogger(__name__)
 
-_ORIGIN_DECIDES: Final = ("If-Match", "If-Unmodified-Since")
 REFETCHES: Final = 3
 """Fetches for one request, should writes of unknown effect land during each."""
 _FOLDED_ALL_THE_SAME: Final = ("no-store", "range")
@@ -61,7 +60,7 @@ class Reader:
         self._memories = memories
         self._tasks = tasks
         self._flights: Flights[Fetched] = Flights()
-        self._excluded = [PathPattern(pattern) for pattern in settings.exclude]
+        self._bypass = Bypass(settings.exclude)
 
     async def drain(self, timeout: float) -> None:
         """Wait up to `timeout` seconds for fetches under way."""
@@ -83,7 +82,7 @@ class Reader:
         return answers.may_lack_pending(response) if skipped and exchange.touched else response
 
     async def _read(self, exchange: Exchange, handler: Handler, skipped: list[RegionStore]) -> web.StreamResponse:
-        reason = self._bypass(exchange)
+        reason = self._bypass.reason(exchange)
         if reason and not exchange.touched:
             return await self._pass(exchange, handler, "bypass", detail=reason)
         for store in exchange.stores:
@@ -105,23 +104,6 @@ class Reader:
         if exchange.terms.only_if_cached:
             return answers.not_cached(exchange, None)
         return await self._pass(exchange, handler, "miss", detail="no-region" if skipped else None)
-
-    def _bypass(self, exchange: Exchange) -> str | None:
-        """Why a request is none of the cache's business, or None."""
-        request = exchange.request
-        if exchange.rule is not None and exchange.rule.rule.read == "pass":
-            return "rule"
-        if exchange.terms.no_store:
-            return "no-store"
-        if "Range" in request.headers or "Upgrade" in request.headers:
-            return "range" if "Range" in request.headers else "upgrade"
-        if request.can_read_body:
-            return "body"
-        if any(name in request.headers for name in _ORIGIN_DECIDES):
-            return "precondition"
-        if any(pattern.match(exchange.target.path) is not None for pattern in self._excluded):
-            return "excluded"
-        return None
 
     async def _pass(
         self, exchange: Exchange, handler: Handler, fwd: str, *, region: str | None = None, detail: str | None = None

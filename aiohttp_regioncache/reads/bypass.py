@@ -1,0 +1,35 @@
+"""Which reads are none of the cache's business."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from ..exchange import Exchange
+from ..rules import PathPattern
+
+_ORIGIN_DECIDES: Final = ("If-Match", "If-Unmodified-Since")
+
+
+class Bypass:
+    """Find out why a read passes by the cache. `exclude` are path patterns."""
+
+    def __init__(self, exclude: Iterable[str]) -> None:
+        self._excluded = [PathPattern(pattern) for pattern in exclude]
+
+    def reason(self, exchange: Exchange) -> str | None:
+        """Why a request passes by, as `Cache-Status` says it, or None."""
+        request = exchange.request
+        if exchange.rule is not None and exchange.rule.rule.read == "pass":
+            return "rule"
+        if exchange.terms.no_store:
+            return "no-store"
+        if "Range" in request.headers or "Upgrade" in request.headers:
+            return "range" if "Range" in request.headers else "upgrade"
+        if request.can_read_body:
+            return "body"
+        if any(name in request.headers for name in _ORIGIN_DECIDES):
+            return "precondition"
+        if any(pattern.match(exchange.target.path) is not None for pattern in self._excluded):
+            return "excluded"
+        return None
