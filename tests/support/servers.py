@@ -6,6 +6,9 @@ Each ends with its context manager, and with the test process when that is kille
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
+import random
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -26,12 +29,18 @@ _READY_WITHIN = 10.0  # seconds
 _POLL = 0.02  # seconds
 
 
+# Below the ports that the system gives to outgoing connections: none of them takes a port between two uses of it.
+_PORTS = range(20_000, 32_000)
+_numbers = itertools.count(random.randrange(len(_PORTS)))
+
+
 def free_port() -> int:
-    """Return a TCP port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port that nobody listens on now, another one each time."""
+    while True:
+        port = _PORTS[next(_numbers) % len(_PORTS)]
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((_HOST, port))
+            return port
 
 
 class ValkeyServer:
