@@ -370,10 +370,6 @@ class Rules:
         """The rules whose writes behind can change what `path` shows."""
         return tuple(compiled for compiled in self._behind if compiled.touches(path))
 
-    def touched_behind(self, path: str) -> bool:
-        """Whether a write behind can change what `path` shows."""
-        return any(compiled.touches(path) for compiled in self._behind)
-
     def functions(self) -> dict[str, EffectFunction]:
         """The effect functions of all rules, by the name that records keep."""
         return self._functions

@@ -288,10 +288,10 @@ def test_what_a_write_behind_touches_lies_in_its_group_and_is_known(rules: Rules
         rule = rules.find("PUT", path)
         if rule is None:
             continue
-        assert rules.touched_behind(path)
+        assert rules.touching(path)
         for other in rule.affected(path, rules.groups):
             assert other.path == normalize_path(other.path)
-            assert rules.touched_behind(other.path), (rule.rule, path, other.path)
+            assert rules.touching(other.path), (rule.rule, path, other.path)
             assert rules.groups.group(other.path) == rules.groups.group(path), (rule.rule, path, other.path)
 
 
@@ -307,14 +307,14 @@ def test_what_a_write_behind_touches_lies_in_its_group_and_is_known(rules: Rules
 def test_what_is_hard_to_tell_counts_as_touched(rule: Rule, path: str, other: str) -> None:
     rules = Rules([rule])
     assert [affected.path for affected in CompiledRule(rule).affected(path, rules.groups)] == [other]
-    assert rules.touched_behind(other)
+    assert rules.touching(other)
 
 
 def test_what_no_write_behind_touches_is_not() -> None:
     rules = Rules([behind("/items/{id}"), behind("/lists/*"), Rule("/other/{id}")])
-    assert rules.touched_behind("/items")
-    assert rules.touched_behind("/lists")
-    assert not rules.touched_behind("/other/1")
-    assert not rules.touched_behind("/other")
-    assert not rules.touched_behind("/items/1/2")
-    assert not rules.touched_behind("/")
+    assert rules.touching("/items")
+    assert rules.touching("/lists")
+    assert not rules.touching("/other/1")
+    assert not rules.touching("/other")
+    assert not rules.touching("/items/1/2")
+    assert not rules.touching("/")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from ..exchange import Exchange
 from ..rules import PathPattern
-
-_ORIGIN_DECIDES: Final = ("If-Match", "If-Unmodified-Since")
+from ..semantics.conditional import ORIGIN_PRECONDITIONS
 
 
 class Bypass:
@@ -28,7 +26,7 @@ class Bypass:
             return "range" if "Range" in request.headers else "upgrade"
         if request.can_read_body:
             return "body"
-        if any(name in request.headers for name in _ORIGIN_DECIDES):
+        if any(name in request.headers for name in ORIGIN_PRECONDITIONS):
             return "precondition"
         if any(pattern.match(exchange.target.path) is not None for pattern in self._excluded):
             return "excluded"

@@ -165,3 +165,21 @@ def _record(
 def _dated(headers: Headers, answered: float) -> Headers:
     """The fields with the time of arrival where there is none of origin (RFC 9110 section 6.6.1)."""
     return headers if first(headers, "date") is not None else (*headers, ("Date", format_date(answered)))
+
+
+def is_fresh(record: CacheRecord | None) -> bool:
+    """Whether a response was fresh when it arrived, and need not be validated."""
+    return record is not None and not record.terms.no_cache and record.terms.lifetime > record.initial_age
+
+
+def shareable(exchange: Exchange, fetched: Fetched) -> bool:
+    """Whether another request's answer may go to this one: it may be stored, and the varying fields agree."""
+    if fetched.record is None:
+        return False
+    theirs = selecting(end_to_end(list(fetched.request.headers.items())), fetched.vary)
+    return theirs == selecting(exchange.headers, fetched.vary)
+
+
+def marker_of(exchange: Exchange, record: CacheRecord) -> CacheRecord:
+    """The marker that stands under the resource's plain key and names the selecting fields."""
+    return CacheRecord(url=exchange.target.url, vary=record.vary, token=record.token, asof=record.asof)

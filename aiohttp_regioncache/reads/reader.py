@@ -18,10 +18,8 @@ from ..overlay import Fold, Outcome
 from ..records import CacheRecord, from_wire
 from ..responses import CACHE_STATUS, as_it_came, ask, ask_marked, cache_name, with_status
 from ..semantics.cache_status import cache_status
-from ..semantics.fields import end_to_end
 from ..semantics.freshness import Judgement, Verdict, judge
 from ..semantics.requests import PLAIN_REQUEST, RequestTerms
-from ..semantics.vary import selecting
 from ..settings import Cache
 from ..store import entries
 from ..store.entries import Remembered
@@ -30,7 +28,7 @@ from ..tasks import Tasks
 from . import answers
 from .bypass import Bypass
 from .decide import Standing, base_of
-from .fetch import SERVER_ERRORS, Fetched, fetch
+from .fetch import SERVER_ERRORS, Fetched, fetch, is_fresh, marker_of, shareable
 from .flights import Flight, Flights
 from .lookup import Found, entry_key, find, refold
 from .memory import Memory
@@ -143,7 +141,7 @@ class Reader:
         memory = self._memories[found.store.name]
         base_key = entry_key(exchange)
         if found.key != base_key:
-            memory.put(base_key, _marker(exchange, record), exchange.resource.digest, generation)
+            memory.put(base_key, marker_of(exchange, record), exchange.resource.digest, generation)
         memory.put(found.key, record, exchange.resource.digest, generation)
 
     # --- region ---
@@ -301,7 +299,7 @@ class Reader:
     ) -> tuple[Fetched, Remembered | None, bool]:
         """Fetch, together with others if what they get may be had by this request too."""
         fetched, remembered, begun = await self._fly(exchange, handler, found)
-        if fetched is not None and (begun or _shareable(exchange, fetched)):
+        if fetched is not None and (begun or shareable(exchange, fetched)):
             return fetched, remembered, begun
         if fetched is not None and fetched.failed and self._may_cover(found, judgement):
             return fetched, remembered, False
@@ -374,7 +372,7 @@ class Reader:
         )
         record = fetched.record
         filling = self._tasks.spawn(self._fill(exchange, found, record, flight), "fill") if record else None
-        if flight is not None and (filling is None or not _is_fresh(record)):
+        if flight is not None and (filling is None or not is_fresh(record)):
             flight.land()
         return fetched
 
@@ -382,7 +380,7 @@ class Reader:
         self, exchange: Exchange, found: Found, record: CacheRecord, flight: Flight[Fetched] | None
     ) -> None:
         key = entry_key(exchange, record.vary)
-        marker = (entry_key(exchange), _marker(exchange, record)) if record.vary else None
+        marker = (entry_key(exchange), marker_of(exchange, record)) if record.vary else None
         lifetime = record.terms.lifetime + self._settings.keep
         try:
             await entries.fill(found.store, found.partition, exchange.resource, key, record, lifetime, marker)
@@ -487,10 +485,6 @@ def _forwarded(exchange: Exchange, found: Found) -> str:
     return "request" if found.usable and was_fresh and found.fold.outcome is Outcome.CLEAN else "stale"
 
 
-def _is_fresh(record: CacheRecord | None) -> bool:
-    return record is not None and not record.terms.no_cache and record.terms.lifetime > record.initial_age
-
-
 def _is_outdated(found: Found) -> bool:
     """Whether what is stored was invalidated: the origin's own caches must not answer then."""
     invalidated = found.standing in (Standing.INVALIDATED, Standing.OTHER_RUN)
@@ -505,16 +499,3 @@ def _judge(exchange: Exchange, record: CacheRecord, store: RegionStore, asked: R
         response_time=record.response_time,
         now=store.now(),
     )
-
-
-def _shareable(exchange: Exchange, fetched: Fetched) -> bool:
-    """Whether another request's answer may go to this one: it may be stored, and the varying fields agree."""
-    if fetched.record is None:
-        return False
-    theirs = selecting(end_to_end(list(fetched.request.headers.items())), fetched.vary)
-    return theirs == selecting(exchange.headers, fetched.vary)
-
-
-def _marker(exchange: Exchange, record: CacheRecord) -> CacheRecord:
-    """The marker that stands under the resource's plain key and names the selecting fields."""
-    return CacheRecord(url=exchange.target.url, vary=record.vary, token=record.token, asof=record.asof)

@@ -131,7 +131,8 @@ async def test_after_a_failure_one_pipeline_finds_out_whether_redis_is_back(serv
             await store.reads.command("ECHO", "lost")
         await eventually(lambda: store.reads_breaker.is_half_open)
         probe = asyncio.ensure_future(store.reads.command("ECHO", "probe"))
-        await asyncio.sleep(0.05)  # the probe is under way
+        for _ in range(3):  # submitted, launched, under way
+            await asyncio.sleep(0)
         with pytest.raises(RegionUnavailableError, match="skipped"):
             await store.reads.command("ECHO", "other")
         with pytest.raises(RegionUnavailableError, match="cannot be reached"):

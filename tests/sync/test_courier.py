@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -140,7 +139,7 @@ async def test_a_region_that_was_down_hears_when_it_is_back(tmp_path: Path) -> N
         async with running(globe.courier()):
             await target.kill()
             await globe.announce("/items/1")
-            await asyncio.sleep(0.05)
+            await eventually(lambda: other.queue_breaker.is_open)  # a delivery has failed
             await target.start()
 
             async def is_outdated() -> bool:
