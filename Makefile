@@ -10,9 +10,11 @@ PYTHON ?= $(shell for name in $(CANDIDATES); do $$name -c '$(NEW_ENOUGH)' 2>/dev
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+SEED ?= 1
+SECONDS ?= 60
 PROJECT := setup.cfg pyproject.toml
 
-.PHONY: help demo test lint format crash clean
+.PHONY: help demo test lint format chaos clean
 
 help: ## say what can be made
 	@echo "make TARGET, with one of:"
@@ -33,8 +35,8 @@ format: $(VENV)/test.stamp ## put the sources into the common form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-crash: $(VENV)/test.stamp ## kill an edge and a region in the middle of 2,000 writes; say what was lost
-	$(BIN)/python -m tests.campaigns.crash $(ARGS)
+chaos: $(VENV)/test.stamp ## faults of every kind for SECONDS (60) from SEED (1, or 1-10); say what they broke; ARGS='--origin plain'
+	$(BIN)/python -m tests.campaigns.chaos --seed $(SEED) --seconds $(SECONDS) $(ARGS)
 
 clean: ## remove everything that was made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

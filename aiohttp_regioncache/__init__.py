@@ -3,6 +3,7 @@
 from .effects import UNKNOWN, Representation, Write
 from .errors import (
     CorruptRecordError,
+    DurabilityError,
     EmbeddedServerError,
     EvictionPolicyError,
     LayoutMismatchError,
@@ -12,12 +13,18 @@ from .errors import (
     RegionUnavailableError,
     SettingsError,
     StoreError,
+    UnknownWriteError,
     UnreadableRecordError,
+    WriteBusyError,
+    WriteEndedError,
+    WriteError,
 )
+from .hooks import WriteEvent
+from .idempotency import MemoryStorage, RedisStorage, origin_idempotency
 from .plugin import REGION_CACHE, RegionCache, cached, forward, region_cache, setup, write_behind
 from .regions import Region
-from .rules import Affect, Rule
-from .settings import Cache, Connections, Queue, Settings, Sync, from_mapping, load
+from .rules import Affect, Bulk, BulkAnswer, BulkItem, BulkRequest, ItemAnswer, Rule
+from .settings import Cache, Connections, Queue, Settings, Sync, Webhook, from_mapping, load
 
 __version__ = "0.1.0"
 
@@ -25,15 +32,23 @@ __all__ = [
     "REGION_CACHE",
     "UNKNOWN",
     "Affect",
+    "Bulk",
+    "BulkAnswer",
+    "BulkItem",
+    "BulkRequest",
     "Cache",
     "Connections",
     "CorruptRecordError",
+    "DurabilityError",
     "EmbeddedServerError",
     "EvictionPolicyError",
+    "ItemAnswer",
     "LayoutMismatchError",
+    "MemoryStorage",
     "NotSetUpError",
     "Queue",
     "RecordError",
+    "RedisStorage",
     "Region",
     "RegionCache",
     "RegionCacheError",
@@ -44,12 +59,19 @@ __all__ = [
     "SettingsError",
     "StoreError",
     "Sync",
+    "UnknownWriteError",
     "UnreadableRecordError",
+    "Webhook",
     "Write",
+    "WriteBusyError",
+    "WriteEndedError",
+    "WriteError",
+    "WriteEvent",
     "cached",
     "forward",
     "from_mapping",
     "load",
+    "origin_idempotency",
     "region_cache",
     "setup",
     "write_behind",

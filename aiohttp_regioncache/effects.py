@@ -7,8 +7,9 @@ not idempotent is declared unknown.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from itertools import takewhile
 from typing import Final
 
 import msgspec
@@ -105,13 +106,21 @@ def _replace(_base: Representation | None, write: Write) -> Representation | Unk
 
 
 def _merge(base: Representation | None, write: Write) -> Representation | Unknown:
+    return _merge_all(base, (write,))[0]
+
+
+def _merge_all(base: Representation | None, writes: Sequence[Write]) -> tuple[Representation | Unknown, int]:
+    """Apply merge patches in a row, as `apply_all` does: the document is read and written once."""
     if base is None or not _is_json(base.media_type):
-        return UNKNOWN
+        return UNKNOWN, 0
+    done = 0
     try:
-        merged = merge_patch(_json_decoder.decode(base.body), _json_decoder.decode(write.body))
-        return Representation(_json_encoder.encode(merged), base.content_type)
+        merged = _json_decoder.decode(base.body)
+        for done, write in enumerate(writes):  # noqa: B007 - which one failed is told
+            merged = merge_patch(merged, _json_decoder.decode(write.body))
+        return Representation(_json_encoder.encode(merged), base.content_type), len(writes)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return UNKNOWN
+        return UNKNOWN, done
 
 
 def _delete(_base: Representation | None, _write: Write) -> None:
@@ -157,3 +166,23 @@ class Effects:
             logger.error("effect %s gave a %s on %s %s", name, type(result).__name__, write.method, write.url)
             return UNKNOWN
         return result
+
+    def apply_all(
+        self, base: Representation | None, changes: Sequence[tuple[str, Write]]
+    ) -> tuple[Representation | Unknown | None, int]:
+        """Apply effects, each with its name, in order; returns the result and how many were applied.
+
+        With `UNKNOWN` the number is the index of the one that could not be told.
+        """
+        current, done = base, 0
+        while done < len(changes):
+            run = list(takewhile(lambda change: change[0] == MERGE_PATCH, changes[done:]))
+            if run:
+                result: Representation | Unknown | None
+                result, count = _merge_all(current, [write for _, write in run])
+            else:
+                result, count = self.apply(changes[done][0], current, changes[done][1]), 1
+            if isinstance(result, Unknown):
+                return UNKNOWN, done + (count if run else 0)
+            current, done = result, done + count
+        return current, done

@@ -6,10 +6,15 @@ RegionCacheError
 ├── RecordError                       stored bytes that cannot be used
 │   ├── CorruptRecordError            they are no record
 │   └── UnreadableRecordError         a newer version wrote them
+├── WriteError                        a queued write cannot be treated as an operator asks
+│   ├── UnknownWriteError (LookupError)   none has this id
+│   ├── WriteEndedError               it has ended in a way that is not to be changed any more
+│   └── WriteBusyError                a sender holds its resource
 └── StoreError                        a region's Redis
     ├── RegionUnavailableError        it cannot be reached now
     ├── LayoutMismatchError           it holds data of another layout or region
     ├── EvictionPolicyError           it may evict queued writes
+    ├── DurabilityError               it cannot make writes as safe as a rule asks
     └── EmbeddedServerError (RuntimeError)   an embedded server cannot run
 """
 
@@ -47,6 +52,36 @@ class UnreadableRecordError(RecordError):
     """Report a record that only a newer version of this package can read."""
 
 
+class WriteError(RegionCacheError):
+    """Base of the errors about what an operator asks for a queued write; `write_id` is its id."""
+
+    def __init__(self, write_id: str, problem: str) -> None:
+        super().__init__(f"write {write_id}: {problem}")
+        self.write_id = write_id
+
+
+class UnknownWriteError(WriteError, LookupError):
+    """Report that no write has this id, or that its status has been forgotten."""
+
+    def __init__(self, write_id: str) -> None:
+        super().__init__(write_id, "not known here, or forgotten")
+
+
+class WriteEndedError(WriteError):
+    """Report a write that has ended as `state`, so that it can neither be queued again nor let go."""
+
+    def __init__(self, write_id: str, state: str) -> None:
+        super().__init__(write_id, f"it is {state}, and its request is not kept")
+        self.state = state
+
+
+class WriteBusyError(WriteError):
+    """Report a write whose resource a sender holds: the same may be asked again."""
+
+    def __init__(self, write_id: str) -> None:
+        super().__init__(write_id, "its resource is being sent to the origin; try again")
+
+
 class StoreError(RegionCacheError):
     """Base of the errors about a region's Redis."""
 
@@ -69,6 +104,10 @@ class LayoutMismatchError(StoreError):
 
 class EvictionPolicyError(StoreError):
     """Report a Redis that may evict keys without a lifetime (`maxmemory-policy allkeys-*`) under write-behind."""
+
+
+class DurabilityError(StoreError):
+    """Report a Redis that cannot make writes as safe as a rule's `durability` asks."""
 
 
 class EmbeddedServerError(StoreError, RuntimeError):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
 from aiohttp import web
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from .keys import Resource, SiteKey, Target
 from .principal import Principal
@@ -20,10 +22,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):
-    """A request with its target, its rule and its principal. `headers` are the end-to-end ones.
+    """A request with its target, its rule and its principal. `headers` are the end-to-end ones but our own marks.
 
-    `stores` are the regions in the order in which they are asked. `has_credentials`: the answer may be meant for its
-    principal alone. `touching`: the rules whose writes behind can change what the target shows.
+    `resource_at` makes the resource that a path is for the principal. `stores` are the regions in the order in which
+    they are asked. `has_credentials`: the answer may be meant for its principal alone. `touching`: the rules whose
+    writes behind can change what the target shows.
     """
 
     request: web.Request
@@ -37,6 +40,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     principal: Principal
     has_credentials: bool
     touching: tuple[CompiledRule, ...]
+    resource_at: Callable[[str], Resource]
     stores: tuple[RegionStore, ...]
 
     @property
@@ -57,6 +61,33 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         """The `dirty_wait` of the request's rule, or else of a rule whose writes touch the target; seconds."""
         rules = (self.rule, *self.touching)
         return next((rule.rule.dirty_wait for rule in rules if rule and rule.rule.dirty_wait is not None), None)
+
+
+async def read_body(request: web.Request, limit: int) -> bytes:
+    """Read a body within `limit` bytes of our own, which need not be the application's limit.
+
+    Raises `web.HTTPRequestEntityTooLarge` beyond it, and `web.RequestPayloadError` or `ContentEncodingError` for a body
+    that is not what its fields say.
+    """
+    try:
+        return await request.clone(client_max_size=limit).read()
+    except RuntimeError:  # an outer middleware has read it already
+        body = await request.read()
+    if len(body) > limit:
+        raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=len(body))
+    return body
+
+
+def with_body(request: web.Request, headers: CIMultiDict[str], body: bytes) -> web.Request:
+    """Make the request with other fields, for a handler that is to read the body once more.
+
+    `web.Request.clone` makes none of a request that has been read, nor of fields that are no UTF-8.
+    """
+    again = copy.copy(request)
+    again._headers = CIMultiDictProxy(headers)
+    again._cache = {name: value for name, value in request._cache.items() if name != "headers"}
+    again._read_bytes = body
+    return again
 
 
 _DECODED_CODINGS: Final = frozenset({"gzip", "deflate", "br", "zstd"})

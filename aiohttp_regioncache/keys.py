@@ -104,7 +104,10 @@ class SiteKey(msgspec.Struct, frozen=True):
 
 
 class Resource(msgspec.Struct, frozen=True):
-    """The unit of order, dirtiness and invalidation: a site's path, with its group and its hash."""
+    """The unit of order, dirtiness and invalidation: a site's path, with its group and its hash.
+
+    Under a rule with `order="principal"` the hash, and so all that is kept of a resource, is one principal's own.
+    """
 
     site: str
     path: str
@@ -133,14 +136,20 @@ class Groups:
                 return prefix
         return "/" + path.removeprefix("/").partition("/")[0]
 
-    def resource(self, site: str, path: str) -> Resource:
-        """Make the resource of a site's path."""
-        return Resource(site, path, f"{site}:{self.group(path)}", resource_digest(site, path))
+    def resource(self, site: str, path: str, owner: str = "") -> Resource:
+        """Make the resource of a site's path; `owner` is the principal, where it is another resource for each."""
+        return Resource(site, path, f"{site}:{self.group(path)}", resource_digest(site, path, owner))
 
 
-def resource_digest(site: str, path: str) -> str:
+def resource_digest(site: str, path: str, owner: str = "") -> str:
     """Hash a resource for use in a key: 32 hexadecimal digits."""
-    return hashlib.blake2b(f"{site}:{path}".encode(), digest_size=16).hexdigest()
+    described = f"{site}:{path}\n{owner}" if owner else f"{site}:{path}"
+    return hashlib.blake2b(described.encode(), digest_size=16).hexdigest()
+
+
+def url_digest(url: str) -> str:
+    """Hash a target URI to tell it from others of its resource: 16 hexadecimal digits."""
+    return hashlib.blake2b(url.encode(), digest_size=8).hexdigest()
 
 
 def partition_of(group: str, partitions: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -10,8 +11,10 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from .control.status import write_status
+from .control.webhook import SyncHook
 from .exchange import Exchange, Handler
-from .keys import SiteKey, Target, normalize_octets
+from .keys import Resource, SiteKey, Target, normalize_octets
+from .pin import pinned_region, without_pins
 from .principal import Principal, RequestHead, Signer, identity, principal_of
 from .problems import problem
 from .reads.reader import Reader
@@ -20,14 +23,14 @@ from .replays import CDN_LOOP, REPLAY_HEADER, is_looping, verify_replay
 from .responses import ask_marked, cache_name
 from .rules import CompiledRule, Rule, Rules
 from .semantics.cache_status import cache_status
-from .semantics.fields import end_to_end
+from .semantics.fields import Headers, end_to_end
 from .semantics.freshness import Policy
 from .semantics.methods import is_read, is_safe
 from .semantics.requests import request_terms
 from .settings import Settings
 from .store.region import RegionStore
 from .writes.accept import Accepter
-from .writes.through import Through
+from .writes.through import Past, Through
 
 CONTROL_PATH: Final = "/_regioncache"
 """Everything of our own lies under this path of the application."""
@@ -47,6 +50,7 @@ class Edge:
         reader: Reader,
         through: Through,
         accepter: Accepter | None,
+        sync_hook: SyncHook,
         name: str,
     ) -> None:
         self._settings = settings
@@ -56,6 +60,7 @@ class Edge:
         self._reader = reader
         self._through = through
         self._accepter = accepter
+        self._sync_hook = sync_hook
         self._name = name
         self._ranking = Ranking(
             settings.regions, default_region=settings.default_region, home_region=settings.home_region
@@ -84,7 +89,8 @@ class Edge:
         rule = exchange.rule
         behind = rule is not None and rule.rule.behind and is_plain and replay is None and not has_passed
         if rule is not None and behind and self._accepter is not None:
-            return await self._accepter.accept(exchange, rule)
+            answer = await self._accepter.accept(exchange, rule)
+            return await self._through.past_queue(exchange, handler, answer) if isinstance(answer, Past) else answer
         return await self._through.write(exchange, handler, is_replay=replay is not None)
 
     async def control(self, request: web.Request, path: str) -> web.Response:
@@ -92,13 +98,17 @@ class Edge:
         kind, _, rest = path.partition("/")
         if kind == "writes" and rest:
             return await write_status(request, rest, self._identities(request), self._stores)
+        if path == "sync" and self._sync_hook.is_configured:
+            return await self._sync_hook.answer(request)
         return problem(404, "Not Found", "There is no such page.")
 
     async def _untouched(self, exchange: Exchange, handler: Handler, reason: str) -> web.StreamResponse:
         return await ask_marked(exchange.request, handler, cache_status(cache_name(None), fwd="bypass", detail=reason))
 
     def _exchange(self, request: web.Request, target: Target) -> Exchange:
-        headers = end_to_end(list(request.headers.items()))
+        came = list(request.headers.items())
+        headers = without_pins(end_to_end(came))
+        resource_at = functools.partial(self._resource_at, request)
         rule = self._rules.find(request.method, target.path)
         touching = self._rules.touching(target.path)
         principal = self._writer(request, touching, self._principal(request, rule))
@@ -107,17 +117,33 @@ class Edge:
             headers=headers,
             site=_DEFAULT_SITE,
             target=target,
-            resource=self._rules.groups.resource(_DEFAULT_SITE.id, target.path),
+            resource=resource_at(target.path),
             rule=rule,
             policy=self._policy(rule),
             terms=request_terms(headers),
             principal=principal,
             has_credentials=self._has_credentials(request, rule, principal),
             touching=touching,
-            stores=self._ranked(request),
+            resource_at=resource_at,
+            stores=self._ranked(request, self._pinned(came)),
         )
 
-    def _ranked(self, request: web.Request) -> tuple[RegionStore, ...]:
+    def _resource_at(self, request: web.Request, path: str) -> Resource:
+        """The resource of a path, for the bearer of a request."""
+        rule = self._rules.ordering(path)
+        # Under the oldest secret: while a new one is added and the old one still there, order and queue stay the same.
+        owner = self._principal(request, rule).ids[-1] if rule is not None else ""
+        return self._rules.groups.resource(_DEFAULT_SITE.id, path, owner)
+
+    def _pinned(self, headers: Headers) -> str | None:
+        """The region that a request's bearer has written to, if the request says so."""
+        if self._signer is None or len(self._stores) == 1:
+            return None
+        region = pinned_region(self._signer, headers, time.time())
+        return region if region in self._stores else None
+
+    def _ranked(self, request: web.Request, pinned: str | None) -> tuple[RegionStore, ...]:
+        """The regions in the order in which they are asked, the pinned one before all others."""
         if self._settings.home_region is not None:
             location = Location()
         else:
@@ -128,7 +154,10 @@ class Edge:
                 country_headers=self._settings.country_headers,
                 position_headers=self._settings.position_headers,
             )
-        return tuple(self._stores[name] for name in self._ranking.choose(location))
+        names = self._ranking.choose(location)
+        if pinned is not None and names[0] != pinned:
+            names = (pinned, *(name for name in names if name != pinned))
+        return tuple(self._stores[name] for name in names)
 
     def _principal(self, request: web.Request, rule: CompiledRule | None) -> Principal:
         source = rule.rule.principal if rule is not None else None

@@ -9,10 +9,16 @@ from typing import Any, Final, TypeVar
 
 import aiohttp
 from aiohttp import web
+from aiosignal import Signal
 
+from .cipher import Cipher
+from .control.webhook import SyncHook
+from .control.writes import WriteDesk
+from .durability import MEMORY
 from .effects import Effects
 from .errors import NotSetUpError, RegionUnavailableError, StoreError
 from .gateway.forward import Forwarder
+from .hooks import Hooks, WriteEvent
 from .middleware import CONTROL_PATH, Edge, make_middleware
 from .principal import Signer
 from .reads.memory import Memory
@@ -21,14 +27,16 @@ from .regions import Region
 from .replays import cdn_id
 from .responses import note_streaming
 from .rules import Rule, Rules
-from .settings import Settings
+from .settings import Settings, check_service
 from .store.embedded import load_or_make_secret, parse_embedded_url
 from .store.region import RegionStore, open_all
 from .sync.courier import Courier
+from .sync.intents import Sweeper
 from .sync.loop import SyncLoop
 from .sync.sender import Sender, client_session
 from .tasks import Tasks
 from .writes.accept import Accepter
+from .writes.intents import Intents
 from .writes.through import Through
 
 logger = logging.getLogger(__name__)
@@ -42,22 +50,60 @@ HandlerType = TypeVar("HandlerType", bound=Callable[..., Any])
 
 
 class RegionCache:
-    """The running plug-in of an application: its regions' stores and its background work."""
+    """The running plug-in of an application: its regions' stores, its background work, and what both report.
+
+    Append async functions of a `WriteEvent` to `on_accepted`, `on_synced`, `on_rejected`, `on_dead` and
+    `on_superseded` before the application starts. Each runs in a task of its own, in the process that accepted or
+    settled the write, at most once: nothing waits for it, and what it raises is logged.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.stores: dict[str, RegionStore] = {}
         self.loops: list[SyncLoop] = []
         self.couriers: list[Courier] = []
+        self.sweepers: list[Sweeper] = []
+        self.hooks = Hooks()
         self.control_prefix = f"{CONTROL_PATH}/"
         self._adopted: dict[str, RegionStore] = {}
         self._adopting = asyncio.Lock()
         self._tasks = Tasks()
         self._stopping = False
         self._session: aiohttp.ClientSession | None = None
+        self._fresh_session: aiohttp.ClientSession | None = None
         self._reader: Reader | None = None
         self._edge: Edge | None = None
         self._forwarder: Forwarder | None = None
+
+    @property
+    def writes(self) -> WriteDesk:
+        """What an operator does with the queued writes of every region: list, show, retry, drop."""
+        return WriteDesk(self.stores, self.settings, self.hooks)
+
+    @property
+    def on_accepted(self) -> Signal[WriteEvent]:
+        """Called when a write is queued in its region."""
+        return self.hooks.on_accepted
+
+    @property
+    def on_synced(self) -> Signal[WriteEvent]:
+        """Called when the origin has a write."""
+        return self.hooks.on_synced
+
+    @property
+    def on_rejected(self) -> Signal[WriteEvent]:
+        """Called when the origin has refused a write for good."""
+        return self.hooks.on_rejected
+
+    @property
+    def on_dead(self) -> Signal[WriteEvent]:
+        """Called when a write is given up; an operator can retry or drop it."""
+        return self.hooks.on_dead
+
+    @property
+    def on_superseded(self) -> Signal[WriteEvent]:
+        """Called when a later write took the place of one that had not been sent yet."""
+        return self.hooks.on_superseded
 
     @property
     def edge(self) -> Edge:
@@ -78,12 +124,15 @@ class RegionCache:
 
         Raises `SettingsError` for contradictory rules and `StoreError` for a region that must not be used.
         """
+        self.hooks.freeze()
         settings = self.settings
         rules = Rules((*settings.rules, *decorated))
         writes_behind = any(compiled.rule.behind for compiled in rules)
+        if settings.sync.authorization is not None:
+            check_service([compiled.rule for compiled in rules])
         if writes_behind and settings.origin is None:
             raise NotSetUpError("origin= is missing; writes behind are replayed there")
-        stores = [RegionStore(region, settings.connections, writes_behind=writes_behind) for region in settings.regions]
+        stores = [self._store(region, rules, writes_behind=writes_behind) for region in settings.regions]
         await open_all(stores)
         self.stores = {store.name: store for store in stores}
         for store in stores:
@@ -91,8 +140,23 @@ class RegionCache:
             store.events.on_link(greet)
             greet(store.events.is_connected)
         self._session = client_session()
+        self._fresh_session = client_session(reuse=False)
         self._build(rules)
         self._start_sync()
+
+    def _store(self, region: Region, rules: Rules, *, writes_behind: bool) -> RegionStore:
+        queue, home = self.settings.queue, self.settings.home_region
+        # What another region's Redis can give is for its own edges to refuse.
+        served = home in (None, region.name)
+        return RegionStore(
+            region,
+            self.settings.connections,
+            writes_behind=writes_behind,
+            durability=rules.durability(queue.durability) if served else MEMORY,
+            durability_timeout=queue.durability_timeout,
+            cipher=Cipher(queue.encryption_keys),
+            holdoff=self.settings.cache.holdoff,
+        )
 
     async def stop_claiming(self) -> None:
         """Finish the writes that are being sent; claim no more."""
@@ -102,12 +166,15 @@ class RegionCache:
         """End the background work, deliver what is known, and close every connection."""
         self._stopping = True
         await self.stop_claiming()
+        await asyncio.gather(*(sweeper.stop() for sweeper in self.sweepers))
         await asyncio.gather(*(courier.stop() for courier in self.couriers))
         if self._reader is not None:
             await self._reader.drain(DRAIN_SECONDS)
         await self._tasks.drain(DRAIN_SECONDS)
-        if self._session is not None:
-            await self._session.close()
+        await self.hooks.drain(DRAIN_SECONDS)
+        for session in (self._session, self._fresh_session):
+            if session is not None:
+                await session.close()
         for store in (*self._adopted.values(), *self.stores.values()):
             await store.close()
 
@@ -123,7 +190,13 @@ class RegionCache:
             return None
         async with self._adopting:  # several couriers may find it at once
             if name not in self._adopted:
-                store = RegionStore(region, self.settings.connections, writes_behind=False, adopted=True)
+                store = RegionStore(
+                    region,
+                    self.settings.connections,
+                    writes_behind=False,
+                    adopted=True,
+                    holdoff=self.settings.cache.holdoff,
+                )
                 await store.open()
                 self._adopted[name] = store
         return self._adopted[name]
@@ -144,9 +217,11 @@ class RegionCache:
         }
         name = cdn_id(self.stores, settings.origin)
         self._reader = Reader(settings.cache, effects, memories, self._tasks)
-        accepter = Accepter(settings, rules.groups, signer, self._location_of) if signer else None
-        through = Through(settings, rules.groups, memories.values())
-        self._edge = Edge(settings, rules, self.stores, signer, self._reader, through, accepter, name)
+        accepter = Accepter(settings, rules.groups, signer, self._location_of, self.hooks) if signer else None
+        intents = Intents(settings.sync.intent_seconds, self._tasks)
+        through = Through(settings, rules.groups, memories.values(), intents)
+        hook = SyncHook(settings.webhook, self.served, lambda: self.loops)
+        self._edge = Edge(settings, rules, self.stores, signer, self._reader, through, accepter, hook, name)
         if settings.origin is not None and self._session is not None:
             self._forwarder = Forwarder(
                 self._session,
@@ -156,8 +231,8 @@ class RegionCache:
                 timeout=settings.sync.timeout,
             )
             if settings.sync.enabled and signer is not None:
-                sender = Sender(self._session, settings.origin, signer, name)
-                self.loops = [SyncLoop(store, settings, sender) for store in self.served]
+                sender = Sender(self._session, settings.origin, signer, name, settings.sync, fresh=self._fresh_session)
+                self.loops = [SyncLoop(store, settings, sender, self.hooks, rules.bulks()) for store in self.served]
 
     def _start_sync(self) -> None:
         for loop in self.loops:
@@ -165,8 +240,11 @@ class RegionCache:
         if not self.settings.sync.enabled:
             return
         self.couriers = [Courier(store, self.find_region) for store in self.served]
+        self.sweepers = [Sweeper(store) for store in self.served]
         for courier in self.couriers:
             courier.start()
+        for sweeper in self.sweepers:
+            sweeper.start()
 
     def _signer(self, rules: Rules) -> Signer | None:
         secrets = self.settings.secrets

@@ -73,7 +73,9 @@ class WriteRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     `endpoint` is the request target at the origin (path and query). `url` is the URI whose representation
     `effect` changes: the target, or for the copy that stands with an affected resource that resource's URI.
     `body_stored` says that the body is in a key of its own and `body` is empty. `accepted` is milliseconds of
-    the region's clock. `affects` are the paths of the other resources that the write touches.
+    the region's clock. `affected` are the digests of the other resources that the write touches. `bulk` is the
+    endpoint that takes it together with others. `on_dead` is `block`, `skip` or empty. `chained` says that its
+    `If-Match` names a state that was pending when it was accepted. `durability` as in the rule.
     """
 
     version: int = VERSION
@@ -90,12 +92,17 @@ class WriteRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     effect: str = "unknown"
     path: str
     group: str
-    affects: tuple[str, ...] = ()
+    affected: tuple[str, ...] = ()
     idempotency_key: str = ""
     accepted: int = 0
     max_tries: int = 0
     max_age: float = 0.0
     repeatable: bool = True
+    bulk: str = ""
+    coalesce: bool = False
+    on_dead: str = ""
+    chained: bool = False
+    durability: str = "memory"
 
 
 _encode = msgspec.msgpack.Encoder().encode

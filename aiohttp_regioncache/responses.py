@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Final
 
@@ -24,18 +25,31 @@ def cache_name(region: str | None) -> str:
     return f"regioncache/{region}" if region else "regioncache"
 
 
-async def ask(
-    request: web.Request, handler: Handler, streaming: Streaming | None = None
-) -> tuple[web.StreamResponse, bool]:
+async def ask(request: web.Request, handler: Handler, streaming: Streaming) -> tuple[web.StreamResponse, bool]:
     """Call the handler; a raised `HTTPException` is a response too, and whether it was raised comes with it.
 
     `streaming` hears of a response that the handler sends by itself; it may add to its headers, or raise.
     """
-    token = _streaming.set(streaming)
+    with streaming_too(streaming):
+        try:
+            return await handler(request), False
+        except web.HTTPException as answer:
+            return answer, True
+
+
+@contextlib.contextmanager
+def streaming_too(streaming: Streaming) -> Iterator[None]:
+    """Hear of responses that handlers send by themselves, after whoever asks within this has heard of them."""
+    outer = _streaming.get()
+
+    def tell(response: web.StreamResponse) -> None:
+        streaming(response)
+        if outer is not None:
+            outer(response)
+
+    token = _streaming.set(tell)
     try:
-        return await handler(request), False
-    except web.HTTPException as answer:
-        return answer, True
+        yield
     finally:
         _streaming.reset(token)
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
+from .durability import FSYNC, MEMORY, Durability, parse_durability
 from .effects import AUTO, NAMES, UNKNOWN_EFFECT, EffectFunction, function_name
 from .errors import SettingsError
-from .keys import Groups, normalize_octets
+from .keys import Groups, ascii_only, normalize_octets
 from .semantics.methods import is_safe
 from .validation import check_types
 
@@ -26,13 +27,23 @@ if TYPE_CHECKING:
     Effect = str | EffectFunction
     Authorization = str | Authorize | None
     Identity = str | Identify | None
+    BulkEncode = Callable[["Sequence[BulkItem]"], "BulkRequest"]
+    """Writes -> the request for the bulk endpoint."""
+    BulkDecode = Callable[["BulkAnswer", "Sequence[BulkItem]"], "Sequence[ItemAnswer] | None"]
+    """The bulk endpoint's answer -> one per write in their order; None when it says nothing about single writes."""
+    Encode = BulkEncode | str | None
+    Decode = BulkDecode | str | None
     Texts = Sequence[str]
     Affects = Sequence["str | Affect"]
 else:  # msgspec reads these at run time, has no word for a function, and makes tuples of lists
-    Effect = Authorization = Identity = Any
+    Effect = Authorization = Identity = Encode = Decode = Any
     Texts = tuple[str, ...]
     Affects = tuple["str | Affect", ...]
 
+_BEHIND_ONLY: Final = (
+    "shared", "authorize", "affects", "group", "durability", "on_dead", "bulk", "coalesce", "max_tries", "max_age",
+)  # fmt: skip
+_BEHIND_CHOICES: Final = ("effect", "replay", "order", "when_region_down", "answer")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PARAMETER: Final = re.compile(r"\{([A-Za-z_]\w*)(?::((?:[^{}]|\{\d*,?\d*\})*))?\}|\*\*|\*")
 
@@ -116,6 +127,57 @@ class Affect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     effect: Effect | None = UNKNOWN_EFFECT
 
 
+class BulkItem(msgspec.Struct, frozen=True):
+    """One write of a bulk request: `target` is path and query, `headers` the end-to-end ones without the key."""
+
+    method: str
+    target: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+    idempotency_key: str
+
+
+class BulkRequest(msgspec.Struct, frozen=True):
+    """The request that carries several writes to the bulk endpoint."""
+
+    body: bytes
+    content_type: str = "application/json"
+    method: str = "POST"
+
+
+class BulkAnswer(msgspec.Struct, frozen=True):
+    """The bulk endpoint's answer as a whole."""
+
+    status: int
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
+class ItemAnswer(msgspec.Struct, frozen=True):
+    """The origin's answer to one write of a bulk request."""
+
+    status: int
+    headers: Sequence[tuple[str, str]] = ()
+    body: bytes = b""
+
+
+class Bulk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where and how the writes of a rule go to the origin together.
+
+    `endpoint`: path of the origin. `max_writes`, `max_bytes` (of bodies): what one request carries. `keeps_order`: the
+    origin applies the items in their order and none of a resource after one that failed; then a request may carry
+    several writes of one resource. `encode`, `decode`: functions, or their import paths; None for the JSON form that
+    docs/bulk.md describes.
+    """
+
+    endpoint: str
+    max_writes: int = 100
+    max_bytes: int = 1024 * 1024
+    keeps_order: bool = False
+    encode: Encode = None
+    decode: Decode = None
+
+
 class _Named(msgspec.Struct, frozen=True):
     path: str
 
@@ -138,7 +200,17 @@ class Rule(_Named, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `ttl`: seconds of freshness for responses that do not say; `dirty_wait`: seconds that a read waits for a write
     of unknown effect, None as in the settings.
     `answer`: `accepted` (202), or `optimistic`: 200 or 204 with the expected representation.
-    `repeatable`: whether the origin may see a write twice when the outcome of an attempt is unknown.
+    `durability`: `memory`, `replicated=N` or `fsync`: what a write has survived when it is acknowledged; None as in
+    the settings. `when_region_down`: `refuse` a write with 503, or let it go `through`, past what may be pending there.
+    `replay`: `safe`, or `never` for requests that must not be repeated when the outcome of an attempt is unknown.
+    `order`: `resource`, or `principal` for paths like `/me` that are another resource for everyone: with `per_user`.
+    This goes for every request of those paths, whatever its method, and for what other rules say that their writes
+    affect there: queue, dirtiness and invalidation are each principal's own, so nobody waits for another's writes, and
+    a write, behind or through, lets go of what is stored for its own principal alone. All anonymous requests share one.
+    `on_dead`: whether a write that was given up `block`s those behind it until an operator decides, or they `skip` it;
+    None: only one that may have been applied blocks.
+    `bulk`: send the writes of different resources together. `coalesce`: of consecutive replacements by one principal
+    that nobody has tried to send yet, send the last.
     `max_tries`, `max_age` (seconds): when to give a write up; None as in the settings.
     """
 
@@ -156,7 +228,13 @@ class Rule(_Named, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ttl: float | None = None
     dirty_wait: float | None = None
     answer: Literal["accepted", "optimistic"] = "accepted"
-    repeatable: bool = True
+    durability: str | None = None
+    when_region_down: Literal["refuse", "through"] = "refuse"
+    replay: Literal["safe", "never"] = "safe"
+    order: Literal["resource", "principal"] = "resource"
+    on_dead: Literal["block", "skip"] | None = None
+    bulk: Bulk | None = None
+    coalesce: bool = False
     max_tries: int | None = None
     max_age: float | None = None
 
@@ -171,6 +249,10 @@ class Rule(_Named, frozen=True, kw_only=True, forbid_unknown_fields=True):
         put(self, "principal", _identity(f"{key}.principal", self.principal))
         if self.affects is not None:
             put(self, "affects", tuple(_affect(key, item) for item in self.affects))
+        if self.bulk is not None:
+            put(self, "bulk", _bulk(f"{key}.bulk", self.bulk))
+        if self.durability is not None:
+            _durability(f"{key}.durability", self.durability)
         _check_numbers(key, self)
         _check_contradictions(key, self)
 
@@ -246,6 +328,24 @@ def _affect(key: str, item: str | Affect) -> Affect:
     return Affect(affect.path, _effect(f"{key}.affects[{affect.path}].effect", effect))
 
 
+def _bulk(key: str, bulk: Bulk) -> Bulk:
+    check_types(key, bulk)
+    if not bulk.endpoint.startswith("/") or bulk.endpoint.startswith("//") or not bulk.endpoint.isprintable():
+        raise SettingsError(f"{key}.endpoint", f"{bulk.endpoint!r} is no path of the origin; it begins with a slash")
+    for name in ("max_writes", "max_bytes"):
+        if getattr(bulk, name) < 1:
+            raise SettingsError(f"{key}.{name}", f"{getattr(bulk, name)!r} is not a number >= 1")
+    functions = {name: _imported(f"{key}.{name}", getattr(bulk, name)) for name in ("encode", "decode")}
+    return msgspec.structs.replace(bulk, endpoint=ascii_only(bulk.endpoint), **functions)
+
+
+def _durability(key: str, text: str) -> None:
+    try:
+        parse_durability(text)
+    except ValueError as error:
+        raise SettingsError(key, str(error)) from None
+
+
 def _check_numbers(key: str, rule: Rule) -> None:
     for name in ("ttl", "dirty_wait", "max_tries", "max_age"):
         value = getattr(rule, name)
@@ -257,10 +357,29 @@ def _check_numbers(key: str, rule: Rule) -> None:
 
 def _check_through(key: str, rule: Rule) -> None:
     """Refuse what only writes behind have."""
-    needless = [name for name in ("shared", "authorize", "affects", "group") if getattr(rule, name)]
-    needless += ["effect"] if rule.effect != AUTO else []
+    needless = [name for name in _BEHIND_ONLY if getattr(rule, name)]
+    defaults = {field.name: field.default for field in msgspec.structs.fields(Rule)}
+    needless += [name for name in _BEHIND_CHOICES if getattr(rule, name) != defaults[name]]
     if needless:
         raise SettingsError(f"{key}.{needless[0]}", "only makes sense with write='behind'")
+
+
+def _check_behind(key: str, rule: Rule) -> None:
+    if rule.bulk is not None and rule.replay == "never":
+        raise SettingsError(f"{key}.bulk", "contradicts replay='never': a bulk request that is refused goes in parts")
+    if rule.when_region_down == "through" and rule.replay == "never":
+        raise SettingsError(
+            f"{key}.when_region_down",
+            "contradicts replay='never': a write that goes through may be queued all the same",
+        )
+    if rule.order == "principal" and not rule.per_user:
+        raise SettingsError(f"{key}.order", "is 'principal': another resource for everyone; set per_user=True too")
+    if rule.coalesce and rule.effect not in (AUTO, "replace"):
+        raise SettingsError(f"{key}.coalesce", f"drops what a later write replaces; an effect {rule.effect!r} does not")
+    if rule.answer == "optimistic" and rule.effect == UNKNOWN_EFFECT:
+        raise SettingsError(f"{key}.answer", "is 'optimistic', yet nobody knows what a write of unknown effect does")
+    if rule.methods and all(is_safe(method) for method in rule.methods):
+        raise SettingsError(f"{key}.methods", "names no method that writes, yet write='behind'")
 
 
 def _check_contradictions(key: str, rule: Rule) -> None:
@@ -274,12 +393,10 @@ def _check_contradictions(key: str, rule: Rule) -> None:
         raise SettingsError(f"{key}.shared", "contradicts per_user: a representation is one for all or one for each")
     if rule.group is not None:
         _check_group(key, rule)
-    if not rule.behind:
+    if rule.behind:
+        _check_behind(key, rule)
+    else:
         _check_through(key, rule)
-    if rule.answer == "optimistic" and rule.effect == UNKNOWN_EFFECT:
-        raise SettingsError(f"{key}.answer", "is 'optimistic', yet nobody knows what a write of unknown effect does")
-    if rule.behind and rule.methods and all(is_safe(method) for method in rule.methods):
-        raise SettingsError(f"{key}.methods", "names no method that writes, yet write='behind'")
     parameters = PathPattern(rule.path).names
     for affect in rule.affects or ():
         assert isinstance(affect, Affect)  # noqa: S101 - made so by __post_init__
@@ -358,9 +475,11 @@ class Rules:
         self._rules = [CompiledRule(rule) for rule in rules]
         self.groups = Groups(rule.group for rule in rules if rule.group)
         self._behind = [compiled for compiled in self._rules if compiled.rule.behind]
+        self._ordering = [compiled for compiled in self._behind if compiled.rule.order == "principal"]
         for compiled in self._rules:
             _check_groups(compiled, self.groups)
         self._functions = _functions(self._rules)
+        _check_bulks(self._behind)
 
     def find(self, method: str, path: str) -> CompiledRule | None:
         """The first rule that covers a request."""
@@ -370,12 +489,36 @@ class Rules:
         """The rules whose writes behind can change what `path` shows."""
         return tuple(compiled for compiled in self._behind if compiled.touches(path))
 
+    def ordering(self, path: str) -> CompiledRule | None:
+        """The rule that makes `path` another resource for every principal, and says who that is."""
+        return next((rule for rule in self._ordering if rule.pattern.match(path) is not None), None)
+
     def functions(self) -> dict[str, EffectFunction]:
         """The effect functions of all rules, by the name that records keep."""
         return self._functions
 
+    def durability(self, default: str) -> Durability:
+        """What the rules ask of every region: `fsync` when any of them does."""
+        asked = {parse_durability(compiled.rule.durability or default) for compiled in self._behind}
+        return FSYNC if FSYNC in asked else MEMORY
+
+    def bulks(self) -> dict[str, Bulk]:
+        """The bulk forms of the rules, by endpoint."""
+        return {compiled.rule.bulk.endpoint: compiled.rule.bulk for compiled in self._behind if compiled.rule.bulk}
+
     def __iter__(self) -> Iterator[CompiledRule]:
         return iter(self._rules)
+
+
+def _check_bulks(rules: Iterable[CompiledRule]) -> None:
+    """Refuse two forms for one endpoint: queued writes name theirs by it."""
+    found: dict[str, Bulk] = {}
+    for compiled in rules:
+        bulk = compiled.rule.bulk
+        if bulk is not None and found.setdefault(bulk.endpoint, bulk) != bulk:
+            raise SettingsError(
+                f"rules[{compiled.rule.path}].bulk", f"another rule has another form of {bulk.endpoint!r}"
+            )
 
 
 def _functions(rules: Iterable[CompiledRule]) -> dict[str, EffectFunction]:

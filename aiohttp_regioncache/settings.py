@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_origin
 
 import msgspec
 from yarl import URL
 
+from .cipher import Cipher
+from .durability import parse_durability
 from .errors import SettingsError
 from .regions import COUNTRY_HEADERS, POSITION_HEADERS, Region, TrustedProxies
 from .rules import PathPattern, Rule, Rules
@@ -27,8 +30,23 @@ else:  # msgspec makes tuples of the lists that are given
     Regions = tuple[Region, ...]
     RuleList = tuple[Rule, ...]
 
+_SECRET: Final = frozenset({"secrets", "momento_secrets", "encryption_keys", "authorization"})
+_FIELD_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 ENVIRONMENT_PREFIX: Final = "REGIONCACHE_"
 _MIB: Final = 1024 * 1024
+
+
+def _checked(key: str, check: Callable[[Any], object], value: object) -> None:
+    try:
+        check(value)
+    except ValueError as error:
+        raise SettingsError(key, str(error).removeprefix(f"{key}: ")) from None
+
+
+def _shown(name: str, value: Any) -> Any:
+    if name not in _SECRET or not value:
+        return value
+    return f"{len(value)} not shown" if isinstance(value, tuple) else "not shown"
 
 
 class _Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,6 +63,14 @@ class _Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def _key(self) -> str:
         """The name of this part among the settings."""
         return type(self).__name__.lower()
+
+    def __repr__(self) -> str:
+        """Show every setting, secrets by their number."""
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Name and value of every setting, secrets by their number."""
+        return [(name, _shown(name, value)) for name, value in msgspec.structs.asdict(self).items()]
 
     def _check_above(self, *names: str) -> None:
         """Refuse 0, which would mean at once, all the time or never."""
@@ -93,7 +119,11 @@ class Cache(_Group, frozen=True, kw_only=True):
 class Queue(_Group, frozen=True, kw_only=True):
     """What a region accepts.
 
-    `max_writes`, `max_bytes`: pending in a partition; `max_writes_per_resource`, `max_writes_per_principal`.
+    `max_writes`, `max_bytes`: pending in a partition; `max_writes_per_resource`, `max_bytes_per_resource`,
+    `max_writes_per_principal`. `durability`: what a write has survived when it is acknowledged, `memory`,
+    `replicated=N` or `fsync`; `durability_timeout`: seconds that replicas or the disk get for that.
+    `encryption_keys`: 32 octets each in base64; the first encrypts queued requests, all decrypt. `pin_seconds`: how
+    long who has written stays with that region.
     `max_body`: bytes of the largest write taken behind. `inline_body`: bytes up to which a body stays in the
     record. `status_seconds`, `idempotency_seconds`: how long the status of a settled write and the client's
     idempotency key are kept.
@@ -102,11 +132,22 @@ class Queue(_Group, frozen=True, kw_only=True):
     max_writes: int = 100_000
     max_bytes: int = 256 * _MIB
     max_writes_per_resource: int = 1_000
+    max_bytes_per_resource: int = 32 * _MIB
     max_writes_per_principal: int = 10_000
+    durability: str = "memory"
+    durability_timeout: float = 1.5
+    encryption_keys: Texts = ()
+    pin_seconds: float = 600.0
     max_body: int = 8 * _MIB
     inline_body: int = 16 * 1024
     status_seconds: float = 86_400.0
     idempotency_seconds: float = 86_400.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _checked("queue.durability", parse_durability, self.durability)
+        _checked("queue.encryption_keys", Cipher, self.encryption_keys)
+        self._check_above("durability_timeout")
 
 
 class Sync(_Group, frozen=True, kw_only=True):
@@ -115,6 +156,9 @@ class Sync(_Group, frozen=True, kw_only=True):
     `enabled`: whether this edge replays writes. `poll`: seconds between looks without a wake-up (at most 1).
     `lease`: seconds that a claim lasts. `claim`: resources claimed at once. `concurrency`: requests to the origin
     at once. `timeout`: seconds for one attempt. `max_tries`, `max_age` (seconds): when a write is given up.
+    `max_stalls`: how many senders may vanish over a write before it is given up too. `authorization`: the value of the
+    field that every replay carries instead of the user's; None: the user's own. `intent_seconds`: how long a write
+    through may take until another edge invalidates in its place.
     `retry_base`, `retry_cap`: seconds, of the exponential back-off. `breaker_failures`, `breaker_seconds`: an
     origin that failed so often in a row is left alone for so long.
     """
@@ -127,6 +171,9 @@ class Sync(_Group, frozen=True, kw_only=True):
     timeout: float = 15.0
     max_tries: int = 100
     max_age: float = 3 * 86_400.0
+    max_stalls: int = 20
+    authorization: str | None = None
+    intent_seconds: float = 60.0
     retry_base: float = 0.5
     retry_cap: float = 60.0
     breaker_failures: int = 5
@@ -138,7 +185,24 @@ class Sync(_Group, frozen=True, kw_only=True):
             raise SettingsError("sync.poll", f"{self.poll!r} is not more than 0 and at most 1 second")
         if self.timeout >= 0.8 * self.lease:
             raise SettingsError("sync.timeout", f"{self.timeout!r} does not fit into 80 % of sync.lease {self.lease!r}")
-        self._check_above("timeout", "claim", "concurrency", "max_tries", "max_age", "retry_base", "retry_cap")
+        self._check_above(
+            "timeout", "claim", "concurrency", "max_tries", "max_age", "max_stalls", "intent_seconds", "retry_base",
+            "retry_cap",
+        )  # fmt: skip
+        if self.authorization is not None and not _FIELD_VALUE.fullmatch(self.authorization):
+            raise SettingsError("sync.authorization", "is no value of a header field")
+
+
+class Webhook(_Group, frozen=True, kw_only=True):
+    """The signed call `POST /_regioncache/sync` that wakes the sync loops.
+
+    `secrets`: of Standard Webhooks (`whsec_...`); `momento_secrets`: of Momento's form; several during a rotation.
+    `wait`: seconds that a call waits for the queue to drain.
+    """
+
+    secrets: Texts = ()
+    momento_secrets: Texts = ()
+    wait: float = 5.0
 
 
 class Connections(_Group, frozen=True, kw_only=True):
@@ -167,7 +231,7 @@ class Settings(_Group, frozen=True, kw_only=True):
     `home_region`: the region beside this edge, if there is one. `default_region`: the one for users whose place is
     unknown. `trusted_proxies`: addresses or networks whose headers say where a user is: `country_headers` name the
     country, `position_headers` latitude and longitude. `secrets`: the same on every edge; the first signs, all verify.
-    `rules`: what happens to which path. `cache`, `queue`, `sync`, `connections`: the parts of their name.
+    `rules`: what happens to which path. `cache`, `queue`, `sync`, `connections`, `webhook`: the parts of their name.
     """
 
     origin: str | None = None
@@ -183,6 +247,7 @@ class Settings(_Group, frozen=True, kw_only=True):
     queue: Queue = Queue()
     sync: Sync = Sync()
     connections: Connections = Connections()
+    webhook: Webhook = Webhook()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -193,19 +258,12 @@ class Settings(_Group, frozen=True, kw_only=True):
             _checked("cache.exclude", PathPattern, pattern)
         _checked("trusted_proxies", TrustedProxies, self.trusted_proxies)
         Rules(self.rules)
+        if self.sync.authorization is not None:
+            check_service(self.rules)
 
     @property
     def _key(self) -> str:
         return ""
-
-    def __repr__(self) -> str:
-        """Show every setting, the secrets by their number."""
-        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Name and value of every setting, the secrets by their number."""
-        shown = msgspec.structs.asdict(self) | {"secrets": f"{len(self.secrets)} not shown"}
-        return list(shown.items())
 
     @property
     def only_embedded(self) -> bool:
@@ -237,7 +295,8 @@ class Settings(_Group, frozen=True, kw_only=True):
             raise SettingsError("origin", "is no address like https://origin.example, without user, query and fragment")
 
     def _check_secrets(self) -> None:
-        if short := next((secret for secret in self.secrets if len(secret) < 16), None):
+        short = next((secret for secret in self.secrets if len(secret) < 16), None)
+        if short is not None:
             raise SettingsError("secrets", f"one has {len(short)} characters; at least 16")
         needed = self.writes_behind or any(rule.per_user for rule in self.rules)
         if needed and not self.secrets and not self.only_embedded:
@@ -247,11 +306,15 @@ class Settings(_Group, frozen=True, kw_only=True):
             )
 
 
-def _checked(key: str, check: Callable[[Any], object], value: object) -> None:
-    try:
-        check(value)
-    except ValueError as error:
-        raise SettingsError(key, str(error).removeprefix(f"{key}: ")) from None
+def check_service(rules: Iterable[Rule]) -> None:
+    """Refuse rules under which nobody asks whether a write is allowed, when all are replayed as one service."""
+    for rule in rules:
+        if rule.behind and not (rule.authorize or rule.authorized):
+            raise SettingsError(
+                "sync.authorization",
+                f"replays as a service that may do everything, yet rules[{rule.path}] says of no write whether its "
+                "user may: give authorize=, or authorized=True when an outer middleware does",
+            )
 
 
 def _is_address(text: str) -> bool:

@@ -24,6 +24,7 @@ FLOORS = {
     "gateway": 4,
     "middleware": 5,
     "plugin": 6,
+    "idempotency": 6,
     "": 7,
     "cli": 8,
     "__main__": 9,

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiohttp_regioncache.effects import Effects, Representation, merge_patch
-from aiohttp_regioncache.overlay import Base, Fold, Listed, Outcome, Step, fold, own, steps
+from aiohttp_regioncache.effects import Effects, Representation, Write, merge_patch
+from aiohttp_regioncache.overlay import MEMO_FROM, Base, Fold, Folder, Listed, Memo, Outcome, Step, fold, own, steps
 from aiohttp_regioncache.records import WriteRecord
 
 URL = "https://a.example/x"
@@ -81,7 +81,7 @@ def test_a_replacement_or_deletion_of_ones_own_needs_no_base() -> None:
         result = folded(over, (), listed(record("merge-patch", {"a": 1}), record("replace", {"n": 1})))
         assert seen(result) == {"n": 1}
         assert result.absolute
-        assert folded(over, (), listed(record("delete"))) == Fold(Outcome.GONE, absolute=True)
+        assert folded(over, (), listed(record("delete"))) == Fold(Outcome.GONE, None, True, "id", 1)
 
 
 def test_a_merge_needs_a_base() -> None:
@@ -149,6 +149,19 @@ def test_a_pending_write_shows_to_every_id_of_its_principal() -> None:
 def test_a_merge_after_a_deletion_is_unknown() -> None:
     result = folded(base({"n": 0}), (), listed(record("delete"), record("merge-patch", {"a": 1})))
     assert result.outcome is Outcome.UNKNOWN_PENDING
+
+
+def test_a_fold_knows_its_last_write_and_the_first_pending_one() -> None:
+    one, two, three = (msgspec.structs.replace(record("merge-patch", {}), id=name) for name in ("1", "2", "3"))
+    foreign = msgspec.structs.replace(record("replace", {}, principal=BEN), id="4")
+    landed, pending = listed(one), (Listed(7, two), Listed(8, three), Listed(9, foreign))
+    assert [(each.last, each.first) for each in (folded(base({}), landed, ()), folded(base({}), landed, pending))] == [
+        ("1", 0),
+        ("3", 7),
+    ]
+    cover = msgspec.structs.replace(record("replace", {}), id="5")
+    from_cover = folded(base({}), landed, (*pending, Listed(10, cover), Listed(11, two)))
+    assert (from_cover.last, from_cover.first) == ("2", 10)
 
 
 # --- against a model ---
@@ -283,7 +296,11 @@ def test_every_fold_is_that_of_the_model(
     chosen = steps(over, listed(*landed), listed(*pending), ANN_IDS)
     asof = over.asof if over else 0
     visible = [Step(each, True) for each in landed[asof:]]
-    visible += [Step(each, False) for each in pending if each is None or each.shared or each.principal in ANN_IDS]
+    visible += [
+        Step(each, False, number)
+        for number, each in enumerate(pending, start=1)
+        if each is None or each.shared or each.principal in ANN_IDS
+    ]  # fmt: skip
     assert chosen == visible
     result = folded(over, listed(*landed), listed(*pending))
     outcome, document = _expected(over, visible)
@@ -315,3 +332,72 @@ def test_what_others_wrote_is_never_shown_over_a_private_base_or_none(
         folded(over, listed(*map(change, landed)), listed(*map(change, pending))) for change in (lambda w: w, disguised)
     ]
     assert results[0] == results[1]
+
+
+# --- with a memory of earlier folds ---
+
+_numbers = st.sampled_from(["1", "1.0", "1e2", "12345678901234567890123", "0.1234567890123456789"])
+_merges = st.one_of(
+    st.builds(lambda patch: record("merge-patch", patch), _patches),
+    st.builds(lambda text: msgspec.structs.replace(record("merge-patch"), body=b'{"e":%s}' % text.encode()), _numbers),
+)
+_rows = st.lists(_merges, min_size=2 * MEMO_FROM, max_size=3 * MEMO_FROM)
+
+
+@given(st.lists(_bases, min_size=1, max_size=2), _rows, st.lists(_any, max_size=2), st.data())
+@settings(max_examples=300)
+def test_a_fold_that_goes_on_from_an_earlier_one_comes_to_the_same(
+    overs: list[Base | None], row: list[WriteRecord], others: list[WriteRecord | None], data: st.DataObject
+) -> None:
+    """Writes come at the end, land or vanish at the front, and become unreadable, over changing bases."""
+    overs += [base({"z": 1}), base({"z": 2})]
+    history: list[WriteRecord | None] = [*row]
+    for other in others:
+        history.insert(data.draw(st.integers(0, len(history))), other)
+    writes = [
+        Listed(n, w and msgspec.structs.replace(w, id=f"r-0-{n}")) for n, w in enumerate(history, start=1)
+    ]  # fmt: skip
+    folder = Folder(EFFECTS)
+    for _ in range(6):
+        over = data.draw(st.sampled_from(overs))
+        start = data.draw(st.integers(0, 3))
+        end = data.draw(st.integers(start, len(writes)))
+        seen_now, landed = writes[start:end], data.draw(st.integers(0, 2))
+        lost = data.draw(st.integers(-4 * len(seen_now) - 1, len(seen_now) - 1))
+        if lost >= 0:
+            each = seen_now[lost].record
+            effect = each and msgspec.structs.replace(each, effect="unknown")
+            seen_now = [*seen_now[:lost], Listed(seen_now[lost].number, effect), *seen_now[lost + 1 :]]
+        chosen = steps(over, seen_now[:landed], seen_now[landed:], ANN_IDS)
+        for url in (URL, f"{URL}?other"):
+            remembered = folder.fold(over, chosen, url=url, principals=ANN_IDS)
+            assert remembered == fold(over, chosen, url=url, principals=ANN_IDS, effects=EFFECTS)
+
+
+def test_what_was_folded_is_not_folded_again() -> None:
+    calls: list[str] = []
+
+    def effect(over: Representation | None, write: Write) -> Representation:
+        calls.append(write.body.decode())
+        return Representation((over.body if over else b"") + write.body, JSON)
+
+    folder = Folder(Effects({"m:effect": effect}))
+    writes = [msgspec.structs.replace(record("m:effect", n), id=str(n)) for n in range(MEMO_FROM + 2)]
+    for count in (MEMO_FROM, MEMO_FROM, MEMO_FROM + 2):
+        result = folder.fold(base(""), steps(None, (), listed(*writes[:count]), ANN_IDS), url=URL, principals=ANN_IDS)
+    assert result.representation == Representation(b'""' + b"".join(write.body for write in writes), JSON)
+    assert calls == [str(n) for n in range(MEMO_FROM + 2)]
+
+
+def test_a_memory_of_folds_is_bounded_and_loses_what_was_not_asked_for() -> None:
+    memo, result = Memo(max_bytes=10_000), Representation(b"x" * 1000, JSON)
+    names = tuple((str(n), "replace") for n in range(MEMO_FROM))
+    for key in range(3):
+        memo.keep(key, names, 0, result)
+    assert memo.recall(0, names) == (MEMO_FROM, result)
+    memo.keep(3, names, 0, result)
+    assert [memo.recall(key, names)[0] for key in range(4)] == [MEMO_FROM, 0, MEMO_FROM, MEMO_FROM]
+    memo.keep(3, names, 20_000, result)
+    memo.keep(4, names[1:], 0, result)
+    assert len(memo) == 2
+    assert memo.recall(0, names[:-1]) == (0, None)

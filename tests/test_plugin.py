@@ -415,7 +415,7 @@ async def test_leases_are_given_back_so_that_another_edge_goes_on_at_once(tmp_pa
             assert (await edge.put("/items/1", {"n": number})).status == 202
         await eventually(lambda: bool(world.origin.in_flight["/items/1"]))
         stopping = asyncio.ensure_future(edge.stop())
-        await eventually(lambda: all(loop._stopping for loop in edge.cache.loops))
+        await eventually(lambda: all(loop.is_stopping for loop in edge.cache.loops))
         world.origin.gate.set()
         await stopping
         assert [json.loads(effect.body)["n"] for effect in world.origin.effects] == [0]

@@ -62,11 +62,11 @@ def test_a_cache_record_is_read_as_it_was_written(
     assert decode_cache_record(encode(record)) == record
 
 
-@given(headers=wires, body=st.binary(max_size=40), affects=st.lists(st.text(max_size=5), max_size=3).map(tuple))
+@given(headers=wires, body=st.binary(max_size=40), affected=st.lists(st.text(max_size=5), max_size=3).map(tuple))
 def test_a_write_record_is_read_as_it_was_written(
-    headers: tuple[tuple[bytes, bytes], ...], body: bytes, affects: tuple[str, ...]
+    headers: tuple[tuple[bytes, bytes], ...], body: bytes, affected: tuple[str, ...]
 ) -> None:
-    record = msgspec.structs.replace(WRITE, headers=headers, body=body, affects=affects)
+    record = msgspec.structs.replace(WRITE, headers=headers, body=body, affected=affected)
     assert decode_write_record(encode(record)) == record
 
 
@@ -134,8 +134,15 @@ def test_fields_appended_by_an_edge_of_the_same_version_are_passed_over() -> Non
 
 def test_fields_that_an_older_edge_did_not_write_have_their_defaults() -> None:
     assert decode_cache_record(_packed(*_fields(CACHED)[:-1])) == msgspec.structs.replace(CACHED, owner="")
-    once = msgspec.structs.replace(WRITE, repeatable=False, max_age=5.0)
-    assert decode_write_record(_packed(*_fields(once)[:-1])) == msgspec.structs.replace(once, repeatable=True)
+    newest = msgspec.structs.replace(
+        WRITE, max_age=5.0, repeatable=False, bulk="/bulk", coalesce=True, on_dead="block", chained=True,
+        durability="fsync",
+    )  # fmt: skip
+    fields, names = _fields(newest), newest.__struct_fields__
+    first = names.index("repeatable")
+    for count in range(first, len(names)):
+        older = msgspec.structs.replace(newest, **{name: getattr(WRITE, name) for name in names[count:]})
+        assert decode_write_record(_packed(*fields[:count])) == older
 
 
 def test_a_marker_names_the_varying_fields_only() -> None:

@@ -10,10 +10,11 @@ from aiohttp import web
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
+from aiohttp_regioncache.durability import FSYNC, MEMORY
 from aiohttp_regioncache.effects import UNKNOWN, Representation, Unknown, Write
 from aiohttp_regioncache.errors import SettingsError
 from aiohttp_regioncache.keys import normalize_path
-from aiohttp_regioncache.rules import Affect, AffectedPath, CompiledRule, PathPattern, Rule, Rules
+from aiohttp_regioncache.rules import Affect, AffectedPath, Bulk, CompiledRule, PathPattern, Rule, Rules
 
 NOT_CALLABLE = "text"
 
@@ -126,6 +127,29 @@ def test_a_filled_pattern_is_a_path_in_its_normal_form(name: str) -> None:
         ({"group": "a", "write": "behind"}, "group", "slash"),
         ({"group": "/b", "write": "behind"}, "group", "prefix"),
         ({"group": "/a/{id}", "write": "behind"}, "group", "prefix"),
+        ({"durability": "disk", "write": "behind"}, "durability", "replicated=N"),
+        ({"durability": 1, "write": "behind"}, "durability", "str"),
+        ({"durability": "fsync"}, "durability", "behind"),
+        ({"replay": "once", "write": "behind"}, "replay", "'once'"),
+        ({"replay": "never"}, "replay", "behind"),
+        ({"order": "principal", "write": "behind"}, "order", "per_user"),
+        ({"order": "principal", "per_user": True}, "order", "behind"),
+        ({"order": "group", "write": "behind"}, "order", "'group'"),
+        ({"when_region_down": "through"}, "when_region_down", "behind"),
+        ({"when_region_down": "through", "replay": "never", "write": "behind"}, "when_region_down", "never"),
+        ({"on_dead": "wait", "write": "behind"}, "on_dead", "'wait'"),
+        ({"on_dead": "skip"}, "on_dead", "behind"),
+        ({"coalesce": True}, "coalesce", "behind"),
+        ({"coalesce": True, "effect": "merge-patch", "write": "behind"}, "coalesce", "merge-patch"),
+        ({"bulk": Bulk("/bulk")}, "bulk", "behind"),
+        ({"bulk": Bulk("/bulk"), "replay": "never", "write": "behind"}, "bulk", "never"),
+        ({"bulk": Bulk("bulk"), "write": "behind"}, "bulk.endpoint", "slash"),
+        ({"bulk": Bulk("//other.example/bulk"), "write": "behind"}, "bulk.endpoint", "slash"),
+        ({"bulk": Bulk("/bulk\n"), "write": "behind"}, "bulk.endpoint", "path"),
+        ({"bulk": Bulk("/bulk", max_writes=0), "write": "behind"}, "bulk.max_writes", ">= 1"),
+        ({"bulk": Bulk("/bulk", max_bytes=-1), "write": "behind"}, "bulk.max_bytes", ">= 1"),
+        ({"bulk": Bulk("/bulk", encode="tests.test_rules:missing"), "write": "behind"}, "bulk.encode", "imported"),
+        ({"bulk": Bulk("/bulk", decode="tests.test_rules:NOT_CALLABLE"), "write": "behind"}, "bulk.decode", "function"),
         ({"affects": "/x", "write": "behind"}, "affects", "array"),
         ({"affects": ["x"], "write": "behind"}, "affects", "slash"),
         ({"affects": [5], "write": "behind"}, "affects", "str"),
@@ -318,3 +342,20 @@ def test_what_no_write_behind_touches_is_not() -> None:
     assert not rules.touching("/other")
     assert not rules.touching("/items/1/2")
     assert not rules.touching("/")
+
+
+def test_the_regions_are_checked_for_the_greatest_durability_that_a_rule_asks_for() -> None:
+    rules = [behind("/a/{id}"), behind("/b/{id}", durability="replicated=2"), Rule("/c/{id}")]
+    assert Rules(rules).durability("memory") == MEMORY
+    assert Rules(rules).durability("fsync") == FSYNC
+    assert Rules([*rules, behind("/d/{id}", durability="fsync")]).durability("memory") == FSYNC
+    assert Rules([Rule("/c/{id}")]).durability("fsync") == MEMORY
+
+
+def test_one_bulk_endpoint_has_one_form() -> None:
+    same = [behind("/a/{id}", bulk=Bulk("/bulk")), behind("/b/{id}", bulk=Bulk("/bulk"))]
+    other = behind("/c/{id}", bulk=Bulk("/bulk", keeps_order=True))
+    assert Rules([*same, behind("/d/{id}", bulk=Bulk("/else"))]).bulks().keys() == {"/bulk", "/else"}
+    with pytest.raises(SettingsError, match="another form") as refused:
+        Rules([*same, other])
+    assert refused.value.key == "rules[/c/{id}].bulk"

@@ -1,12 +1,15 @@
 """Settings: every mistake is refused by name, from code, TOML and the environment; nothing secret is shown."""
 
+import base64
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from aiohttp_regioncache import (
+    Bulk,
     Cache,
     Connections,
     Queue,
@@ -15,11 +18,13 @@ from aiohttp_regioncache import (
     Settings,
     SettingsError,
     Sync,
+    Webhook,
     from_mapping,
     load,
 )
 
 SECRET = "a secret of all the edges"
+KEY = base64.b64encode(bytes(range(32))).decode()
 REGION = Region("eu-west-1", redis="redis://:hunter2@10.0.0.5")
 TABLE = {"name": "eu-west-1", "redis": "redis://:hunter2@10.0.0.5"}
 BEHIND = Rule("/items/{id}", write="behind")
@@ -201,6 +206,26 @@ _SAME_EVERYWHERE: list[tuple[Mapping[str, Any], str, str]] = [
     ({"cache": {"keep": float("inf")}}, "cache.keep", ">= 0"),
     ({"cache": 5}, "cache", "object"),
     ({"queue": {"max_bytes": -5}}, "queue.max_bytes", ">= 0"),
+    ({"queue": {"max_bytes_per_resource": -1}}, "queue.max_bytes_per_resource", ">= 0"),
+    ({"queue": {"max_bytes_per_resource": 1.5}}, "queue.max_bytes_per_resource", "int"),
+    ({"queue": {"pin_seconds": -1}}, "queue.pin_seconds", ">= 0"),
+    ({"queue": {"durability": "disk"}}, "queue.durability", "replicated=N"),
+    ({"queue": {"durability": "replicated=0"}}, "queue.durability", "replicated=N"),
+    ({"queue": {"durability": None}}, "queue.durability", "str"),
+    ({"queue": {"durability_timeout": 0}}, "queue.durability_timeout", "more"),
+    ({"queue": {"encryption_keys": ["hunter2"]}}, "queue.encryption_keys", "32 octets"),
+    ({"queue": {"encryption_keys": ["hunter2" * 7]}}, "queue.encryption_keys", "32 octets"),
+    ({"queue": {"encryption_keys": KEY}}, "queue.encryption_keys", "array"),
+    ({"sync": {"max_stalls": 0}}, "sync.max_stalls", "more"),
+    ({"sync": {"intent_seconds": 0}}, "sync.intent_seconds", "more"),
+    ({"sync": {"authorization": ""}}, "sync.authorization", "value"),
+    ({"sync": {"authorization": "Bearer hunter2\r\nX: y"}}, "sync.authorization", "value"),
+    ({"sync": {"authorization": "Bearer hunter2 "}}, "sync.authorization", "value"),
+    ({"sync": {"authorization": "Bearer hünter"}}, "sync.authorization", "value"),
+    ({"webhook": {"wait": -1}}, "webhook.wait", ">= 0"),
+    ({"webhook": {"secrets": "hunter2"}}, "webhook.secrets", "array"),
+    ({"webhook": {"momento_secrets": [5]}}, "webhook.momento_secrets[0]", "str"),
+    ({"webhook": {"foo": 1}}, "webhook.foo", "momento_secrets"),
     ({"sync": {"poll": 0}}, "sync.poll", "at most 1"),
     ({"sync": {"poll": 2}}, "sync.poll", "at most 1"),
     ({"sync": {"timeout": 24, "lease": 30}}, "sync.timeout", "80 %"),
@@ -291,16 +316,41 @@ def test_settings_are_frozen() -> None:
                 setattr(part, name, None)
 
 
+def test_a_service_credential_needs_somebody_who_asks_whether_the_user_may() -> None:
+    async def allow(request: web.Request) -> bool:
+        return True
+
+    def made(*rules: Rule) -> Settings:
+        sync = Sync(authorization="Bearer service")
+        return Settings(regions=(REGION,), origin="http://o", secrets=(SECRET,), sync=sync, rules=rules)
+
+    for rule in (
+        Rule("/items/{id}", write="behind", authorize=allow),
+        Rule("/items/{id}", write="behind", authorized=True),
+        Rule("/items/{id}"),
+    ):
+        made(rule)
+    with pytest.raises(SettingsError, match=r"rules\[/items/\{id\}\]") as refused:
+        made(Rule("/me", write="behind", authorized=True), BEHIND)
+    assert refused.value.key == "sync.authorization"
+    assert "authorize=" in str(refused.value)
+
+
 def test_nothing_secret_is_shown() -> None:
-    settings = Settings(regions=(REGION,), secrets=(SECRET, SECRET + "2"), origin="https://origin.example")
+    settings = Settings(
+        regions=(REGION,), secrets=(SECRET, SECRET + "2"), origin="https://origin.example",
+        queue=Queue(encryption_keys=(KEY,)), sync=Sync(authorization=f"Bearer {SECRET}"),
+        webhook=Webhook(secrets=("whsec_" + KEY,), momento_secrets=(SECRET,)),
+    )  # fmt: skip
     for shown in (repr(settings), str(settings), f"{settings}", repr(settings.__rich_repr__())):
         assert SECRET not in shown
         assert "hunter2" not in shown
+        assert KEY not in shown
         assert "2 not shown" in shown
         assert "origin.example" in shown
 
 
 def test_every_setting_is_documented() -> None:
-    for part in (Cache, Queue, Sync, Connections, Settings, Rule, Region):
+    for part in (Cache, Queue, Sync, Connections, Webhook, Settings, Rule, Bulk, Region):
         text = part.__doc__ or ""
         assert [name for name in part.__struct_fields__ if f"`{name}`" not in text and f"`{name}=" not in text] == []

@@ -12,16 +12,17 @@ from aiohttp import web
 
 from ..errors import RegionUnavailableError
 from ..problems import problem, unavailable
-from ..store import queue
+from ..store import ended, queue
 from ..store.keyspace import Partition
 from ..store.region import RegionStore
+from .listing import is_blocking
 
 _ID_PARTS: Final = 3
 _MEANING: Final = {
     "pending": "Accepted in its region, on its way to the origin.",
     "synced": "The origin has it.",
     "rejected": "The origin refused it.",
-    "dead": "It was given up; an operator can see it.",
+    "dead": "It was given up; an operator can see it and decide what becomes of it.",
     "superseded": "A later write took its place.",
 }
 
@@ -47,35 +48,51 @@ async def write_status(
         return _unknown()
     try:
         fields = await queue.status(*place, write_id)
+        blocked = fields is not None and await _is_blocked(*place, fields)
     except RegionUnavailableError as error:
         return unavailable("The region of this write cannot be reached.", retry_after=error.retry_after)
     if fields is None or fields.get("principal") not in principals:
         return _unknown()
-    document = describe(write_id, fields)
+    document = describe(write_id, fields, is_blocked=blocked)
     if _wants_html(request):
         return web.Response(text=_page(document), content_type="text/html", headers=_headers(document))
     return web.json_response(document, headers=_headers(document))
 
 
-def describe(write_id: str, fields: Mapping[str, str]) -> dict[str, Any]:
-    """Describe a write for people and programs from the fields of its status."""
+async def _is_blocked(store: RegionStore, partition: Partition, fields: Mapping[str, str]) -> bool:
+    return fields["state"] == "pending" and bool(await ended.blocker(store, partition, fields.get("digest", "")))
+
+
+def describe(write_id: str, fields: Mapping[str, str], *, is_blocked: bool = False) -> dict[str, Any]:
+    """Describe a write for people and programs from the fields of its status; `is_blocked`: it waits behind another."""
     document: dict[str, Any] = {
         "id": write_id,
         "state": fields["state"],
-        "meaning": _MEANING.get(fields["state"], ""),
+        "meaning": _meaning(fields, is_blocked),
         "method": fields.get("method"),
         "url": fields.get("url"),
         "accepted": _time(fields.get("accepted")),
         "settled": _time(fields.get("settled")),
         "tries": int(fields.get("tries", 0)),
     }
-    for name in ("reason", "problem"):
+    for name in ("reason", "problem", "by"):
         if name in fields:
             document[name] = fields[name]
     if "answer" in fields:
         headers = dict(json.loads(fields.get("answer_headers", "[]")))
         document["answer"] = {"status": int(fields["answer"]), "headers": headers}
+        if location := next((value for name, value in headers.items() if name.lower() == "location"), None):
+            document["location"] = location
     return document
+
+
+def _meaning(fields: Mapping[str, str], is_blocked: bool) -> str:
+    if is_blocked:
+        return "It waits behind an earlier write that was given up, until an operator has decided about that one."
+    if "dropped" in fields:
+        return "It was given up, and an operator has let it go."
+    meaning = _MEANING.get(fields["state"], "")
+    return f"{meaning} Later writes of the resource wait until then." if is_blocking(fields) else meaning
 
 
 def _time(milliseconds: str | None) -> str | None:

@@ -7,11 +7,13 @@ from typing import Final
 
 import aiohttp
 from aiohttp import web
+from aiohttp.http_exceptions import ContentEncodingError
 from multidict import CIMultiDict
 from yarl import URL
 
 from ..exchange import described_body
 from ..keys import ascii_only
+from ..pin import without_pins
 from ..problems import problem
 from ..replays import is_looping, with_loop_mark
 from ..semantics.fields import Headers, end_to_end, remove
@@ -23,6 +25,10 @@ CONNECT_SECONDS: Final = 10.0
 _OWN_FIELDS: Final = frozenset({"host", "expect"})
 _CHUNK: Final = 64 * 1024
 _STREAMED_TYPES: Final = ("text/event-stream", "multipart/x-mixed-replace")
+
+
+class _BrokenOffError(ConnectionResetError):
+    """An answer of which a part may have gone out already."""
 
 
 class Forwarder:
@@ -49,22 +55,26 @@ class Forwarder:
         if is_looping(headers, self._name):
             return problem(508, "Loop Detected", "This request has been here before.")
         try:
-            async with self._ask(request, headers) as answer:
+            # Still to come, or read already: by us, or by an outer middleware.
+            body = request.content if request.can_read_body else await request.read()
+            async with self._ask(request, headers, body) as answer:
                 return await self._pass_on(request, answer)
+        except _BrokenOffError:
+            raise
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            if request.transport is None or request.transport.is_closing():
-                raise  # nobody to answer: the client has gone, or has a part of the answer already
-            return _failed(request, error)
+            return _failed(request, error)  # also when the client has gone: others may have joined its fetch
 
-    def _ask(self, request: web.Request, headers: Headers) -> aiohttp.client._RequestContextManager:
-        kept = with_loop_mark(remove(described_body(end_to_end(headers)), _OWN_FIELDS), self._name)
+    def _ask(
+        self, request: web.Request, headers: Headers, body: bytes | aiohttp.StreamReader
+    ) -> aiohttp.client._RequestContextManager:
+        kept = with_loop_mark(remove(described_body(without_pins(end_to_end(headers))), _OWN_FIELDS), self._name)
         endpoint = ascii_only(request.rel_url.raw_path_qs)
         awaits_events = "text/event-stream" in request.headers.get("Accept", "")
         return self._session.request(
             request.method,
             URL(self._origin + endpoint, encoded=True),
             headers=CIMultiDict(kept),
-            data=request.content if request.can_read_body else None,
+            data=body or None,
             allow_redirects=False,
             timeout=self._endless if awaits_events else self._timeout,
         )
@@ -99,21 +109,23 @@ class Forwarder:
         request: web.Request, answer: aiohttp.ClientResponse, headers: CIMultiDict[str], beginning: bytes
     ) -> web.StreamResponse:
         response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
-        await response.prepare(request)
-        if beginning:
-            await response.write(beginning)
         try:
+            await response.prepare(request)
+            if beginning:
+                await response.write(beginning)
             async for chunk in answer.content.iter_chunked(_CHUNK):
                 await response.write(chunk)
-        except (TimeoutError, aiohttp.ClientError) as error:
+            await response.write_eof()
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
             if request.transport is not None:
                 request.transport.abort()  # nobody may take a part for the whole
-            raise ConnectionResetError("the origin broke off") from error
-        await response.write_eof()
+            raise _BrokenOffError("the origin or the client broke off") from error
         return response
 
 
 def _failed(request: web.Request, error: Exception) -> web.Response:
+    if isinstance(request.content.exception(), (web.RequestPayloadError, ContentEncodingError)):
+        return problem(400, "Bad Request", "The body is not what its Content-Encoding says.")
     if isinstance(error, TimeoutError):
         return problem(504, "Gateway Timeout", "The origin did not answer in time.")
     logger.warning("%s %s: the origin failed: %s", request.method, request.path, error)

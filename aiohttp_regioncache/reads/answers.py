@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from aiohttp import web
 from multidict import MutableMultiMapping
 
-from ..effects import Representation
 from ..exchange import Exchange
+from ..overlay import Fold
 from ..problems import problem
 from ..records import CacheRecord, from_wire
 from ..responses import CACHE_STATUS, cache_name, respond
@@ -16,6 +16,7 @@ from ..semantics import conditional
 from ..semantics.cache_status import cache_status
 from ..semantics.fields import Headers, remove
 from ..semantics.freshness import Judgement
+from ..tags import DirtyTag
 from .snapshot import Snapshot
 
 # What was true of the origin's bytes and is not of folded ones.
@@ -59,23 +60,28 @@ def hit_status(region: str, judgement: Judgement, detail: str | None = None) -> 
     return cache_status(cache_name(region), hit=True, ttl=judgement.ttl, detail=detail)
 
 
-def folded(exchange: Exchange, region: str, representation: Representation, base_headers: Headers) -> web.Response:
-    """Answer with a representation that the origin has not confirmed yet."""
+def folded(
+    exchange: Exchange, region: str, fold: Fold, base_headers: Headers, *, fwd: str | None = None
+) -> web.Response:
+    """Answer with what a fold came to, which the origin has not confirmed yet; `fwd`: why it was asked for the base."""
+    status = cache_status(cache_name(region), hit=fwd is None, fwd=fwd, detail="dirty")
+    representation = fold.representation
+    if representation is None:
+        return _gone(exchange, status)
     headers = [
         *(pair for pair in remove(base_headers, _ORIGINAL_ONLY) if not _governs_caches(pair[0])),
         ("Content-Type", representation.content_type),
-        ("ETag", conditional.strong_etag(representation.body)),
+        ("ETag", DirtyTag.of(fold.last, fold.first).etag(representation)),
         ("Cache-Control", "private, no-store"),
     ]
-    extra = [(CACHE_STATUS, cache_status(cache_name(region), hit=True, detail="dirty"))]
-    return conditionally(exchange, Snapshot(200, "OK", tuple(headers), representation.body), extra)
+    return conditionally(exchange, Snapshot(200, "OK", tuple(headers), representation.body), [(CACHE_STATUS, status)])
 
 
-def gone(exchange: Exchange, region: str) -> web.Response:
+def _gone(exchange: Exchange, status: str) -> web.Response:
     """Answer for a resource whose deletion the origin has not confirmed yet."""
     response = problem(404, "Not Found", "The resource is deleted.", instance=exchange.target.path)
     response.headers["Cache-Control"] = "private, no-store"
-    response.headers[CACHE_STATUS] = cache_status(cache_name(region), hit=True, detail="dirty")
+    response.headers[CACHE_STATUS] = status
     return response
 
 
@@ -108,9 +114,16 @@ def _governs_caches(name: str) -> bool:
 
 def may_lack_pending(response: web.StreamResponse) -> web.StreamResponse:
     """Admit that writes may be missing which wait in a region that cannot be reached now."""
-    if response.prepared or CACHE_STATUS not in response.headers:
-        return response
-    *others, ours = response.headers.popall(CACHE_STATUS)
+    if not response.prepared:
+        admit_unreachable(response.headers)
+    return response
+
+
+def admit_unreachable(headers: MutableMultiMapping[str]) -> None:
+    """Say in the fields of an answer that has our `Cache-Status` that pending writes may be missing."""
+    if CACHE_STATUS not in headers:
+        return
+    *others, ours = headers.popall(CACHE_STATUS)
     for value in (*others, f"{ours.partition('; detail=')[0]}; detail=behind-unreachable"):
-        response.headers.add(CACHE_STATUS, value)
-    return not_for_storage(response)
+        headers.add(CACHE_STATUS, value)
+    keep_out_of_caches(headers)

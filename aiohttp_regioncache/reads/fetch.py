@@ -10,6 +10,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from ..exchange import Exchange, Handler
+from ..pin import without_pins
 from ..records import CacheRecord, from_wire, to_wire
 from ..responses import Streaming, ask
 from ..semantics import conditional
@@ -176,7 +177,7 @@ def shareable(exchange: Exchange, fetched: Fetched) -> bool:
     """Whether another request's answer may go to this one: it may be stored, and the varying fields agree."""
     if fetched.record is None:
         return False
-    theirs = selecting(end_to_end(list(fetched.request.headers.items())), fetched.vary)
+    theirs = selecting(without_pins(end_to_end(list(fetched.request.headers.items()))), fetched.vary)
     return theirs == selecting(exchange.headers, fetched.vary)
 
 

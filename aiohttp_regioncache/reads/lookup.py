@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
-from ..effects import UNKNOWN_EFFECT, Effects
+from ..effects import UNKNOWN_EFFECT
 from ..exchange import Exchange
 from ..keys import record_key
-from ..overlay import Base, Fold, Listed, Outcome, fold, own, steps
+from ..overlay import Base, Fold, Folder, Listed, Outcome, own, steps
 from ..records import CacheRecord
 from ..semantics.vary import selecting
 from ..store import entries
@@ -18,7 +20,10 @@ from .decide import Standing, entry_base, needs_lists, standing
 
 
 class Found(msgspec.Struct, frozen=True):
-    """An entry as it stands, and what the principal's view of it folds to."""
+    """An entry as it stands, and what the principal's view of it folds to.
+
+    `lacking` is how many landed writes a usable entry does not contain.
+    """
 
     store: RegionStore
     partition: Partition
@@ -28,6 +33,7 @@ class Found(msgspec.Struct, frozen=True):
     standing: Standing
     fold: Fold
     has_pending: bool = False
+    lacking: int = 0
 
     @property
     def usable(self) -> CacheRecord | None:
@@ -45,7 +51,7 @@ def entry_key(exchange: Exchange, names: tuple[str, ...] = ()) -> str:
     return record_key(exchange.site, exchange.target, "GET", selected, principal=exchange.owner)
 
 
-async def find(store: RegionStore, exchange: Exchange, effects: Effects) -> Found:
+async def find(store: RegionStore, exchange: Exchange, folder: Folder) -> Found:
     """Look up entry, state and, where they count, the lists of writes. Raises `RegionUnavailableError`."""
     partition = store.partition(exchange.resource)
     key = entry_key(exchange)
@@ -56,12 +62,12 @@ async def find(store: RegionStore, exchange: Exchange, effects: Effects) -> Foun
     entry = _response(seen.entry)
     if not needs_lists(entry, seen.state, store.run):
         return Found(store, partition, key, entry, seen.state, standing(entry, seen.state, store.run), _CLEAN)
-    looked = await entries.look(store, partition, key, exchange.resource, exchange.principal.ids)
-    return await _folded(store, partition, exchange, effects, key, looked)
+    looked = await entries.look(store, partition, key, exchange.resource, exchange.principal.ids, exchange.target.url)
+    return await _folded(store, partition, exchange, folder, key, looked)
 
 
 async def _folded(
-    store: RegionStore, partition: Partition, exchange: Exchange, effects: Effects, key: str, looked: Look
+    store: RegionStore, partition: Partition, exchange: Exchange, folder: Folder, key: str, looked: Look
 ) -> Found:
     entry = _response(looked.entry)
     stands = standing(entry, looked.state, store.run)
@@ -71,26 +77,27 @@ async def _folded(
     # Without a usable base the origin's next answer contains whatever has landed.
     landed = looked.landed if usable is not None else ()
     base = entry_base(usable) if usable is not None else None
-    result = await refold(store, partition, exchange, effects, base, landed, looked.pending)
+    result = await refold(store, partition, exchange, folder, base, landed, looked.pending)
     has_pending = looked.state is not None and looked.state.pending > 0
-    return Found(store, partition, key, entry, looked.state, stands, result, has_pending)
+    lacking = sum(item.number > usable.asof for item in landed) if usable is not None else 0
+    return Found(store, partition, key, entry, looked.state, stands, result, has_pending, lacking)
 
 
 async def refold(
     store: RegionStore,
     partition: Partition,
     exchange: Exchange,
-    effects: Effects,
+    folder: Folder,
     base: Base | None,
     landed: tuple[Listed, ...],
     pending: tuple[Listed, ...],
 ) -> Fold:
     """Fold writes over a base as the request's principal sees them. Raises `RegionUnavailableError`."""
     ids = exchange.principal.ids
-    pending = tuple([await _with_body(store, partition, item, ids) for item in pending])
+    if any(item.record is not None and item.record.body_stored for item in pending):
+        pending = tuple(await asyncio.gather(*(_with_body(store, partition, item, ids) for item in pending)))
     landed = tuple(_without_body(item) for item in landed)
-    chosen = steps(base, landed, pending, ids)
-    return fold(base, chosen, url=exchange.target.url, principals=ids, effects=effects)
+    return folder.fold(base, steps(base, landed, pending, ids), url=exchange.target.url, principals=ids)
 
 
 def _response(entry: CacheRecord | None) -> CacheRecord | None:

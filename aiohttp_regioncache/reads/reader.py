@@ -14,12 +14,13 @@ from aiohttp import web
 from ..effects import Effects
 from ..errors import RegionUnavailableError
 from ..exchange import Exchange, Handler
-from ..overlay import Fold, Outcome
+from ..overlay import Fold, Folder, Outcome
 from ..records import CacheRecord, from_wire
-from ..responses import CACHE_STATUS, as_it_came, ask, ask_marked, cache_name, with_status
+from ..responses import CACHE_STATUS, as_it_came, ask, ask_marked, cache_name, streaming_too, with_status
 from ..semantics.cache_status import cache_status
 from ..semantics.freshness import Judgement, Verdict, judge
 from ..semantics.requests import PLAIN_REQUEST, RequestTerms
+from ..semantics.storing import shared_despite_credentials
 from ..settings import Cache
 from ..store import entries
 from ..store.entries import Remembered
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 REFETCHES: Final = 3
 """Fetches for one request, should writes of unknown effect land during each."""
+RENEW_AT: Final = 4
+"""A base is renewed when it lacks this part of the landed writes that are kept: one in four."""
 _FOLDED_ALL_THE_SAME: Final = ("no-store", "range")
 """Reasons to bypass the cache under which one's own pending writes are folded; under the others they are admitted."""
 _UNKNOWN_YET: Final = (Outcome.UNKNOWN_PENDING, Outcome.NEEDS_BASE)
@@ -54,11 +57,12 @@ class Reader:
 
     def __init__(self, settings: Cache, effects: Effects, memories: Mapping[str, Memory], tasks: Tasks) -> None:
         self._settings = settings
-        self._effects = effects
+        self._folder = Folder(effects)
         self._memories = memories
         self._tasks = tasks
         self._flights: Flights[Fetched] = Flights()
         self._bypass = Bypass(settings.exclude)
+        self._renewing: set[tuple[str, str]] = set()
 
     async def drain(self, timeout: float) -> None:
         """Wait up to `timeout` seconds for fetches under way."""
@@ -71,8 +75,14 @@ class Reader:
         lack what is pending there.
         """
         skipped: list[RegionStore] = []
+
+        def admit(streamed: web.StreamResponse) -> None:
+            if skipped and exchange.touched:
+                answers.admit_unreachable(streamed.headers)
+
         try:
-            response = await self._read(exchange, handler, skipped)
+            with streaming_too(admit):
+                response = await self._read(exchange, handler, skipped)
         except web.HTTPException as answer:
             if skipped and exchange.touched:
                 answers.may_lack_pending(answer)
@@ -88,7 +98,7 @@ class Reader:
                 return kept
             generation = self._memories[store.name].generation
             try:
-                found = await find(store, exchange, self._effects)
+                found = await find(store, exchange, self._folder)
             except RegionUnavailableError:
                 skipped.append(store)
                 continue
@@ -190,10 +200,8 @@ class Reader:
     def _folded(
         self, exchange: Exchange, store: RegionStore, fold: Fold, base: CacheRecord | None
     ) -> web.StreamResponse:
-        if fold.representation is None:
-            return answers.gone(exchange, store.name)
         headers = from_wire(base.headers) if base is not None else ()
-        return answers.folded(exchange, store.name, fold.representation, headers)
+        return answers.folded(exchange, store.name, fold, headers)
 
     async def _wait(self, exchange: Exchange, found: Found, unknown: Sequence[Outcome]) -> Found:
         """Wait a bounded time for one's own write of unknown effect to land."""
@@ -212,7 +220,7 @@ class Reader:
     async def _again(self, exchange: Exchange, found: Found) -> Found:
         """Look once more; what was found before stands while the region cannot be reached."""
         with contextlib.suppress(RegionUnavailableError):
-            return await find(found.store, exchange, self._effects)
+            return await find(found.store, exchange, self._folder)
         return found
 
     async def _dirty(self, exchange: Exchange, handler: Handler, store: RegionStore) -> web.StreamResponse:
@@ -231,9 +239,16 @@ class Reader:
     # --- origin ---
 
     def _renew(self, exchange: Exchange, handler: Handler, found: Found) -> None:
-        """Renew a base that lacks landed writes, so that what is folded over it does not stay for ever."""
-        can_store = exchange.owner or not exchange.has_credentials
-        if can_store and not found.has_pending and found.usable is not None:
+        """Renew a base that lacks landed writes, so that what is folded over it does not stay for ever.
+
+        While writes go on arriving that is done now and then: before so many have landed that the base is given up.
+        """
+        entry = found.usable
+        is_due = not found.has_pending or found.lacking >= self._settings.landed_count // RENEW_AT
+        if entry is None or not is_due or (found.store.name, found.key) in self._renewing:
+            return
+        is_free = exchange.owner or not exchange.has_credentials
+        if is_free or shared_despite_credentials(from_wire(entry.headers)):
             self._refresh(exchange, handler, found)
 
     def _refresh(self, exchange: Exchange, handler: Handler, found: Found) -> None:
@@ -242,8 +257,13 @@ class Reader:
 
     async def _refreshed(self, exchange: Exchange, handler: Handler, found: Found) -> None:
         """Fetch for the store alone: the request has its answer, and its connection may serve another by now."""
-        with contextlib.suppress(_StreamedError, UnicodeEncodeError):
-            await self._fly(exchange, handler, found, in_background=True)
+        name = (found.store.name, found.key)
+        self._renewing.add(name)
+        try:
+            with contextlib.suppress(_StreamedError, UnicodeEncodeError):
+                await self._fly(exchange, handler, found, in_background=True)
+        finally:
+            self._renewing.discard(name)
 
     async def _from_origin(
         self, exchange: Exchange, handler: Handler, found: Found, judgement: Judgement | None
@@ -329,14 +349,15 @@ class Reader:
         return joined, remembered, begun
 
     async def _remember(self, exchange: Exchange, found: Found) -> Remembered | None:
-        """What to store the answer under; None when the region does not answer any more."""
+        """What to store the answer under; None when it is not to be stored, or the region does not answer any more."""
         state = found.state
         if state is not None and state.token.startswith(found.store.run) and not self._settings.holdoff:
             return Remembered(state.token, state.landed)
         try:
-            return await entries.begin(found.store, found.partition, exchange.resource, self._settings.holdoff)
+            begun = await entries.begin(found.store, found.partition, exchange.resource, self._settings.holdoff)
         except RegionUnavailableError:
             return None
+        return begun if begun.token else None
 
     async def _fetch_once(
         self,
@@ -423,7 +444,7 @@ class Reader:
         base = base_of(snapshot.status, snapshot.headers, snapshot.body, remembered.asof, private=private)
         try:
             looked = await entries.look(
-                found.store, found.partition, found.key, exchange.resource, exchange.principal.ids
+                found.store, found.partition, found.key, exchange.resource, exchange.principal.ids, exchange.target.url
             )
             state = looked.state
             if (
@@ -433,7 +454,7 @@ class Reader:
             ):
                 return Fold(Outcome.UNKNOWN_LANDED)  # landed writes that the answer may lack are listed no more
             lists = (looked.landed, looked.pending)
-            return await refold(found.store, found.partition, exchange, self._effects, base, *lists)
+            return await refold(found.store, found.partition, exchange, self._folder, base, *lists)
         except RegionUnavailableError:
             return untold
 
@@ -448,10 +469,8 @@ class Reader:
     ) -> web.StreamResponse:
         region = found.store.name
         if fold.outcome in (Outcome.FOLDED, Outcome.GONE):
-            base = fetched.snapshot.headers if fetched.snapshot else ()
-            if fold.representation is None:
-                return answers.gone(exchange, region)
-            return answers.folded(exchange, region, fold.representation, base)
+            headers = fetched.snapshot.headers if fetched.snapshot else ()
+            return answers.folded(exchange, region, fold, headers, fwd=_forwarded(exchange, found))
         dirty = fold.outcome is not Outcome.CLEAN
         status = cache_status(
             cache_name(region),

@@ -1,10 +1,9 @@
 """Conditional requests and validation (RFC 9110 13 and 15.4.5, RFC 9111 3.2 and 4.3)."""
 
-import hashlib
 import re
 
 from .dates import parse_date
-from .fields import Headers, combined, end_to_end, first, remove, values
+from .fields import Headers, combined, end_to_end, first, remove, split_list, values
 
 precondition_fields: frozenset[str] = frozenset(
     {"if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since"}
@@ -71,9 +70,19 @@ def etag_matches(condition: str, etag: str | None, *, weak: bool = True) -> bool
     return any(opaque == own[2] and (weak or not mark) for mark, opaque in _LISTED_TAG.findall(condition))
 
 
-def strong_etag(body: bytes) -> str:
-    """Return a strong entity tag for a body: half its SHA-256 in hexadecimal, quoted."""
-    return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+def listed_etags(condition: str) -> list[str]:
+    """Return the entity tags of If-Match or If-None-Match as they stand there (RFC 9110 13.1.1).
+
+    Empty for `*` and for what is no list of entity tags.
+    """
+    members = split_list(condition)
+    return members if all(_ENTITY_TAG.fullmatch(member) for member in members) else []
+
+
+def is_strong_etag(etag: str) -> bool:
+    """Tell whether a field value is one strong entity tag (RFC 9110 8.8.3)."""
+    match = _ENTITY_TAG.fullmatch(etag.strip())
+    return match is not None and not match[1]
 
 
 def validators(headers: Headers) -> list[tuple[str, str]]:

@@ -57,6 +57,11 @@ def may_store(
     return Storability(not reason, reason)
 
 
+def shared_despite_credentials(response_headers: Headers) -> bool:
+    """Tell whether a shared cache may store an answer to a request with credentials (RFC 9111 3.5)."""
+    return not _refused_by_owner(response_directives(response_headers), credentials=True)
+
+
 def _refused_by_message(method: str, status: int, headers: Headers) -> str:
     if method != "GET":
         return "method"

@@ -7,14 +7,15 @@ from typing import Any, Final
 
 import msgspec
 
-from ..errors import RecordError
-from ..keys import Resource
+from ..errors import RecordError, UnreadableRecordError
+from ..keys import Resource, url_digest
 from ..overlay import Listed
-from ..records import CacheRecord, decode_cache_record, decode_write_record, encode
+from ..records import CacheRecord, decode_cache_record, encode
 from .events import announcement
 from .keyspace import Partition, events_channel
 from .region import RegionStore
 from .scripts import script
+from .sealed import open_body, open_record
 
 STATE_SECONDS: Final = 8 * 86_400
 """Lifetime of a clean state; longer than any entry's."""
@@ -24,6 +25,8 @@ MAX_ENTRY_SECONDS: Final = 7 * 86_400
 """Longest lifetime of an entry in Redis."""
 OUTBOX_LENGTH: Final = 100_000
 """Invalidations that a partition's outbox holds; a region that is further behind is flushed."""
+MAX_FOLDED: Final = 512
+"""Pending writes that a read folds at most; with more its reader waits for them."""
 _LANDED_PREFIX: Final = 13
 
 
@@ -73,7 +76,7 @@ class Look(msgspec.Struct, frozen=True):
 
 
 class Remembered(msgspec.Struct, frozen=True):
-    """What a fetch remembers of the resource before it asks the origin."""
+    """What a fetch remembers of the resource before it asks the origin; nothing is stored under an empty token."""
 
     token: str
     asof: int
@@ -86,27 +89,29 @@ async def glance(store: RegionStore, partition: Partition, key: str, resource: R
 
 
 async def look(
-    store: RegionStore, partition: Partition, key: str, resource: Resource, principals: Sequence[str]
+    store: RegionStore, partition: Partition, key: str, resource: Resource, principals: Sequence[str], url: str
 ) -> Look:
-    """Read an entry, the state and the lists of its resource in one script, as the bearer of `principals` sees them.
+    """Read an entry, the state and the lists of its resource in one script, as the bearer of `principals` sees `url`.
 
     Raises `RegionUnavailableError`.
     """
     keys = (partition.entry(key), *partition.resource(resource.digest))
-    entry, state, pending, affected, landed = await store.reads.run(script("look"), keys, principals)
-    waiting = sorted((*_listed(pending), *_listed(affected)), key=lambda item: item.number)
+    arguments: list[str | int] = [url_digest(url), MAX_FOLDED, *principals]
+    entry, state, pending, affected, landed = await store.reads.run(script("look"), keys, arguments)
+    waiting = sorted((*_listed(store, pending), *_listed(store, affected)), key=lambda item: item.number)
     return Look(
         decode_cache_record(entry) if entry is not None else None,
         parse_state(state),
         tuple(waiting),
-        _listed(landed, _LANDED_PREFIX),
+        _listed(store, landed, _LANDED_PREFIX),
     )
 
 
 async def begin(store: RegionStore, partition: Partition, resource: Resource, holdoff: float) -> Remembered:
     """Remember the state of a resource before a fetch, making one if nothing is known.
 
-    `holdoff` is seconds. Raises `RegionUnavailableError`.
+    `holdoff` is seconds; what changed within it the origin's readers may not show yet: then the token is empty.
+    Raises `RegionUnavailableError`.
     """
     arguments = (store.new_token(), store.run, int(holdoff * 1000), BEGUN_SECONDS * 1000)
     token, asof = await store.reads.run(script("begin"), partition.resource(resource.digest), arguments)
@@ -138,31 +143,38 @@ async def fill(
 
 
 async def invalidate(
-    store: RegionStore, partition: Partition, digests: tuple[str, ...], *, announce: bytes = b""
+    store: RegionStore, partition: Partition, digests: Sequence[str], *, announce: bytes = b"", intent: bytes = b""
 ) -> None:
     """Stop serving every entry of some resources of a partition.
 
-    `announce` goes to the outbox for the other regions. Raises `RegionUnavailableError`.
+    `announce` goes to the outbox for the other regions; `intent` is fulfilled. Raises `RegionUnavailableError`.
     """
-    keys = [partition.out, *(key for digest in digests for key in partition.resource(digest))]
-    message = announcement(partition.number, "", digests)
+    keys = [partition.out, partition.intents, *(key for digest in digests for key in partition.resource(digest))]
+    message = announcement(partition.number, "", tuple(digests))
     arguments = (
-        store.new_token(), STATE_SECONDS * 1000, events_channel(store.name), message, announce, OUTBOX_LENGTH,
+        store.new_token(), STATE_SECONDS * 1000, events_channel(store.name), message, announce, OUTBOX_LENGTH, intent,
+        int(store.holdoff * 1000),
     )  # fmt: skip
     await store.queue.run(script("invalidate"), keys, arguments)
 
 
 async def body_of(store: RegionStore, partition: Partition, write_id: str) -> bytes | None:
-    """Read the body of a large write; None when it has settled. Raises `RegionUnavailableError`."""
-    body: bytes | None = await store.reads.command("GET", partition.body(write_id))
-    return body
+    """Read the body of a large write; None when it has settled or cannot be decrypted here.
+
+    Raises `RegionUnavailableError`.
+    """
+    body = await store.reads.command("GET", partition.body(write_id))
+    try:
+        return open_body(store.cipher, body, write_id)
+    except UnreadableRecordError:
+        return None
 
 
-def _listed(flat: list[Any], prefix: int = 0) -> tuple[Listed, ...]:
+def _listed(store: RegionStore, flat: list[Any], prefix: int = 0) -> tuple[Listed, ...]:
     items = []
     for element, number in zip(flat[::2], flat[1::2], strict=True):
         try:
-            record = decode_write_record(element[prefix:])
+            record = open_record(store.cipher, element[prefix:])
         except RecordError:
             record = None
         items.append(Listed(int(float(number)), record))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -52,10 +52,18 @@ _NOT_NOW: Final = ("MISCONF", "NOREPLICAS", "BUSY ")
 _FIRST_PAUSE: Final = 0.05
 
 
+class Confirmation(msgspec.Struct, frozen=True):
+    """A command that waits until what its connection has written is safe, and the number that it must answer."""
+
+    arguments: tuple[Argument, ...]
+    least: int
+
+
 class _Command(msgspec.Struct, frozen=True, gc=False):
     arguments: tuple[Argument, ...]
     script: Script | None
     answer: asyncio.Future[Any]
+    confirmation: Confirmation | None = None
 
 
 class Executor:
@@ -85,6 +93,19 @@ class Executor:
         """Run a script, loaded again when the server has forgotten it."""
         return await self._submit(("EVALSHA", script.sha, len(keys), *keys, *arguments), script)
 
+    async def run_confirmed(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], confirmation: Confirmation | None
+    ) -> tuple[Any, bool]:
+        """Run a script, and tell whether what it wrote is as safe as `confirmation` asks; None asks for nothing.
+
+        A script that is repeated must write again: what counts is what the same connection has written.
+        """
+        command = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        if confirmation is None:
+            return await self._submit(command, script), True
+        answer, confirmed = await self._submit(command, script, confirmation)
+        return answer, confirmed
+
     def submit(self, *arguments: Argument) -> asyncio.Future[Any]:
         """Queue one command behind those already queued in this tick; the answer comes later."""
         return self._submit(arguments, None)
@@ -96,14 +117,16 @@ class Executor:
         self._refuse(self._waiting, "closed")
         self._waiting = []
 
-    def _submit(self, arguments: tuple[Argument, ...], script: Script | None) -> asyncio.Future[Any]:
+    def _submit(
+        self, arguments: tuple[Argument, ...], script: Script | None, confirmation: Confirmation | None = None
+    ) -> asyncio.Future[Any]:
         if self._breaker.is_open:
             raise RegionUnavailableError(self._region, "skipped after failures")
         if len(self._waiting) >= MAX_WAITING:
             raise RegionUnavailableError(self._region, "too many commands are waiting")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append(_Command(arguments, script, answer))
+        self._waiting.append(_Command(arguments, script, answer, confirmation))
         self._schedule(loop)
         return answer
 
@@ -136,8 +159,7 @@ class Executor:
 
     async def _send(self, batch: list[_Command]) -> None:
         try:
-            results = await self._patiently([command.arguments for command in batch])
-            results = await self._reload(batch, results)
+            results = await self._reload(batch, await self._patiently(batch))
         except _UNREACHABLE as error:
             self._refuse(batch, f"cannot be reached: {str(error) or type(error).__name__}")
         except asyncio.CancelledError:
@@ -151,7 +173,7 @@ class Executor:
                 refused = _refuses_for_now(result)
                 _resolve(command.answer, RegionUnavailableError(self._region, str(result)) if refused else result)
 
-    async def _patiently(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+    async def _patiently(self, commands: Sequence[_Command]) -> list[Any]:
         pause = _FIRST_PAUSE
         for attempt in range(1, self._attempts + 1):
             try:
@@ -175,19 +197,47 @@ class Executor:
         elif isinstance(error, ReadOnlyError):
             await self._client.connection_pool.disconnect()
 
-    async def _pipeline(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
-        if isinstance(self._client, RedisCluster):
-            pipeline: Any = self._client.pipeline()
-        else:
-            pipeline = self._client.pipeline(transaction=False)
+    async def _pipeline(self, commands: Sequence[_Command]) -> list[Any]:
+        cluster = self._client if isinstance(self._client, RedisCluster) else None
+        if cluster:
+            await cluster.initialize()  # which node holds a key is not known before
+        pipeline: Any = cluster.pipeline() if cluster else self._client.pipeline(transaction=False)
+        # On each node's connection, behind everything that it has written.
+        confirmations = dict.fromkeys(
+            (command.confirmation, self._node(command)) for command in commands if command.confirmation is not None
+        )
         async with pipeline:
-            for arguments in commands:
-                pipeline.execute_command(*arguments)
+            for command in commands:
+                pipeline.execute_command(*command.arguments)
+            for confirmation, node in confirmations:
+                targeted = {"target_nodes": node} if cluster else {}
+                pipeline.execute_command(*confirmation.arguments, **targeted)
             results: list[Any] = await pipeline.execute(raise_on_error=False)
         for result in results:
             if isinstance(result, _UNREACHABLE):
                 raise result
-        return results
+        if not confirmations:
+            return results
+        answers = dict(zip(confirmations, results[len(commands) :], strict=True))
+        return [
+            self._confirmed(command, result, answers) for command, result in zip(commands, results, strict=False)
+        ]  # fmt: skip
+
+    def _node(self, command: _Command) -> Any:
+        """The node of a Cluster that holds the keys of a command to be confirmed."""
+        if command.confirmation is None or not isinstance(self._client, RedisCluster):
+            return None
+        return self._client.get_node_from_key(str(command.arguments[3]))
+
+    def _confirmed(self, command: _Command, result: Any, answers: Mapping[Any, Any]) -> Any:
+        if command.confirmation is None or isinstance(result, Exception):
+            return result
+        answer = answers.get((command.confirmation, self._node(command)))  # None: the command was led to another node
+        if isinstance(answer, Exception):
+            logger.warning("region %s: %s: %s", self._region, command.confirmation.arguments[0], answer)
+        # WAIT answers a number, WAITAOF one for the server itself and one for its replicas.
+        number = answer[0] if isinstance(answer, list) else answer
+        return result, isinstance(number, int) and number >= command.confirmation.least
 
     async def _reload(self, batch: Sequence[_Command], results: list[Any]) -> list[Any]:
         """Send scripts that the server does not know once more, with their text."""
@@ -198,7 +248,7 @@ class Executor:
         for i in missing:
             command = batch[i]
             text = command.script.text if command.script else ""
-            again.append(("EVAL", text, *command.arguments[2:]))
+            again.append(msgspec.structs.replace(command, arguments=("EVAL", text, *command.arguments[2:])))
         for i, result in zip(missing, await self._patiently(again), strict=True):
             results[i] = result
         return results

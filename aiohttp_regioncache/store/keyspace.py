@@ -38,6 +38,9 @@ class Partition:
         self.processed = f"{tag}:processed"
         self.bytes = f"{tag}:bytes"
         self.principals = f"{tag}:principals"
+        self.sizes = f"{tag}:sizes"
+        self.blocked = f"{tag}:blocked"
+        self.intents = f"{tag}:intents"
         self.out = f"{tag}:out"
         self.cursors = f"{tag}:cursors"
         self.courier = f"{tag}:courier"
@@ -77,6 +80,10 @@ class Partition:
     def status(self, write_id: str) -> str:
         """The key of a write's status."""
         return f"{self.tag}:w:{write_id}"
+
+    def ended(self, outcome: str) -> str:
+        """The key of the list of writes that ended so: `dead` or `rejected`."""
+        return f"{self.tag}:{outcome}"
 
     def idempotency(self, digest: str) -> str:
         """The key of an idempotency record."""

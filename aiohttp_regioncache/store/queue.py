@@ -9,23 +9,30 @@ from typing import Any, Final
 
 import msgspec
 
+from ..durability import MEMORY, Durability
+from ..effects import ABSOLUTE
 from ..errors import CorruptRecordError, RegionUnavailableError, UnreadableRecordError
-from ..keys import Resource
-from ..records import WriteRecord, decode_write_record, encode
-from ..settings import Queue
-from .entries import OUTBOX_LENGTH, STATE_SECONDS
+from ..keys import Resource, url_digest
+from ..overlay import is_partial
+from ..records import WriteRecord
+from ..settings import Queue, Settings
+from .entries import OUTBOX_LENGTH, STATE_SECONDS, parse_state
 from .events import announcement
 from .executor import as_mapping
-from .keyspace import Partition, events_channel
+from .keyspace import WAKE_CHANNEL, Partition, events_channel
 from .region import RegionStore
 from .scripts import script
+from .sealed import open_body, open_record, seal_body, seal_record
 
 BODY_SECONDS: Final = 60
 """How long a body stays whose accept never came."""
-DEAD_SECONDS: Final = 30 * 86_400
-"""How long the record of a dead write is kept."""
+ENDED_SECONDS: Final = 30 * 86_400
+"""How long the record of a dead or rejected write is kept."""
+ENDED_LENGTH: Final = 10_000
+"""Dead writes, and rejected ones, that a partition lists."""
 READ_AHEAD: Final = 32
 """Writes of one resource read at once."""
+_INTERNAL: Final = frozenset({b"record", b"fence", b"repeats"})
 
 
 class Verdict(Enum):
@@ -36,10 +43,14 @@ class Verdict(Enum):
     MISMATCH = "mismatch"  # the same idempotency key, another payload
     FULL = "full"  # a cap is reached
     NO_BODY = "no-body"  # the body that was stored beside is gone
+    UNCONFIRMED = "unconfirmed"  # it is queued, but not as safe as was asked
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """The answer to an accept call: `detail` is the write's id, or with `FULL` the cap that is reached."""
+    """The answer to an accept call: `detail` is the write's id, or with `FULL` the cap that is reached.
+
+    `seq` is the write's number; with `FULL` how many writes of the resource are pending or hold others back.
+    """
 
     verdict: Verdict
     detail: str
@@ -59,6 +70,7 @@ class Acceptance(msgspec.Struct, frozen=True):
     fingerprint: str
     size: int
     body: bytes = b""
+    durability: Durability = MEMORY
 
     @property
     def resources(self) -> tuple[Resource, ...]:
@@ -71,7 +83,7 @@ class Claimed(msgspec.Struct, frozen=True):
 
     digest: str
     fence: str
-    stalls: int
+    stalls: int = 0
 
 
 class Queued(msgspec.Struct, frozen=True):
@@ -83,21 +95,45 @@ class Queued(msgspec.Struct, frozen=True):
 
 
 class Settlement(msgspec.Struct, frozen=True):
-    """How a write ends: `outcome` is synced, rejected, dead or superseded; `fields` go to its status."""
+    """How a write ends: `outcome` is synced, rejected, dead or superseded; `fields` go to its status.
+
+    `blocks`: the writes behind it wait until an operator has decided. `attempted`: an attempt ended it.
+    `anywhere`: it need not be the head of its queue.
+    """
 
     outcome: str
     fields: Mapping[str, str] = {}
     announce: bytes = b""
-    keep_record: bool = False
+    blocks: bool = False
+    attempted: bool = True
+    anywhere: bool = False
+
+    @property
+    def keep_record(self) -> bool:
+        """Whether an operator may want to see and retry it."""
+        return self.outcome in ("dead", "rejected")
 
 
 class SettleLimits(msgspec.Struct, frozen=True):
-    """How long a status and landed writes are kept, how many of them, and the lease; seconds."""
+    """How long a status and landed writes are kept, how many of them, the lease, and `holdoff`; seconds."""
 
     status_seconds: float
     landed_seconds: float
     landed_count: int
     lease: float
+    holdoff: float = 0.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> SettleLimits:
+        """Take them from the settings."""
+        cache = settings.cache
+        return cls(
+            settings.queue.status_seconds,
+            cache.landed_seconds,
+            cache.landed_count,
+            settings.sync.lease,
+            cache.holdoff,
+        )
 
 
 async def accept(
@@ -107,29 +143,36 @@ async def accept(
     record = acceptance.record
     keys = [
         partition.idempotency(acceptance.idempotency), partition.seq, partition.queue, partition.due, partition.bytes,
-        partition.status(record.id), partition.body(record.id), partition.principals,
-        *partition.resources(acceptance.resources),
+        partition.status(record.id), partition.body(record.id), partition.principals, partition.sizes,
+        partition.blocked, *partition.resources(acceptance.resources),
     ]  # fmt: skip
     known_ms = int(idempotency_seconds * 1000) if acceptance.idempotency else 0
     arguments: list[Any] = [
         record.id, acceptance.fingerprint, acceptance.target.digest, record.principal,
         acceptance.size, int(record.body_stored), store.new_token(),
-        caps.max_writes, caps.max_bytes, caps.max_writes_per_resource, caps.max_writes_per_principal,
-        known_ms, STATE_SECONDS * 1000, "cache_sync", f"{store.name}:{partition.number}",
-        encode(record), *(_affecting(copy) for _, copy in acceptance.affected),
+        caps.max_writes, caps.max_bytes, caps.max_writes_per_resource, caps.max_bytes_per_resource,
+        caps.max_writes_per_principal, known_ms, STATE_SECONDS * 1000, WAKE_CHANNEL, f"{store.name}:{partition.number}",
+        _listed(store, record), *(_listed(store, copy) for _, copy in acceptance.affected),
         "method", record.method, "url", record.url, "principal", record.principal, "site", record.site,
         "digest", acceptance.target.digest, "size", acceptance.size, "group", acceptance.target.group,
+        "body", int(record.body_stored), "shared", int(record.shared),
         "affected", " ".join(resource.digest for resource, _ in acceptance.affected),
     ]  # fmt: skip
+    body = seal_body(store.cipher, acceptance.body, record.id) if record.body_stored else b""
+    executor = store.queue if acceptance.durability == MEMORY else store.durable
     for _ in range(2):
         if record.body_stored:  # the same pipeline: it is there when the script runs
             # One that is there stays as it is: pending, and so without a lifetime, when the accept is a repeated one.
-            stored = store.queue.submit("SET", partition.body(record.id), acceptance.body, "EX", BODY_SECONDS, "NX")
+            stored = executor.submit("SET", partition.body(record.id), body, "EX", BODY_SECONDS, "NX")
             stored.add_done_callback(_swallow)
-        verdict, detail, seq = await store.queue.run(script("accept"), keys, arguments)
-        answer = Accepted(Verdict(verdict.decode()), detail.decode(), seq)
-        if answer.verdict is not Verdict.NO_BODY:
-            return answer
+        (verdict, detail, seq), confirmed = await executor.run_confirmed(
+            script("accept"), keys, arguments, store.confirmation(acceptance.durability)
+        )
+        accepted = Accepted(Verdict(verdict.decode()), detail.decode(), seq)
+        if accepted.verdict in (Verdict.ACCEPTED, Verdict.KNOWN) and not confirmed:
+            return msgspec.structs.replace(accepted, verdict=Verdict.UNCONFIRMED)
+        if accepted.verdict is not Verdict.NO_BODY:
+            return accepted
     raise RegionUnavailableError(store.name, "the body of a write could not be stored beside it")
 
 
@@ -148,7 +191,7 @@ async def read_queue(store: RegionStore, partition: Partition, digest: str) -> l
     queued: list[Queued] = []
     for raw, seq in zip(flat[::2], flat[1::2], strict=True):
         try:
-            queued.append(Queued(int(float(seq)), raw, decode_write_record(raw)))
+            queued.append(Queued(int(float(seq)), raw, open_record(store.cipher, raw.partition(b"\n")[2])))
         except CorruptRecordError:
             queued.append(Queued(int(float(seq)), raw, None))
         except UnreadableRecordError:
@@ -158,29 +201,46 @@ async def read_queue(store: RegionStore, partition: Partition, digest: str) -> l
     return queued
 
 
-async def begin_attempt(store: RegionStore, partition: Partition, claimed: Claimed, write_id: str) -> int | None:
-    """Note that a write which may not be repeated is about to be sent.
+async def begin_attempt(
+    store: RegionStore, partition: Partition, claimed: Claimed, write_id: str, durability: Durability
+) -> int | None:
+    """Note that a write which may not be repeated is about to be sent, as safely as the write itself is kept.
 
     Returns how many earlier attempts have an unknown outcome, 0 or 1; None when the resource is no longer the fence's.
-    Raises `RegionUnavailableError`.
+    Raises `RegionUnavailableError`, also when the note is not safe enough.
     """
     keys = (partition.lease, partition.status(write_id))
-    earlier: int = await store.queue.run(script("attempt"), keys, (claimed.fence, claimed.digest))
-    return None if earlier < 0 else earlier
+    executor = store.queue if durability == MEMORY else store.durable
+    earlier, confirmed = await executor.run_confirmed(
+        script("attempt"), keys, (claimed.fence, claimed.digest), store.confirmation(durability)
+    )
+    if not confirmed:
+        raise RegionUnavailableError(store.name, f"an attempt could not be noted with durability {durability}")
+    return None if earlier < 0 else int(earlier)
+
+
+async def doubt(store: RegionStore, partition: Partition, claimed: Claimed, write_ids: Sequence[str]) -> None:
+    """Note of some writes of a claimed resource that an attempt to send them has an unknown outcome.
+
+    Raises `RegionUnavailableError`.
+    """
+    keys = (partition.lease, *map(partition.status, write_ids))
+    await store.queue.run(script("doubt"), keys, (claimed.fence, claimed.digest))
 
 
 async def read_body(store: RegionStore, partition: Partition, write_id: str) -> bytes | None:
-    """Read the body of a large write for its replay. Raises `RegionUnavailableError`."""
-    body: bytes | None = await store.queue.command("GET", partition.body(write_id))
-    return body
+    """Read the body of a large write for its replay; None when it is lost.
+
+    Raises `RegionUnavailableError`, and `UnreadableRecordError` for one that another edge can decrypt.
+    """
+    return open_body(store.cipher, await store.queue.command("GET", partition.body(write_id)), write_id)
 
 
-async def extend(store: RegionStore, partition: Partition, fence: str, digests: Sequence[str], lease: float) -> int:
-    """Keep claimed resources for another `lease` seconds; returns how many still are the fence's."""
-    kept: int = await store.queue.run(
-        script("extend"), (partition.lease, partition.due), (fence, int(lease * 1000), *digests)
-    )
-    return kept
+async def extend(store: RegionStore, partition: Partition, claims: Sequence[Claimed], lease: float) -> set[str]:
+    """Keep claimed resources for another `lease` seconds; returns the digests of those that still are their fence's."""
+    pairs = [part for claimed in claims for part in (claimed.fence, claimed.digest)]
+    kept = await store.queue.run(script("extend"), (partition.lease, partition.due), (*pairs, int(lease * 1000)))
+    return {digest.decode() for digest in kept}
 
 
 async def defer(
@@ -211,27 +271,29 @@ async def settle(
     write_id: str,
     seq: int,
     settlement: Settlement,
-    affected: tuple[str, ...],
+    affected: Sequence[str],
     limits: SettleLimits,
 ) -> tuple[str, int]:
-    """End the head write of a claimed resource.
+    """End a write of a claimed resource.
 
-    Returns what the script says, `settled`, `already`, `lost` or `not-head`, and how many writes are left.
+    Returns what the script says, `settled`, `already`, `lost` or `not-head`, and how many writes may go on after it.
     `affected` are the digests of the other resources the write touches. Raises `RegionUnavailableError`.
     """
     digests = (claimed.digest, *affected)
     keys = [
         partition.lease, partition.due, partition.queue, partition.processed, partition.bytes, partition.seq,
-        partition.status(write_id), partition.body(write_id), partition.out, partition.principals,
+        partition.status(write_id), partition.body(write_id), partition.out, partition.principals, partition.sizes,
+        partition.blocked, partition.ended(settlement.outcome),
         *(key for digest in digests for key in partition.resource(digest)),
     ]  # fmt: skip
-    status_seconds = DEAD_SECONDS if settlement.keep_record else limits.status_seconds
+    status_seconds = ENDED_SECONDS if settlement.keep_record else limits.status_seconds
     arguments: list[Any] = [
         claimed.fence, claimed.digest, seq, write_id, settlement.outcome, store.new_token(),
         int(status_seconds * 1000), STATE_SECONDS * 1000, int(limits.landed_seconds * 1000), limits.landed_count,
-        int(limits.lease * 1000), events_channel(store.name),
+        int(limits.holdoff * 1000), int(limits.lease * 1000), events_channel(store.name),
         announcement(partition.number, write_id, digests), settlement.announce, OUTBOX_LENGTH,
-        int(settlement.keep_record), "ended", settlement.outcome,
+        int(settlement.keep_record), int(settlement.blocks), int(settlement.anywhere), int(settlement.attempted),
+        ENDED_LENGTH, "ended", settlement.outcome, "blocks", int(settlement.blocks),
         *(part for pair in settlement.fields.items() for part in pair),
     ]  # fmt: skip
     answer, left = await store.queue.run(script("settle"), keys, arguments)
@@ -244,9 +306,14 @@ async def status(store: RegionStore, partition: Partition, write_id: str) -> dic
     fields = {
         name.decode(): value.decode("utf-8", "replace")
         for name, value in as_mapping(flat).items()
-        if name not in (b"record", b"fence")
+        if name not in _INTERNAL and not name.startswith(b"copy")
     }
     return fields or None
+
+
+async def is_known(store: RegionStore, partition: Partition, idempotency: str) -> bool:
+    """Whether a write with this idempotency key was accepted; never without one. Raises `RegionUnavailableError`."""
+    return bool(idempotency) and bool(await store.queue.command("EXISTS", partition.idempotency(idempotency)))
 
 
 async def write_id_at(store: RegionStore, partition: Partition, seq: int) -> str | None:
@@ -257,31 +324,58 @@ async def write_id_at(store: RegionStore, partition: Partition, seq: int) -> str
     return next((name.removeprefix(prefix) for name in names if name.startswith(prefix)), None)
 
 
+async def is_idle(store: RegionStore, resource: Resource) -> bool:
+    """Whether nothing of a resource is pending, nor any write given up that holds back those after it.
+
+    Raises `RegionUnavailableError`.
+    """
+    partition = store.partition(resource)
+    raw, is_blocked = await asyncio.gather(
+        store.reads.command("GET", partition.state(resource.digest)),
+        store.reads.command("HEXISTS", partition.blocked, resource.digest),
+    )
+    state = parse_state(raw)
+    return not is_blocked and (state is None or not state.pending)
+
+
 class Depth(msgspec.Struct, frozen=True):
-    """How much a partition has pending: writes, bytes, resources due, newest and lowest unsettled number."""
+    """How much a partition has pending: writes, bytes, resources due and blocked, newest and lowest unsettled number.
+
+    `oldest` is the seconds since the oldest write was accepted, 0 without one.
+    """
 
     writes: int
     bytes: int
     due: int
+    blocked: int
     newest: int
     processed: int
+    oldest: float
 
 
 async def depth(store: RegionStore, partition: Partition) -> Depth:
     """Count what is pending in a partition. Raises `RegionUnavailableError`."""
-    writes, size, due, newest, processed = await asyncio.gather(
+    writes, size, due, blocked, newest, processed, first = await asyncio.gather(
         store.queue.command("ZCARD", partition.queue),
         store.queue.command("GET", partition.bytes),
         store.queue.command("ZCARD", partition.due),
+        store.queue.command("HLEN", partition.blocked),
         store.queue.command("GET", partition.seq),
         store.queue.command("GET", partition.processed),
+        store.queue.command("ZRANGE", partition.queue, 0, 0),
     )
-    return Depth(writes, int(size or 0), due, int(newest or 0), int(processed or 0))
+    age = 0.0
+    if first:
+        accepted = await store.queue.command("HGET", partition.status(first[0].decode().partition("|")[2]), "accepted")
+        age = max(0.0, store.now() - int(accepted) / 1000) if accepted else 0.0
+    return Depth(writes, int(size or 0), due, blocked, int(newest or 0), int(processed or 0), age)
 
 
-def _affecting(copy: WriteRecord) -> bytes:
-    """A write as it stands with a resource that it affects: before the record who sees it, for the script `look`."""
-    return f"{int(copy.shared)} {copy.principal}\n".encode() + encode(copy)
+def _listed(store: RegionStore, record: WriteRecord) -> bytes:
+    """A write as it stands in a list of pending ones, behind the line that the script `look` chooses by."""
+    kind = "A" if record.effect in ABSOLUTE and not is_partial(record) else "R"
+    tags = f"{int(record.shared)} {record.principal} {kind} {url_digest(record.url)}\n"
+    return tags.encode() + seal_record(store.cipher, record)
 
 
 def _swallow(answer: Any) -> None:

@@ -8,16 +8,18 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from redis.asyncio import Connection, RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.cluster import get_node_name
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from ..errors import EvictionPolicyError, LayoutMismatchError, RegionUnavailableError
+from ..cipher import Cipher
+from ..durability import MEMORY, Durability
+from ..errors import DurabilityError, EvictionPolicyError, LayoutMismatchError, RegionUnavailableError
 from ..keys import Resource, partition_of
 from ..regions import Region
 from ..settings import Connections
@@ -25,11 +27,12 @@ from .breaker import Breaker
 from .clients import close_client, make_client
 from .embedded import EmbeddedServer
 from .events import Events
-from .executor import Client, Executor, as_mapping
+from .executor import Client, Confirmation, Executor, as_mapping
 from .keyspace import LAYOUT, META, REGIONS, Partition
 
 logger = logging.getLogger(__name__)
 
+_HAS_WAITAOF: Final = (7, 2)
 QUEUE_ATTEMPTS: Final = 3
 """How often a command of the queue is sent before its region counts as unavailable."""
 
@@ -37,28 +40,49 @@ QUEUE_ATTEMPTS: Final = 3
 class RegionStore:
     """Everything that talks to one region's Redis.
 
-    `reads` and `fills` fail at once, `queue` is patient; each has connections of its own. Open it before use; a server
-    that is down does not prevent that: it is checked when it comes back. An `adopted` region is one that the settings
-    do not name: its layout is taken as it is.
+    `reads` and `fills` fail at once, `queue` is patient, `durable` is too and waits for replicas and disks; each has
+    connections of its own. Open it before use; a server that is down does not prevent that: it is checked when it comes
+    back. An `adopted` region is one that the settings do not name: its layout is taken as it is. `durability` is the
+    greatest that a rule asks for: whether the server can give it is part of the check; `durability_timeout` is seconds.
+    `cipher` seals queued requests. `holdoff` is the seconds that the origin's readers may lag behind its writers.
     """
 
-    def __init__(self, region: Region, connections: Connections, *, writes_behind: bool, adopted: bool = False) -> None:
+    def __init__(
+        self,
+        region: Region,
+        connections: Connections,
+        *,
+        writes_behind: bool,
+        adopted: bool = False,
+        durability: Durability = MEMORY,
+        durability_timeout: float = 1.5,
+        cipher: Cipher | None = None,
+        holdoff: float = 0.0,
+    ) -> None:
         self.region = region
         self.name = region.name
         self.partitions = tuple(Partition(region.name, number) for number in range(region.partitions))
         self.reads: Executor
         self.fills: Executor
         self.queue: Executor
+        self.durable: Executor
         self.events: Events
         self.is_checked = False
         self._connections = connections
         self._writes_behind = writes_behind
         self._adopted = adopted
+        self._fsync_wanted = durability.level == "fsync"
+        self._always_fsyncs = False
+        self._durability_ms = int(durability_timeout * 1000)
+        self.cipher = cipher or Cipher()
+        self.holdoff = holdoff
         self._clients: list[Client] = []
         self._embedded: EmbeddedServer | None = None
         self._run = ""
         self._run_ids: dict[str, str] = {}
         self._policies: dict[str, str] = {}
+        self._keeps_log: dict[str, bool] = {}
+        self._versions: dict[str, tuple[int, ...]] = {}
         self._clock_offset = 0.0
         self.reads_breaker = Breaker(connections.breaker_failures, connections.breaker_seconds)
         self.queue_breaker = Breaker(1, connections.breaker_seconds)
@@ -80,7 +104,7 @@ class RegionStore:
     async def close(self) -> None:
         """Finish what is under way and close every connection; an embedded server that is ours ends."""
         await self.events.close()
-        for executor in (self.reads, self.fills, self.queue):
+        for executor in (self.reads, self.fills, self.queue, self.durable):
             await executor.close()
         for client in self._clients:
             await close_client(client)
@@ -128,6 +152,8 @@ class RegionStore:
                     "use a database of its own for each region"
                 )
         self._check_eviction()
+        if self._fsync_wanted:
+            await self._check_fsync()
         self.is_checked = True
 
     async def register(self, regions: dict[str, str]) -> None:
@@ -174,16 +200,44 @@ class RegionStore:
                 "set volatile-lru, which evicts only what carries a lifetime"
             )
 
+    def confirmation(self, durability: Durability) -> Confirmation | None:
+        """The command that waits until a write is as safe as `durability` says; None when it is anyway."""
+        if durability.level == "replicated":
+            return Confirmation(("WAIT", durability.replicas, self._durability_ms), durability.replicas)
+        if durability.level == "fsync" and not self._always_fsyncs:
+            return Confirmation(("WAITAOF", 1, 0, self._durability_ms), 1)
+        return None
+
+    async def _check_fsync(self) -> None:
+        """Learn how the server tells that a write is on its disk."""
+        if not all(self._keeps_log.values()):
+            self._refuse_fsync("appendonly is off")
+        if all(version >= _HAS_WAITAOF for version in self._versions.values()):
+            return
+        try:
+            found = as_mapping(await self.queue.command("CONFIG", "GET", "appendfsync"))
+        except ResponseError as error:
+            self._refuse_fsync(f"it is older than 7.2, and does not tell its appendfsync: {error}")
+        if list(found.values()) != [b"always"]:
+            self._refuse_fsync("it is older than 7.2, and appendfsync is not always")
+        self._always_fsyncs = True
+
+    def _refuse_fsync(self, reason: str) -> NoReturn:
+        self.is_checked = False
+        raise DurabilityError(f"region {self.name}: durability 'fsync' is not to be had: {reason}")
+
     def _make_executors(self, url: str) -> None:
         fast = {"timeout": self._connections.timeout, "connect_timeout": self._connections.connect_timeout}
         patient = {
             "timeout": self._connections.queue_timeout / QUEUE_ATTEMPTS,
             "connect_timeout": self._connections.connect_timeout,
         }
-        reads, fills, queue = (self._client(url, kind) for kind in (fast, fast, patient))
+        waiting = patient | {"timeout": patient["timeout"] + self._durability_ms / 1000}
+        reads, fills, durable, queue = (self._client(url, kind) for kind in (fast, fast, waiting, patient))
         self.reads = Executor(self.name, reads, self.reads_breaker)
         self.fills = Executor(self.name, fills, self.reads_breaker)
         self.queue = Executor(self.name, queue, self.queue_breaker, attempts=QUEUE_ATTEMPTS)
+        self.durable = Executor(self.name, durable, self.queue_breaker, attempts=QUEUE_ATTEMPTS)
         self.events = Events(self.name, self._client(url, patient))
 
     def _client(self, url: str, seconds: dict[str, float]) -> Client:
@@ -194,11 +248,14 @@ class RegionStore:
     async def _on_connect(self, connection: AbstractConnection) -> None:
         """Learn the server's run, eviction policy and clock before the first command of a connection."""
         await connection.on_connect()
-        await connection.send_command("INFO", "server", "memory")
+        await connection.send_command("INFO", "server", "memory", "persistence")
         described = await connection.read_response()
         node = self._node_of(connection)
         self._run_ids[node] = _info_field(described, "run_id")
         self._policies[node] = _info_field(described, "maxmemory_policy")
+        self._keeps_log[node] = _info_field(described, "aof_enabled") == "1"
+        version = _info_field(described, "redis_version").split(".")
+        self._versions[node] = tuple(int(number) for number in version if number.isdecimal())
         asked = time.time()
         await connection.send_command("TIME")
         seconds, microseconds = await connection.read_response()

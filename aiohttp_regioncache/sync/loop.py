@@ -6,63 +6,76 @@ import asyncio
 import contextlib
 import json
 import logging
-import secrets
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
+from ..durability import parse_durability
 from ..errors import RegionUnavailableError, StoreError, UnreadableRecordError
-from ..keys import resource_digest
+from ..hooks import Hooks, ended_event
 from ..records import WriteRecord
+from ..rules import Bulk, BulkRequest
 from ..settings import Settings
 from ..store import queue
-from ..store.breaker import Breaker
 from ..store.keyspace import Partition
-from ..store.queue import Claimed, Queued, SettleLimits, Settlement
+from ..store.outbox import announce
+from ..store.queue import Queued, SettleLimits, Settlement
 from ..store.region import RegionStore
-from . import outcome
+from . import chain, outcome
+from .batcher import Batcher, Reply
+from .coalesce import candidates, untried
+from .leases import Claim, Leases
 from .outcome import Attempt, Failure, History, Outcome, Patience, Verdict
 from .sender import Sender
 
 logger = logging.getLogger(__name__)
 
-LEASE_SHARE: Final = 0.8
-"""The part of a lease within which attempts must have ended."""
 _ANSWER_FIELDS: Final = frozenset(
     {"content-encoding", "content-language", "content-type", "etag", "last-modified", "location", "preference-applied"}
 )
 _UNREADABLE_DELAY: Final = 5.0
 
 
-class _Claim(msgspec.Struct, frozen=True):
-    """A claimed resource with the monotonic time at which sending must have ended."""
+class _Ready(msgspec.Struct, frozen=True):
+    """A write that can be sent: as it is queued, as it goes out, and its body."""
 
-    partition: Partition
-    claimed: Claimed
-    deadline: float
+    item: Queued
+    write: WriteRecord
+    body: bytes
 
 
 class SyncLoop:
     """Replay one region's writes to the origin: different resources at once, each in its own order.
 
-    Any number of loops may run on one queue, in any processes.
+    Any number of loops may run on one queue, in any processes. `hooks` hear how writes end. `bulks` are
+    the bulk forms that this edge knows, by endpoint; a write for any other endpoint goes alone.
     """
 
-    def __init__(self, store: RegionStore, settings: Settings, sender: Sender) -> None:
+    def __init__(
+        self,
+        store: RegionStore,
+        settings: Settings,
+        sender: Sender,
+        hooks: Hooks | None = None,
+        bulks: Mapping[str, Bulk] | None = None,
+    ) -> None:
         self._store = store
         self._settings = settings.sync
-        self._limits = SettleLimits(
-            settings.queue.status_seconds,
-            settings.cache.landed_seconds,
-            settings.cache.landed_count,
-            self._settings.lease,
-        )
+        self._limits = SettleLimits.of(settings)
         self._sender = sender
-        self._breaker = Breaker(self._settings.breaker_failures, self._settings.breaker_seconds)
+        self._hooks = hooks or Hooks()
+        self._breaker = sender.breaker
+        self._leases = Leases(store, self._settings, sender)
+        self._batchers = {
+            endpoint: Batcher(bulk, self._leases, self._post_bulk, self._note_health)
+            for endpoint, bulk in (bulks or {}).items()
+        }
+        # What waits for a bulk request needs no slot of its own.
+        self._capacity = max(self._settings.concurrency, self._settings.claim if bulks else 0)
         self._wake = asyncio.Event()
-        self._stopping = False
         self._worker: asyncio.Task[None] | None = None
         self._drains: set[asyncio.Task[None]] = set()
         self._first_partition = 0
@@ -73,9 +86,18 @@ class SyncLoop:
         self._store.events.wakes(self._wake)
         self._worker = asyncio.get_running_loop().create_task(self._work(), name="regioncache: sync")
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it claims no more."""
+        return self._leases.is_stopping
+
+    def wake(self) -> None:
+        """Look for due writes now."""
+        self._wake.set()
+
     async def stop(self) -> None:
         """Claim no more, finish what is being sent, give the rest back."""
-        self._stopping = True
+        self._leases.is_stopping = True
         self._wake.set()
         if self._worker:
             await asyncio.wait([self._worker])
@@ -95,21 +117,21 @@ class SyncLoop:
 
     async def _work(self) -> None:
         """Go on claiming while there are free slots, whatever those that are taken wait for."""
-        while not self._stopping:
+        while not self.is_stopping:
             self._wake.clear()
             drains, problem = await self._dispatch()
             if isinstance(problem, RegionUnavailableError):
                 logger.debug("%s", problem)
             elif problem:  # a loop that dies is a queue that never drains
                 logger.error("region %s: a turn of the sync loop failed", self._store.name, exc_info=problem)
-            if not drains and not self._stopping:
+            if not drains and not self.is_stopping:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), self._settings.poll)
 
     async def _dispatch(self) -> tuple[list[asyncio.Task[None]], BaseException | None]:
         """Claim for the free slots and begin to replay; with the first error of a claim, if there is one."""
-        shares = self._shares(self._settings.concurrency - len(self._drains))
-        found = await asyncio.gather(*(self._claim(*share) for share in shares), return_exceptions=True)
+        shares = self._shares(self._capacity - len(self._drains))
+        found = await asyncio.gather(*(self._leases.claim(*share) for share in shares), return_exceptions=True)
         drains = [
             self._spawn(claim) for claims in found if not isinstance(claims, BaseException) for claim in claims
         ]  # fmt: skip
@@ -118,14 +140,14 @@ class SyncLoop:
     def _shares(self, free: int) -> list[tuple[Partition, int]]:
         """Deal free slots out to the partitions in turn: what has no slot is not claimed, so that no lease runs out."""
         partitions = self._store.partitions
-        if free <= 0 or self._stopping or self._breaker.is_open:
+        if free <= 0 or self._leases.is_closed:
             return []
         count = len(partitions)
         chosen = [partitions[(self._first_partition + n) % count] for n in range(min(count, free))]
         self._first_partition = (self._first_partition + len(chosen)) % count
         return [(partition, min(self._settings.claim, max(1, free // count))) for partition in chosen]
 
-    def _spawn(self, claim: _Claim) -> asyncio.Task[None]:
+    def _spawn(self, claim: Claim) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(self._drain(claim), name="regioncache: replay")
         self._drains.add(task)
         task.add_done_callback(self._drained)
@@ -135,13 +157,7 @@ class SyncLoop:
         self._drains.discard(task)
         self._wake.set()
 
-    async def _claim(self, partition: Partition, limit: int) -> list[_Claim]:
-        deadline = time.monotonic() + LEASE_SHARE * self._settings.lease
-        fence = secrets.token_hex(8)
-        found = await queue.claim(self._store, partition, fence, limit, self._settings.lease)
-        return [_Claim(partition, claimed, deadline) for claimed in found]
-
-    async def _drain(self, claim: _Claim) -> None:
+    async def _drain(self, claim: Claim) -> None:
         try:
             await self._replay_all(claim)
         except StoreError as error:
@@ -149,50 +165,171 @@ class SyncLoop:
         except Exception:
             logger.exception("region %s: a replay failed", self._store.name)
 
-    async def _replay_all(self, claim: _Claim) -> None:
+    async def _replay_all(self, claim: Claim) -> None:
         """Replay the writes of one resource in order until none is left or it must be given back."""
-        head = True
-        while True:
-            try:
-                queued = await queue.read_queue(self._store, claim.partition, claim.claimed.digest)
-            except UnreadableRecordError as error:
-                logger.warning("region %s: left to a newer edge: %s", self._store.name, error)
-                await self._give_back(claim, _UNREADABLE_DELAY)
-                return
-            if not queued:
-                await self._give_back(claim, 0.0)
-                return
-            for item in queued:
-                if not await self._replay(claim, item, stalled=head and claim.claimed.stalls > 0):
+        stalled = claim.claimed.stalls > 0
+        queued: Sequence[Queued] = ()
+        while queued := queued or await self._read(claim, stalled=stalled):
+            replaced = () if stalled else await self._replaced(claim, queued)
+            if replaced:
+                if not await self._supersede(claim, replaced):
                     return
-                head = False
+                queued = ()  # what stands behind them may replace the last one, too
+                continue
+            ended = await self._replay(claim, queued, stalled=stalled)
+            if not ended:
+                return
+            queued, stalled = queued[ended:], False
 
-    async def _replay(self, claim: _Claim, item: Queued, *, stalled: bool) -> bool:
-        """Replay one write; False when the resource is done or given back. `stalled`: somebody may have sent it."""
-        if item.record is None:
-            return await self._bury_corrupt(claim, item)
-        write, patience = item.record, self._patience(item.record)
-        remaining = claim.deadline - time.monotonic()
-        if self._stopping or remaining < self._settings.timeout:
+    async def _read(self, claim: Claim, *, stalled: bool) -> Sequence[Queued]:
+        """Read what comes next; the resource is given back when that is nothing."""
+        try:
+            queued = await queue.read_queue(self._store, claim.partition, claim.claimed.digest)
+        except UnreadableRecordError as error:
+            logger.warning("region %s: left to a newer edge: %s", self._store.name, error)
+            await self._give_back(claim, _UNREADABLE_DELAY)
+            return ()
+        if not queued:
             await self._give_back(claim, 0.0)
-            return False
-        if self._breaker.is_open:
-            await self._give_back(claim, self._breaker.remaining)
-            return False
+        elif stalled:
+            await self._doubt_successors(claim, queued)
+        return queued
+
+    async def _replay(self, claim: Claim, queued: Sequence[Queued], *, stalled: bool) -> int:
+        """Replay the first write, and those that go with it; returns how many ended.
+
+        0 when the resource is done or given back. `stalled`: somebody may have sent the first one.
+        """
+        item = queued[0]
+        if item.record is None:
+            return int(await self._bury_corrupt(claim, item))
+        write = item.record
+        if self._leases.is_closed or not await self._leases.renew([claim]):
+            return int(await self._not_sent(claim, write))
         body = await self._body(claim, write)
         if body is None:
-            return await self._settle(claim, item, Outcome(Verdict.DEAD, "body-lost"), None)
-        if not patience.repeatable:
-            earlier = await queue.begin_attempt(self._store, claim.partition, claim.claimed, write.id)
-            if earlier is None:
-                return self._lost(write.id, "lost")
-            if doomed := outcome.before_sending(earlier, patience):
-                return await self._settle(claim, item, doomed, None)
-        attempt = await self._sender.send(write, body, item.seq, claim.claimed.fence, self._settings.timeout)
-        return await self._after(claim, item, write, attempt, stalled=stalled)
+            return int(await self._settle(claim, item, Outcome(Verdict.DEAD, "body-lost"), None))
+        if write.chained:
+            resolved = await chain.resolve(self._store, claim.partition, write, claim.claimed.digest, stalled=stalled)
+            if isinstance(resolved, chain.Broken):
+                return int(await self._settle(claim, item, resolved.outcome, resolved.answer, attempted=False))
+            write = resolved
+        ready = _Ready(item, write, body)
+        batcher = self._batcher(ready, claim.claimed.stalls if stalled else 0)
+        if batcher is None:
+            return int(await self._send_alone(claim, ready, stalled=stalled))
+        run = [ready, *await self._followers(claim, batcher.bulk, ready, queued[1:])]
+        return await self._send_together(claim, batcher, run, stalled=stalled)
 
-    async def _after(self, claim: _Claim, item: Queued, write: WriteRecord, attempt: Attempt, *, stalled: bool) -> bool:
+    # --- sending ---
+
+    async def _send_alone(self, claim: Claim, ready: _Ready, *, stalled: bool) -> bool:
+        async with self._leases.admitted([claim]) as ours:
+            attempt = await self._attempt(claim, ready, stalled=stalled) if ours else None
+        if attempt is None:
+            return await self._not_sent(claim, ready.write)
+        if isinstance(attempt, Outcome):
+            return await self._settle(claim, ready.item, attempt, None)
+        return await self._after(claim, ready.item, ready.write, attempt, stalled=stalled)
+
+    async def _attempt(self, claim: Claim, ready: _Ready, *, stalled: bool) -> Attempt | Outcome | None:
+        """Send one write by itself; an outcome when it may not be sent, None when it is no longer ours."""
+        write, patience = ready.write, self._patience(ready.write)
+        earlier: int | None = 0
+        if not patience.repeatable:
+            earlier = await queue.begin_attempt(
+                self._store, claim.partition, claim.claimed, write.id, parse_durability(write.durability)
+            )
+        if earlier is None:
+            claim.is_lost = True
+            return None
+        if doomed := outcome.before_sending(earlier, claim.claimed.stalls if stalled else 0, patience):
+            return doomed
+        attempt = await self._sender.send(
+            write, ready.body, ready.item.seq, claim.claimed.fence, self._settings.timeout
+        )
         self._note_health(attempt)
+        return attempt
+
+    def _batcher(self, ready: _Ready, stalls: int) -> Batcher | None:
+        """What sends a write together with others; None for one that goes alone, or not at all."""
+        write, batcher = ready.write, self._batchers.get(ready.write.bulk)
+        if batcher is None or not write.repeatable or len(ready.body) > batcher.bulk.max_bytes:
+            return None
+        return None if outcome.before_sending(0, stalls, self._patience(write)) else batcher
+
+    async def _followers(self, claim: Claim, bulk: Bulk, first: _Ready, queued: Sequence[Queued]) -> Sequence[_Ready]:
+        """The writes that go in one request with the one before them, where the origin keeps their order."""
+        followers: list[_Ready] = []
+        size = len(first.body)
+        for item in queued[: bulk.max_writes - 1] if bulk.keeps_order else ():
+            write = item.record
+            # What a chained one asks for is known when the one before it has ended.
+            if write is None or write.bulk != bulk.endpoint or not write.repeatable or write.chained:
+                break
+            body = await self._body(claim, write)
+            if body is None or size + len(body) > bulk.max_bytes:
+                break
+            size += len(body)
+            followers.append(_Ready(item, write, body))
+        return followers
+
+    async def _send_together(self, claim: Claim, batcher: Batcher, run: Sequence[_Ready], *, stalled: bool) -> int:
+        """Send consecutive writes with those of other resources; returns how many ended, as `_replay`."""
+        fence = claim.claimed.fence
+        items = [self._sender.item(each.write, each.body, each.item.seq, fence) for each in run]
+        reply = await batcher.send(claim, items)
+        await self._note_doubts(claim, run, reply)
+        if reply.alone:
+            return int(await self._send_alone(claim, run[0], stalled=stalled))
+        if not reply.attempts:
+            return int(await self._not_sent(claim, run[0].write))
+        for number, (each, attempt) in enumerate(zip(run, reply.attempts, strict=False)):
+            if not await self._after(claim, each.item, each.write, attempt, stalled=stalled and number == 0):
+                return 0
+            if not outcome.is_success(each.write.method, attempt):
+                return number + 1  # those behind it are sent again
+        return len(reply.attempts)
+
+    async def _post_bulk(self, endpoint: str, request: BulkRequest, count: int) -> Attempt:
+        return await self._sender.send_bulk(endpoint, request, count, self._settings.timeout)
+
+    async def _note_doubts(self, claim: Claim, run: Sequence[_Ready], reply: Reply) -> None:
+        """Keep in mind of which writes nobody knows what became of them."""
+        methods = [each.write.method for each in run]
+        doubtful = [run[number].write.id for number in reply.doubtful(methods)]
+        if doubtful:
+            await queue.doubt(self._store, claim.partition, claim.claimed, doubtful)
+
+    async def _doubt_successors(self, claim: Claim, queued: Sequence[Queued]) -> None:
+        """A sender that vanished may have sent more than the first write, where the origin keeps their order."""
+        endpoint = queued[0].record.bulk if queued[0].record else ""
+        if endpoint in self._batchers and self._batchers[endpoint].bulk.keeps_order:
+            doubtful = [item.record.id for item in queued[1:] if item.record and item.record.bulk == endpoint]
+            await queue.doubt(self._store, claim.partition, claim.claimed, doubtful)
+
+    # --- leaving out ---
+
+    async def _replaced(self, claim: Claim, queued: Sequence[Queued]) -> Sequence[Queued]:
+        """The writes at the head of which only the last need be sent."""
+        found = candidates(queued)
+        ids = [item.record.id for item in found if item.record]
+        statuses = await asyncio.gather(*(queue.status(self._store, claim.partition, each) for each in ids))
+        return untried(found, [known or {} for known in statuses])
+
+    async def _supersede(self, claim: Claim, replaced: Sequence[Queued]) -> bool:
+        *records, last = [item.record for item in replaced if item.record]
+        settlement = Settlement(
+            Verdict.SUPERSEDED.value, {"reason": f"replaced by {last.id}", "by": last.id}, attempted=False
+        )
+        for item, write in zip(replaced, records, strict=False):
+            if not await self._end(claim, item.seq, write.id, settlement, write.affected, _known(write)):
+                return False
+        return True
+
+    # --- outcomes ---
+
+    async def _after(self, claim: Claim, item: Queued, write: WriteRecord, attempt: Attempt, *, stalled: bool) -> bool:
         history = await self._history(claim, write, attempt, stalled=stalled)
         judged = outcome.judge(write.method, attempt, history, self._patience(write), now=time.time())
         if judged.verdict is not Verdict.RETRY:
@@ -216,81 +353,117 @@ class SyncLoop:
 
     def _note_health(self, attempt: Attempt) -> None:
         was_out = self._breaker.is_open or self._breaker.is_half_open
-        if attempt.failure is None and attempt.status not in (502, 503, 504):
-            self._breaker.succeeded()
-        else:
+        if outcome.is_failing(attempt):
             self._breaker.failed()
+        else:
+            self._breaker.succeeded()
         if self._breaker.is_open and not was_out:
             problem = attempt.problem or f"status {attempt.status}"
             logger.warning("region %s: writes wait: %s", self._store.name, problem)
         elif was_out and not self._breaker.remaining and not self._breaker.is_half_open:
             logger.warning("region %s: the origin takes writes again", self._store.name)
 
-    async def _history(self, claim: _Claim, write: WriteRecord, attempt: Attempt, *, stalled: bool) -> History:
+    async def _history(self, claim: Claim, write: WriteRecord, attempt: Attempt, *, stalled: bool) -> History:
         """What happened before; only asked for where it can matter."""
         if 200 <= attempt.status < 300:
             return History(0, False, 0.0)
         known = await queue.status(self._store, claim.partition, write.id) or {}
-        age = self._store.now() - write.accepted / 1000
+        age = self._store.now() - max(write.accepted, int(known.get("revived", 0))) / 1000
         # One that may not be repeated is never sent after an unknown outcome.
         unknown = write.repeatable and (stalled or known.get("unknown") == "1")
         return History(int(known.get("tries", 0)), unknown, age)
 
-    async def _body(self, claim: _Claim, write: WriteRecord) -> bytes | None:
+    async def _body(self, claim: Claim, write: WriteRecord) -> bytes | None:
         if not write.body_stored:
             return write.body
         return await queue.read_body(self._store, claim.partition, write.id)
 
-    async def _settle(self, claim: _Claim, item: Queued, judged: Outcome, attempt: Attempt | None) -> bool:
+    async def _settle(
+        self, claim: Claim, item: Queued, judged: Outcome, attempt: Attempt | None, *, attempted: bool = True
+    ) -> bool:
         write = item.record
         assert write is not None  # noqa: S101 - a corrupt one is buried
-        affected = tuple(resource_digest(write.site, path) for path in write.affects)
-        synced = judged.verdict is Verdict.SYNCED
-        dead = judged.verdict is Verdict.DEAD
-        digests = (claim.claimed.digest, *affected)
+        may_be_applied = judged.verdict in (Verdict.SYNCED, Verdict.DEAD)
+        digests = (claim.claimed.digest, *write.affected)
         settlement = Settlement(
             judged.verdict.value,
             {"reason": judged.reason, **_answer_fields(attempt)},
             # What the origin may have applied, the other regions must hear of.
-            announce=msgspec.msgpack.encode((write.group, digests)) if synced or dead else b"",
-            keep_record=dead,
+            announce=announce(write.group, digests) if may_be_applied else b"",
+            blocks=outcome.blocks(judged, write.on_dead),
+            attempted=attempted and attempt is not None,
         )
-        return await self._end(claim, item.seq, write.id, settlement, affected)
+        return await self._end(claim, item.seq, write.id, settlement, write.affected, _known(write))
 
-    async def _bury_corrupt(self, claim: _Claim, item: Queued) -> bool:
+    async def _bury_corrupt(self, claim: Claim, item: Queued) -> bool:
         write_id = await queue.write_id_at(self._store, claim.partition, item.seq)
         if write_id is None:
             return False
         known = await queue.status(self._store, claim.partition, write_id) or {}
         affected = tuple(known.get("affected", "").split())
-        settlement = Settlement("dead", {"reason": "corrupt"}, keep_record=True)
-        return await self._end(claim, item.seq, write_id, settlement, affected)
+        settlement = Settlement("dead", {"reason": "corrupt"}, attempted=False)
+        return await self._end(claim, item.seq, write_id, settlement, affected, known)
 
     async def _end(
-        self, claim: _Claim, seq: int, write_id: str, settlement: Settlement, affected: tuple[str, ...]
+        self,
+        claim: Claim,
+        seq: int,
+        write_id: str,
+        settlement: Settlement,
+        affected: tuple[str, ...],
+        known: Mapping[str, str],
     ) -> bool:
+        deadline = self._leases.deadline()
         answer, left = await queue.settle(
             self._store, claim.partition, claim.claimed, write_id, seq, settlement, affected, self._limits
         )
         if answer == "settled":
             self.settled[settlement.outcome] += 1
+            claim.deadline = deadline  # a settle extends the lease
         if answer in ("settled", "already"):
-            if settlement.outcome != "synced":
-                logger.warning("write %s is %s: %s", write_id, settlement.outcome, settlement.fields.get("reason"))
+            self._announce(write_id, settlement, known)
             return left > 0
         return self._lost(write_id, answer)
+
+    def _announce(self, write_id: str, settlement: Settlement, known: Mapping[str, str]) -> None:
+        level = logging.WARNING if settlement.keep_record else logging.DEBUG
+        logger.log(level, "write %s is %s: %s", write_id, settlement.outcome, settlement.fields.get("reason"))
+        ended = ended_event(
+            write_id, self._store.name, settlement.outcome, settlement.fields, known, now=self._store.now()
+        )
+        self._hooks.announce(ended)
 
     def _lost(self, write_id: str, answer: str) -> bool:
         logger.warning("write %s: its resource belongs to another sender now (%s)", write_id, answer)
         return False
 
-    async def _give_back(self, claim: _Claim, delay: float) -> None:
+    async def _not_sent(self, claim: Claim, write: WriteRecord) -> bool:
+        """Give a resource back whose write was not sent, if it is still ours."""
+        if claim.is_lost:
+            return self._lost(write.id, "lost")
+        await self._give_back(claim, 0.0 if self.is_stopping else self._breaker.remaining)
+        return False
+
+    async def _give_back(self, claim: Claim, delay: float) -> None:
         await queue.defer(self._store, claim.partition, claim.claimed, delay=delay)
 
     def _patience(self, write: WriteRecord) -> Patience:
         return Patience(
-            write.max_tries or self._settings.max_tries, write.max_age or self._settings.max_age, write.repeatable
+            write.max_tries or self._settings.max_tries,
+            write.max_age or self._settings.max_age,
+            write.repeatable,
+            self._settings.max_stalls,
         )
+
+
+def _known(write: WriteRecord) -> dict[str, str]:
+    """What the status of a write says of it from the beginning."""
+    return {
+        "method": write.method,
+        "url": write.url,
+        "principal": write.principal,
+        "accepted": str(write.accepted),
+    }
 
 
 def _answer_fields(attempt: Attempt | None) -> dict[str, str]:

@@ -25,6 +25,7 @@ class Verdict(Enum):
     SYNCED = "synced"
     REJECTED = "rejected"
     DEAD = "dead"
+    SUPERSEDED = "superseded"
     RETRY = "retry"
 
 
@@ -67,21 +68,22 @@ class History(msgspec.Struct, frozen=True):
 
 
 class Patience(msgspec.Struct, frozen=True):
-    """When a write is given up: after so many tries or seconds; whether it may be sent twice."""
+    """When a write is given up: after so many tries, seconds or vanished senders; whether it may be sent twice."""
 
     max_tries: int
     max_age: float
     repeatable: bool
+    max_stalls: int = 20
 
 
 def judge(method: str, attempt: Attempt, history: History, patience: Patience, *, now: float) -> Outcome:
     """Decide what an attempt means for its write (RFC 9110 section 15). `now` is seconds since the epoch."""
     status = attempt.status
-    if 200 <= status < 300 or status == 303 or (method == "DELETE" and status in _GONE):
+    if is_success(method, attempt):
         return Outcome(Verdict.SYNCED, f"status {status}")
     if attempt.is_unknown and not patience.repeatable:
         return Outcome(Verdict.DEAD, AMBIGUOUS)
-    if _again(attempt):
+    if is_temporary(attempt):
         return _given_up(history, patience) or Outcome(
             Verdict.RETRY, attempt.problem or f"status {status}", retry_after(attempt.headers, now)
         )
@@ -92,12 +94,37 @@ def judge(method: str, attempt: Attempt, history: History, patience: Patience, *
     return Outcome(Verdict.REJECTED, "auth" if status in (401, 403) else f"status {status}")
 
 
-def before_sending(stalls: int, patience: Patience) -> Outcome | None:
-    """Decide whether a write whose earlier sender vanished may be sent at all; None when it may."""
-    return Outcome(Verdict.DEAD, AMBIGUOUS) if stalls and not patience.repeatable else None
+def is_success(method: str, attempt: Attempt) -> bool:
+    """Decide whether the origin has the write."""
+    status = attempt.status
+    return 200 <= status < 300 or status == 303 or (method == "DELETE" and status in _GONE)
 
 
-def _again(attempt: Attempt) -> bool:
+def is_failing(attempt: Attempt) -> bool:
+    """Decide whether an attempt says that the origin, or what stands before it, is out of order."""
+    return attempt.failure is not None or attempt.status in (502, 503, 504)
+
+
+def before_sending(unknown: int, stalls: int, patience: Patience) -> Outcome | None:
+    """Decide whether a write may be sent at all; None when it may.
+
+    `unknown` earlier attempts have an unknown outcome; `stalls` senders vanished over it.
+    """
+    if unknown and not patience.repeatable:
+        return Outcome(Verdict.DEAD, AMBIGUOUS)
+    return Outcome(Verdict.DEAD, "too-many-stalls") if stalls > patience.max_stalls else None
+
+
+def blocks(judged: Outcome, on_dead: str) -> bool:
+    """Decide whether a write that ended so keeps those behind it waiting for an operator.
+
+    `on_dead` is `block`, `skip`, or empty: then only one that may have been applied does.
+    """
+    return judged.verdict is Verdict.DEAD and (on_dead == "block" or (not on_dead and judged.reason == AMBIGUOUS))
+
+
+def is_temporary(attempt: Attempt) -> bool:
+    """Decide whether what failed may succeed later, as it is."""
     if attempt.failure is not None:
         return True
     if attempt.status == 409:  # the idempotency key's first request is still at work; it says when to come back

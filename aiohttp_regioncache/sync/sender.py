@@ -1,10 +1,11 @@
-"""Send a stored write to the origin, once."""
+"""Send stored writes to the origin, once: one by itself, or several in one request."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import logging
+import secrets
 import time
 from typing import Final
 
@@ -16,7 +17,10 @@ from ..keys import normalize_path
 from ..principal import Signer
 from ..records import WriteRecord, from_wire
 from ..replays import REPLAY_HEADER, Replay, sign_replay, with_loop_mark
-from ..semantics.fields import end_to_end, remove
+from ..rules import BulkItem, BulkRequest
+from ..semantics.fields import Headers, end_to_end, remove
+from ..settings import Sync
+from ..store.breaker import Breaker
 from .outcome import Attempt, Failure
 
 logger = logging.getLogger(__name__)
@@ -28,48 +32,101 @@ _LARGE: Final = 1024 * 1024
 
 # What belongs to the connection, what the client sets itself, and what made sense only before the write was taken.
 _OWN_FIELDS: Final = frozenset({"host", "content-length", "expect", "idempotency-key", "prefer", REPLAY_HEADER.lower()})
+_CREDENTIALS: Final = ("authorization", "cookie")
 
 
 class Sender:
     """Send writes to the origin of their site.
 
-    `origin` is its address, `name` this deployment in `CDN-Loop`.
+    `origin` is its address, `name` this deployment in `CDN-Loop`. All loops of an edge share one sender, and so
+    `slots`, the requests that the origin gets at once, and `breaker`, which opens when it fails. `fresh` is a session
+    that reuses no connection, for writes that must not be repeated: one that the origin has closed meanwhile would
+    leave their fate unknown.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, origin: str, signer: Signer, name: str) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        origin: str,
+        signer: Signer,
+        name: str,
+        settings: Sync | None = None,
+        *,
+        fresh: aiohttp.ClientSession | None = None,
+    ) -> None:
+        settings = settings or Sync()
+        self.slots = asyncio.Semaphore(settings.concurrency)
+        self.breaker = Breaker(settings.breaker_failures, settings.breaker_seconds)
         self._session = session
+        self._fresh = fresh or session
         self._origin = origin.rstrip("/")
         self._base = normalize_path(URL(self._origin).raw_path).rstrip("/")
         self._signer = signer
         self._name = name
+        self._service = settings.authorization
 
     async def send(self, write: WriteRecord, body: bytes, seq: int, fence: str, timeout: float) -> Attempt:
         """Send one write; redirects are not followed. `timeout` is seconds. Never raises for what the origin does."""
+        headers = [*self._headers(write, seq, fence), _key(write)]
+        session = self._session if write.repeatable else self._fresh
+        return await self._ask(write.method, write.endpoint, headers, body, timeout, ANSWER_BYTES, session)
+
+    def item(self, write: WriteRecord, body: bytes, seq: int, fence: str) -> BulkItem:
+        """Describe a write as it goes into a bulk request."""
+        headers = self._headers(write, seq, fence)
+        return BulkItem(write.method, self._base + write.endpoint, headers, body, write.idempotency_key)
+
+    async def send_bulk(self, endpoint: str, request: BulkRequest, count: int, timeout: float) -> Attempt:
+        """Send `count` writes in one request. `timeout` is seconds. Never raises for what the origin does."""
+        replay = Replay(secrets.token_hex(16), count, "bulk", int(time.time()))
+        mark = sign_replay(self._signer, replay, request.method, self._base + endpoint)
+        headers = [("Content-Type", request.content_type), ("Accept-Encoding", "identity"), (REPLAY_HEADER, mark)]
+        if self._service is not None:
+            headers.append(("Authorization", self._service))
+        return await self._ask(request.method, endpoint, headers, request.body, timeout, count * ANSWER_BYTES)
+
+    async def _ask(
+        self,
+        method: str,
+        endpoint: str,
+        headers: Headers,
+        body: bytes,
+        timeout: float,
+        limit: int,
+        session: aiohttp.ClientSession | None = None,
+    ) -> Attempt:
         try:
-            async with self._session.request(
-                write.method,
-                URL(self._origin + write.endpoint, encoded=True),
-                headers=self._headers(write, seq, fence),
+            async with (session or self._session).request(
+                method,
+                URL(self._origin + endpoint, encoded=True),
+                headers=CIMultiDict(with_loop_mark(headers, self._name)),
                 data=_payload(body),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=timeout),
+                middlewares=(_Once(),),
             ) as response:
-                answer = await _whole(response.content)
-                headers = tuple((name, value) for name, value in response.headers.items())
-                return Attempt(response.status, headers, answer)
+                answer = await _whole(response.content, limit)
+                received = tuple((name, value) for name, value in response.headers.items())
+                return Attempt(response.status, received, answer)
         except (aiohttp.ClientConnectorError, aiohttp.InvalidURL, aiohttp.ConnectionTimeoutError) as error:
-            logger.debug("write %s: %s", write.id, error)  # its page is for the writer, who need not know addresses
+            logger.debug("%s %s: %s", method, endpoint, error)  # a status page need not show addresses
             return Attempt(failure=Failure.NOT_SENT, problem="the origin cannot be reached")
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            logger.debug("write %s: %s", write.id, str(error) or type(error).__name__)
+            logger.debug("%s %s: %s", method, endpoint, str(error) or type(error).__name__)
             return Attempt(failure=Failure.NO_ANSWER, problem="the origin did not answer")
 
-    def _headers(self, write: WriteRecord, seq: int, fence: str) -> CIMultiDict[str]:
+    def _headers(self, write: WriteRecord, seq: int, fence: str) -> list[tuple[str, str]]:
+        """The end-to-end fields of a write with its mark, and the service's credential in place of any other."""
         kept = remove(end_to_end(from_wire(write.headers)), _OWN_FIELDS)
+        if self._service is not None:
+            kept = [*remove(kept, _CREDENTIALS), ("Authorization", self._service)]
         endpoint = self._base + write.endpoint
         mark = sign_replay(self._signer, Replay(write.id, seq, fence, int(time.time())), write.method, endpoint)
-        marked = [*kept, ("Idempotency-Key", f'"{write.idempotency_key}"'), (REPLAY_HEADER, mark)]
-        return CIMultiDict(with_loop_mark(marked, self._name))
+        return [*kept, (REPLAY_HEADER, mark)]
+
+
+def _key(write: WriteRecord) -> tuple[str, str]:
+    return ("Idempotency-Key", f'"{write.idempotency_key}"')
 
 
 def _payload(body: bytes) -> bytes | io.BytesIO | None:
@@ -77,18 +134,45 @@ def _payload(body: bytes) -> bytes | io.BytesIO | None:
     return io.BytesIO(body) if len(body) > _LARGE else body or None
 
 
-async def _whole(content: aiohttp.StreamReader) -> bytes:
+async def _whole(content: aiohttp.StreamReader, limit: int) -> bytes:
     try:
-        await content.readexactly(ANSWER_BYTES + 1)
+        await content.readexactly(limit + 1)
     except asyncio.IncompleteReadError as error:
         return error.partial
     return b""
 
 
-def client_session() -> aiohttp.ClientSession:
-    """Make the client session for an origin: no cookies kept, nothing decoded or added."""
+class _SecondAttemptError(aiohttp.ClientError):
+    """A request that aiohttp was about to send again."""
+
+
+class _Once:
+    """Let a request go out once: aiohttp repeats idempotent methods by itself when a connection breaks."""
+
+    def __init__(self) -> None:
+        self._sent = False
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        if self._sent:
+            raise _SecondAttemptError("the connection broke before the answer")
+        self._sent = True
+        return await handler(request)
+
+
+def client_session(*, reuse: bool = True) -> aiohttp.ClientSession:
+    """Make the client session for an origin: no cookies kept, nothing decoded or added.
+
+    `reuse`: whether connections serve more than one request.
+    """
+    connector = (
+        aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
+        if reuse
+        else aiohttp.TCPConnector(limit=0, force_close=True)
+    )
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+        connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),

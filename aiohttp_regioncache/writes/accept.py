@@ -16,10 +16,13 @@ import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError
 
+from ..durability import parse_durability
 from ..effects import AUTO, DELETE, UNKNOWN_EFFECT, effect_for
 from ..errors import RegionUnavailableError
-from ..exchange import Exchange, described_body
+from ..exchange import Exchange, described_body, read_body
+from ..hooks import Hooks, WriteEvent
 from ..keys import Groups
+from ..pin import PIN_COOKIE, PIN_HEADER, make_pin
 from ..principal import Signer
 from ..problems import problem, unavailable
 from ..records import WriteRecord, to_wire
@@ -33,6 +36,8 @@ from ..store import queue
 from ..store.keyspace import Partition
 from ..store.queue import Acceptance, Accepted, Verdict
 from ..store.region import RegionStore
+from . import preconditions
+from .through import Past
 
 logger = logging.getLogger(__name__)
 
@@ -48,28 +53,43 @@ _FULL: Final = {
     "principal": "too many of your writes are pending",
 }
 
+_CREDENTIALS: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
+
 LocationOf = Callable[[str], str]
 """The path of a write's status page, by its id."""
 
 
 class Accepter:
-    """Take writes behind. `location_of` makes the path of a status page."""
+    """Take writes behind. `location_of` makes the path of a status page; `hooks` hear of what is queued."""
 
-    def __init__(self, settings: Settings, groups: Groups, signer: Signer, location_of: LocationOf) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        groups: Groups,
+        signer: Signer,
+        location_of: LocationOf,
+        hooks: Hooks | None = None,
+    ) -> None:
         self._settings = settings
         self._groups = groups
         self._signer = signer
         self._location_of = location_of
+        # What is replayed under a credential of our own needs nobody else's.
+        self._dropped = {"content-length"} | (_CREDENTIALS if settings.sync.authorization else set())
+        self._hooks = hooks or Hooks()
 
-    async def accept(self, exchange: Exchange, rule: CompiledRule) -> web.Response:
+    async def accept(self, exchange: Exchange, rule: CompiledRule) -> web.Response | Past:
         """Queue a write in the user's region and answer it.
 
         202 with its status page, or what `Prefer: wait` asked for; 403 when `authorize` says no; 400, 413 or 422 for
-        what is wrong with it; 503 with `Retry-After` when the region cannot take it.
+        what is wrong with it; 503 with `Retry-After` when the region cannot take it, or `Past` when the write may go
+        to the origin instead: the queue is full, yet has nothing of this resource, or the rule lets it when the region
+        cannot be reached.
         """
-        return _marked(await self._take(exchange, rule), exchange.stores[0])
+        answer = await self._take(exchange, rule)
+        return answer if isinstance(answer, Past) else _marked(answer, exchange.stores[0])
 
-    async def _take(self, exchange: Exchange, rule: CompiledRule) -> web.Response:
+    async def _take(self, exchange: Exchange, rule: CompiledRule) -> web.Response | Past:
         authorize = rule.rule.authorize
         if callable(authorize) and not await authorize(exchange.request):
             return problem(403, "Forbidden", "This write is not allowed.")
@@ -78,29 +98,65 @@ class Accepter:
             return problem(400, "Bad Request", f"Idempotency-Key must have 1 to {MAX_KEY} characters.")
         limit = self._settings.queue.max_body
         try:
-            body = await _body_of(exchange.request, limit)
+            body = await read_body(exchange.request, limit)
         except (web.RequestPayloadError, ContentEncodingError):
             return problem(400, "Bad Request", "The body is not what its Content-Encoding says.")
         except web.HTTPRequestEntityTooLarge:
             return problem(413, "Content Too Large", f"A write has at most {limit} bytes.")
         store = exchange.stores[0]
         partition = store.partition(exchange.resource)
-        if not store.is_checked:
-            return unavailable("The region has not been checked yet.")
         acceptance = self._acceptance(exchange, rule, store, partition, body, key)
         try:
-            accepted = await self._store(store, partition, acceptance)
+            checked = await self._checked(exchange, store, partition, acceptance)
+            if checked is None:
+                return problem(412, "Precondition Failed", "The state that If-Match names has vanished; read it again.")
+            accepted = await self._store(store, partition, checked)
         except RegionUnavailableError as error:
-            logger.debug("a write of %s was refused: %s", exchange.target.path, error)
-            return unavailable("The region cannot take writes now.", retry_after=error.retry_after)
-        return await self._answer(exchange, rule, store, partition, acceptance, accepted)
+            logger.debug("a write of %s was not queued: %s", exchange.target.path, error)
+            if rule.rule.when_region_down == "through":
+                return Past(acceptance.record, body, "through-down")
+            return _refused(store, "down", "The region cannot take writes now.", error.retry_after)
+        if accepted.verdict is Verdict.FULL:
+            return _full(store, checked, body, accepted)
+        answer = await self._answer(exchange, rule, store, partition, acceptance, accepted)
+        if accepted.verdict is not Verdict.MISMATCH:
+            self._pin(exchange, store, answer)
+        return answer
+
+    def _pin(self, exchange: Exchange, store: RegionStore, answer: web.Response) -> None:
+        """Keep the writer on this region, where their write is and its idempotency key is known."""
+        seconds = int(self._settings.queue.pin_seconds)
+        if len(self._settings.regions) == 1 or not seconds:
+            return
+        pin = make_pin(self._signer, store.name, int(time.time()) + seconds)
+        answer.headers[PIN_HEADER] = pin
+        is_secure = exchange.target.scheme == "https"
+        answer.set_cookie(PIN_COOKIE, pin, max_age=seconds, path="/", httponly=True, samesite="Lax", secure=is_secure)
+
+    @staticmethod
+    async def _checked(
+        exchange: Exchange, store: RegionStore, partition: Partition, acceptance: Acceptance
+    ) -> Acceptance | None:
+        """The write with its If-Match resolved; None when it cannot hold any more and the write is not known yet."""
+        resolved = await preconditions.resolve(
+            store, partition, acceptance.record, exchange.resource.digest, exchange.principal.ids
+        )
+        if resolved is not None:
+            return msgspec.structs.replace(acceptance, record=resolved)
+        return acceptance if await queue.is_known(store, partition, acceptance.idempotency) else None
 
     async def _store(self, store: RegionStore, partition: Partition, acceptance: Acceptance) -> Accepted:
+        if not store.is_checked:
+            raise RegionUnavailableError(store.name, "not checked yet")
         # Known for as long as the write can be pending, and for a while after.
         known_for = self._settings.queue.idempotency_seconds + (
             acceptance.record.max_age or self._settings.sync.max_age
         )
-        return await queue.accept(store, partition, acceptance, self._settings.queue, idempotency_seconds=known_for)
+        accepted = await queue.accept(store, partition, acceptance, self._settings.queue, idempotency_seconds=known_for)
+        record = acceptance.record
+        if accepted.detail == record.id and accepted.verdict in (Verdict.ACCEPTED, Verdict.UNCONFIRMED):
+            self._hooks.announce(_accepted_event(record, store.name))
+        return accepted
 
     def _acceptance(
         self,
@@ -115,12 +171,12 @@ class Accepter:
         record = self._record(exchange, rule, store, write_id, body, client_key)
         affected = tuple(
             (
-                self._groups.resource(exchange.site.id, other.path),
+                exchange.resource_at(other.path),
                 self._copy(record, exchange.target.sibling(other.path).url, other.effect),
             )
             for other in rule.affected(exchange.target.path, self._groups)
         )
-        record = msgspec.structs.replace(record, affects=tuple(resource.path for resource, _ in affected))
+        record = msgspec.structs.replace(record, affected=tuple(resource.digest for resource, _ in affected))
         scope = (exchange.site.id, exchange.principal.id, record.method, exchange.target.url)
         return Acceptance(
             record,
@@ -130,6 +186,7 @@ class Accepter:
             fingerprint=_fingerprint(exchange, body),
             size=len(body) + sum(len(name) + len(value) for name, value in record.headers),
             body=body if record.body_stored else b"",
+            durability=parse_durability(record.durability),
         )
 
     def _record(
@@ -151,7 +208,7 @@ class Accepter:
             url=exchange.target.url,
             endpoint=exchange.target.endpoint,
             method=method,
-            headers=to_wire(remove(described_body(exchange.headers), ("content-length",))),
+            headers=to_wire(remove(described_body(exchange.headers), self._dropped)),
             body=b"" if stored else body,
             body_stored=stored,
             principal=exchange.principal.id,
@@ -163,7 +220,11 @@ class Accepter:
             accepted=int(store.now() * 1000),
             max_tries=rule.rule.max_tries or 0,
             max_age=rule.rule.max_age or 0.0,
-            repeatable=rule.rule.repeatable,
+            repeatable=rule.rule.replay == "safe",
+            bulk=rule.rule.bulk.endpoint if rule.rule.bulk else "",
+            coalesce=rule.rule.coalesce,
+            on_dead=rule.rule.on_dead or "",
+            durability=rule.rule.durability or self._settings.queue.durability,
         )
 
     @staticmethod
@@ -190,8 +251,11 @@ class Accepter:
             return problem(
                 422, "Unprocessable Content", "This Idempotency-Key was used for another request to this resource."
             )
-        if accepted.verdict is Verdict.FULL:
-            return unavailable(f"Try again later: {_FULL[accepted.detail]}.")
+        if accepted.verdict is Verdict.UNCONFIRMED:
+            return unavailable(
+                "The write is queued, but not yet as safe as it has to be. Send it again with the same Idempotency-Key "
+                "to learn whether it is by then."
+            )
         write_id = accepted.detail
         wishes = parse_prefer(exchange.headers)
         if wishes.wait is not None and not wishes.respond_async:
@@ -229,8 +293,16 @@ class Accepter:
     async def _settled(
         self, store: RegionStore, partition: Partition, write_id: str, seconds: float
     ) -> dict[str, str] | None:
-        """Wait a bounded time for a write to settle; None when it has not."""
+        """Wait a bounded time for a write, or the one that took its place, to settle; None when it has not."""
         deadline = time.monotonic() + seconds
+        ended = await self._ended(store, partition, write_id, deadline)
+        while ended is not None and "by" in ended:
+            ended = await self._ended(store, partition, ended["by"], deadline)
+        return ended
+
+    async def _ended(
+        self, store: RegionStore, partition: Partition, write_id: str, deadline: float
+    ) -> dict[str, str] | None:
         with store.events.watch(write_id) as changed:
             while True:
                 changed.clear()
@@ -245,15 +317,16 @@ class Accepter:
                     await asyncio.wait_for(changed.wait(), min(remaining, _POLL_SECONDS))
 
 
-async def _body_of(request: web.Request, limit: int) -> bytes:
-    """Read a body within our own limit, which need not be the application's; raises 413 beyond it."""
-    try:
-        return await request.clone(client_max_size=limit).read()
-    except RuntimeError:  # an outer middleware has read it already
-        body = await request.read()
-    if len(body) > limit:
-        raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=len(body))
-    return body
+def _accepted_event(record: WriteRecord, region: str) -> WriteEvent:
+    return WriteEvent(
+        id=record.id,
+        region=region,
+        state="pending",
+        method=record.method,
+        url=record.url,
+        principal=record.principal,
+        accepted=record.accepted / 1000,
+    )
 
 
 def _fingerprint(exchange: Exchange, body: bytes) -> str:
@@ -282,6 +355,18 @@ def _origins_answer(status: dict[str, str]) -> web.Response:
     return respond(int(status["answer"]), "", headers, body, extra=extra)
 
 
+def _full(store: RegionStore, acceptance: Acceptance, body: bytes, accepted: Accepted) -> web.Response | Past:
+    if not accepted.seq:  # there is nothing that it could overtake
+        return Past(acceptance.record, body, "through-full")
+    return _refused(store, "full", f"Try again later: {_FULL[accepted.detail]}.")
+
+
+def _refused(store: RegionStore, why: str, detail: str, retry_after: int = 1) -> web.Response:
+    response = unavailable(detail, retry_after=retry_after)
+    response.headers[CACHE_STATUS] = cache_status(cache_name(store.name), detail=f"refused-{why}")
+    return response
+
+
 def _marked(response: web.Response, store: RegionStore) -> web.Response:
-    response.headers[CACHE_STATUS] = cache_status(cache_name(store.name), detail="write-behind")
+    response.headers.setdefault(CACHE_STATUS, cache_status(cache_name(store.name), detail="write-behind"))
     return response

@@ -10,20 +10,26 @@ from collections.abc import Collection
 from typing import Final
 from urllib.parse import urlsplit
 
+import msgspec
 from aiohttp import web
+from multidict import CIMultiDict
 
 from ..errors import RegionUnavailableError
-from ..exchange import Exchange, Handler
+from ..exchange import Exchange, Handler, with_body
 from ..keys import Groups, Resource, normalize_path
 from ..problems import unavailable
 from ..reads.memory import Memory
+from ..records import WriteRecord, from_wire
 from ..responses import CACHE_STATUS, as_it_came, ask, cache_name, with_status
 from ..semantics.cache_status import cache_status
+from ..semantics.fields import remove, values
 from ..semantics.methods import invalidated_targets, invalidates
 from ..settings import Settings
-from ..store.entries import glance, invalidate
+from ..store.entries import invalidate
 from ..store.outbox import announce
+from ..store.queue import is_idle
 from ..store.region import RegionStore
+from .intents import Intents, Noted
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +37,26 @@ _MAY_HAVE_WRITTEN: Final = frozenset({500, 502, 503, 504})
 """Failures that do not tell whether the write was applied."""
 
 
+class Past(msgspec.Struct, frozen=True):
+    """A write behind that its region's queue cannot take, and that goes past it to the origin.
+
+    `record` is the write as it would have been queued, `body` what has been read of the request; `detail` is for
+    `Cache-Status`.
+    """
+
+    record: WriteRecord
+    body: bytes
+    detail: str
+
+
 class Through:
     """Take writes through to the origin. `memories` are those of this process, which hear of them at once."""
 
-    def __init__(self, settings: Settings, groups: Groups, memories: Collection[Memory]) -> None:
+    def __init__(self, settings: Settings, groups: Groups, memories: Collection[Memory], intents: Intents) -> None:
         self._dirty_wait = settings.cache.dirty_wait
         self._groups = groups
         self._memories = memories
+        self._intents = intents
 
     async def write(self, exchange: Exchange, handler: Handler, *, is_replay: bool = False) -> web.StreamResponse:
         """Answer a request with a method that does not read.
@@ -46,22 +65,43 @@ class Through:
         otherwise: it must not overtake them. A replay does not wait: it is what the others wait for.
         """
         region = exchange.stores[0].name if exchange.stores else None
-        status = cache_status(cache_name(region), fwd="method")
         if exchange.touched and not is_replay and not await self._is_clean(exchange):
             refused = unavailable("Earlier writes to this resource are still on their way to the origin.")
             return with_status(refused, cache_status(cache_name(region), detail="dirty"))
+        status = cache_status(cache_name(region), fwd="method")
+        # A replay's own record is what brings another edge to look after it.
+        noted = None if is_replay else await self._note(exchange)
+        return await self._ask(exchange, exchange.request, handler, status, noted)
+
+    async def past_queue(self, exchange: Exchange, handler: Handler, past: Past) -> web.StreamResponse:
+        """Answer a write that could not be queued: the origin takes it now, whatever may be pending."""
+        headers = CIMultiDict(remove(list(exchange.request.headers.items()), ("if-match", "idempotency-key")))
+        # What If-Match names is resolved to what the origin knows.
+        headers.extend([("If-Match", value) for value in values(from_wire(past.record.headers), "if-match")])
+        # An origin that honours the key applies the write once, should it have been queued after all.
+        headers["Idempotency-Key"] = f'"{past.record.idempotency_key}"'
+        status = cache_status(cache_name(exchange.stores[0].name), fwd="method", detail=past.detail)
+        request = with_body(exchange.request, headers, past.body)
+        return await self._ask(exchange, request, handler, status, await self._note(exchange))
+
+    async def _ask(
+        self, exchange: Exchange, request: web.Request, handler: Handler, status: str, noted: Noted | None
+    ) -> web.StreamResponse:
         try:
-            response, raised = await ask(
-                exchange.request, handler, lambda streamed: streamed.headers.add(CACHE_STATUS, status)
-            )
+            response, raised = await ask(request, handler, lambda streamed: streamed.headers.add(CACHE_STATUS, status))
         except BaseException:  # also when the client leaves: the origin may have applied it
-            await asyncio.shield(self._invalidate(exchange, ()))
+            await asyncio.shield(self._invalidate(exchange, (), noted))
             raise
         method = exchange.request.method
         if invalidates(method, response.status) or response.status in _MAY_HAVE_WRITTEN:
             headers = list(response.headers.items())
-            await self._invalidate(exchange, invalidated_targets(exchange.target.url, headers))
+            await asyncio.shield(self._invalidate(exchange, invalidated_targets(exchange.target.url, headers), noted))
+        elif noted is not None:
+            noted.take_back()
         return as_it_came(with_status(response, status), raised)
+
+    async def _note(self, exchange: Exchange) -> Noted | None:
+        return await self._intents.note(exchange.stores, self._own(exchange))
 
     async def _is_clean(self, exchange: Exchange) -> bool:
         store = exchange.stores[0]
@@ -71,26 +111,34 @@ class Through:
             while True:
                 changed.clear()
                 try:
-                    seen = await glance(store, store.partition(exchange.resource), "", exchange.resource)
+                    if await is_idle(store, exchange.resource):
+                        return True
                 except RegionUnavailableError:
-                    return False  # its predecessors are unknown
-                if seen.state is None or not seen.state.pending:
-                    return True
+                    # Its predecessors are unknown; those that may go past them say so.
+                    return all(rule.rule.when_region_down == "through" for rule in exchange.touching)
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     return False
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(changed.wait(), min(remaining, 1.0))
 
-    async def _invalidate(self, exchange: Exchange, targets: tuple[str, ...]) -> None:
+    def _own(self, exchange: Exchange) -> list[Resource]:
+        """The target and what the rule says it affects, all of one group."""
+        rule, path = exchange.rule, exchange.target.path
+        affected = rule.affected(path, self._groups) if rule is not None else ()
+        return [exchange.resource_at(each) for each in dict.fromkeys((path, *(other.path for other in affected)))]
+
+    async def _invalidate(self, exchange: Exchange, targets: tuple[str, ...], noted: Noted | None) -> None:
         """Stop serving the target, what the rule says it affects, and what the answer names, in every region."""
-        paths = [exchange.target.path, *(normalize_path(urlsplit(target).path) for target in targets)]
-        if exchange.rule is not None:
-            paths += [other.path for other in exchange.rule.affected(exchange.target.path, self._groups)]
-        resources = [self._groups.resource(exchange.site.id, path) for path in dict.fromkeys(paths)]
-        for store in exchange.stores:
+        named = [exchange.resource_at(normalize_path(urlsplit(target).path)) for target in targets]
+        resources = list(dict.fromkeys((*self._own(exchange), *named)))
+        stores = list(exchange.stores)
+        if noted is not None:
+            noted.leave()
+            stores.sort(key=lambda store: store is not noted.intent.store)  # one that could be reached just now
+        for store in stores:
             try:
-                await self._in_region(store, resources)
+                await self._in_region(store, resources, noted)
             except RegionUnavailableError as error:
                 logger.warning("%s: not invalidated in its region: %s", exchange.target.path, error)
             else:
@@ -99,11 +147,13 @@ class Through:
             memory.forget(resource.digest for resource in resources)
 
     @staticmethod
-    async def _in_region(store: RegionStore, resources: list[Resource]) -> None:
-        by_group: dict[str, list[str]] = {}
+    async def _in_region(store: RegionStore, resources: list[Resource], noted: Noted | None) -> None:
+        by_group: dict[str, list[Resource]] = {}
         for resource in resources:
-            by_group.setdefault(resource.group, []).append(resource.digest)
-        first = {resource.group: resource for resource in resources}
-        for group, digests in by_group.items():
-            names = tuple(digests)
-            await invalidate(store, store.partition(first[group]), names, announce=announce(group, names))
+            by_group.setdefault(resource.group, []).append(resource)
+        for group, members in by_group.items():
+            partition = store.partition(members[0])
+            names = tuple(resource.digest for resource in members)
+            is_noted = noted is not None and noted.intent.partition is partition and members[0] is resources[0]
+            intent = noted.intent.octets if noted is not None and is_noted else b""
+            await invalidate(store, partition, names, announce=announce(group, names), intent=intent)

@@ -89,6 +89,21 @@ async def test_why_a_write_was_refused(tmp_path: Path) -> None:
         assert json.loads((await edge.get(page)).body)["reason"] == "auth"
 
 
+async def test_where_the_origin_has_put_what_was_created(tmp_path: Path) -> None:
+    rule = Rule("/items", methods=("POST",), write="behind", affects=())
+    async with one_edge(tmp_path, rules=[rule]) as (world, edge):
+        world.origin.refuse["/items"] = 201
+        world.origin.refuse_headers = {"Location": "/items/7"}
+        accepted = await edge.ask("POST", "/items", json={}, headers=ANN)
+        assert accepted.status == 202
+        page = accepted.headers["Location"]
+
+        async def has_location() -> bool:
+            return bool(json.loads((await edge.get(page, headers=ANN)).body).get("location") == "/items/7")
+
+        await eventually(has_location)
+
+
 async def test_a_region_that_is_down_is_said_to_be(tmp_path: Path) -> None:
     async with one_edge(tmp_path) as (world, edge):
         page = (await edge.put("/items/1", {})).headers["Location"]

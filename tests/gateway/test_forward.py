@@ -13,9 +13,11 @@ from aiohttp import web
 from yarl import URL
 
 from aiohttp_regioncache import Cache, Connections, Sync
+from aiohttp_regioncache.exchange import Handler
 from tests.reads.apps import running, until_hit
+from tests.support import eventually
 from tests.support.servers import free_port
-from tests.support.world import Edge, World, one_edge
+from tests.support.world import Edge, World, forwarding_app, one_edge
 
 
 class Echo:
@@ -208,3 +210,26 @@ async def test_an_event_stream_may_be_silent_for_longer_than_other_answers(tmp_p
                     await impatient.read()
             go_on.set()
             assert await answer.read() == b"data: 1\n\n"
+
+
+async def test_who_joined_the_fetch_of_a_client_that_left_hears_that_the_origin_failed(tmp_path: Path) -> None:
+    arrived: list[str] = []
+
+    @web.middleware
+    async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
+        arrived.append(request.path)
+        return await handler(request)
+
+    async with World(tmp_path) as world:
+        app = forwarding_app()
+        app.middlewares.append(note)
+        edge = await world.edge(app)
+        world.origin.read_gate.clear()
+        leader = asyncio.ensure_future(edge.get("/pages/1"))
+        await eventually(lambda: world.origin.reads["/pages/1"] == 1)
+        waiter = asyncio.ensure_future(edge.get("/pages/1"))
+        await eventually(lambda: len(arrived) == 2)
+        leader.cancel()
+        await asyncio.gather(leader, return_exceptions=True)
+        await world.origin.stop()
+        assert (await waiter).status == 502

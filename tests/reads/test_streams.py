@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from aiohttp_regioncache import Cache
+from aiohttp_regioncache import Cache, Rule
 from tests.reads.apps import Handler, running, serving, until_hit
 from tests.support import eventually
 from tests.support.world import World
@@ -149,3 +149,27 @@ async def test_an_origin_that_breaks_off_breaks_the_answer_off(tmp_path: Path) -
             await edge.get("/page")
         small = await world.edge(origin=origin)
         assert (await small.get("/page")).status == 502
+
+
+async def test_a_stream_admits_that_a_region_cannot_be_reached_where_writes_may_be_waiting(tmp_path: Path) -> None:
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Cache-Control": "max-age=60"})
+        await response.prepare(request)
+        await response.write(b"as it comes")
+        return response
+
+    app = serving(items=stream, other=stream)
+    async with World(tmp_path) as world:
+        edge = await world.edge(app, rules=[Rule("/items", write="behind")])
+        assert "detail=stream" in (await edge.get("/items")).cache_status
+        await world.servers["ap-northeast-1"].kill()
+        for _ in range(2):  # from the region that is left; the breaker is closed, then open
+            answer = await edge.get("/items")
+            assert answer.cache_status == "regioncache/sa-east-1; fwd=miss; detail=behind-unreachable"
+            assert answer.headers["Cache-Control"] == "private, no-store"
+        assert "detail=stream" in (await edge.get("/other")).cache_status
+        await world.servers["sa-east-1"].kill()
+        answer = await edge.get("/items")
+        assert answer.cache_status == "regioncache; fwd=miss; detail=behind-unreachable"
+        past = await edge.get("/items", headers={"Range": "bytes=0-1"})
+        assert past.cache_status == "regioncache; fwd=bypass; detail=behind-unreachable"

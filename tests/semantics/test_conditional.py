@@ -1,5 +1,3 @@
-import hashlib
-
 import pytest
 
 from aiohttp_regioncache.semantics import conditional
@@ -84,9 +82,26 @@ def test_etag_matches(condition: str, etag: str | None, weakly: bool, strongly: 
     assert conditional.etag_matches(condition, etag, weak=False) is strongly
 
 
-def test_strong_etag_is_quoted_and_of_the_bytes() -> None:
-    assert conditional.strong_etag(b"x") == f'"{hashlib.sha256(b"x").hexdigest()[:32]}"'
-    assert conditional.strong_etag(b"x") != conditional.strong_etag(b"y")
+@pytest.mark.parametrize(
+    ("condition", "listed"),
+    [
+        ('"a"', ['"a"']),
+        (' "a,b" ,, W/"c", ""', ['"a,b"', 'W/"c"', '""']),
+        ("*", []),
+        ('"a", *', []),
+        ('"a" "b"', []),
+        ("a", []),
+        ("", []),
+        ('"a', []),
+    ],
+)
+def test_listed_etags(condition: str, listed: list[str]) -> None:
+    assert conditional.listed_etags(condition) == listed
+
+
+def test_is_strong_etag() -> None:
+    assert conditional.is_strong_etag(' "a" ')
+    assert not any(map(conditional.is_strong_etag, ('W/"a"', "a", '"a", "b"', "*", "")))
 
 
 def test_validators() -> None:

@@ -18,7 +18,7 @@ from aiohttp_regioncache.store.queue import Verdict
 from aiohttp_regioncache.store.region import RegionStore
 from aiohttp_regioncache.sync.courier import Courier
 from tests.store import tools
-from tests.store.tools import SAO_PAULO, TOKYO, accept, acceptance, opened, raw, resource, settle
+from tests.store.tools import SAO_PAULO, TOKYO, accept, acceptance, look, opened, raw, resource, settle
 from tests.support import eventually
 from tests.support.servers import ValkeyCluster, ValkeyServer, flush_all
 
@@ -72,7 +72,7 @@ async def test_writes_are_accepted_claimed_and_settled_on_every_node(store: Regi
         for write, answer in zip(writes, accepted, strict=True):
             if (claimed := claims.get(write.target.digest)) is None:
                 continue
-            looked = await entries.look(store, partition, "none", write.target, ())
+            looked = await look(store, write.target, "p1")
             assert [item.number for item in looked.pending] == [answer.seq]
             assert await settle(store, partition, claimed, write, answer.seq) == ("settled", 0)
     for partition in store.partitions:

@@ -15,7 +15,7 @@ from aiohttp_regioncache.store import entries, queue
 from aiohttp_regioncache.store.breaker import Breaker
 from aiohttp_regioncache.store.executor import MAX_BATCH, PIPELINES, Executor
 from aiohttp_regioncache.store.region import RegionStore
-from tests.store.tools import accept, acceptance, opened, raw, resource
+from tests.store.tools import accept, acceptance, look, opened, raw, resource
 from tests.support import eventually
 from tests.support.proxy import TcpProxy
 from tests.support.servers import ValkeyServer
@@ -47,7 +47,7 @@ async def test_five_hundred_at_once_find_a_connection(store: RegionStore, client
         return answer
 
     assert await asyncio.gather(*map(ask, range(500))) == [str(n).encode() for n in range(500)]
-    kinds = 4  # reads, fills, queue and the subscription
+    kinds = 5  # reads, fills, queue, the durable writes and the subscription
     assert len(await client.client_list()) <= kinds * PIPELINES + 1
 
 
@@ -66,7 +66,7 @@ async def test_an_error_answer_goes_to_its_own_command_alone(store: RegionStore)
 async def test_a_forgotten_script_is_loaded_again(store: RegionStore, client: Redis) -> None:
     for _ in range(2):
         await raw(client, "SCRIPT", "FLUSH", "SYNC")
-        looks = (entries.look(store, store.partitions[0], str(n), ITEM, ()) for n in range(5))
+        looks = (look(store, ITEM, key=str(n)) for n in range(5))
         begun, looked = await asyncio.gather(entries.begin(store, store.partitions[0], ITEM, 0), asyncio.gather(*looks))
         assert begun.asof == 0
         assert len(looked) == 5

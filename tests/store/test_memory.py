@@ -10,13 +10,14 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from aiohttp_regioncache.durability import MEMORY
 from aiohttp_regioncache.errors import RegionUnavailableError
 from aiohttp_regioncache.store import entries, outbox, queue
 from aiohttp_regioncache.store.outbox import Cursor
 from aiohttp_regioncache.store.queue import Acceptance
 from aiohttp_regioncache.store.region import RegionStore
 from tests.store import tools
-from tests.store.tools import accept, acceptance, opened, raw, resource, settle
+from tests.store.tools import accept, acceptance, look, opened, raw, resource, settle
 from tests.support.servers import ValkeyServer
 from tests.support.world import World
 
@@ -54,12 +55,12 @@ async def test_a_full_server_refuses_writes_and_drains_its_queue(small: ValkeySe
         assert not store.queue_breaker.is_open
         claims = {each.digest: each for each in await queue.claim(store, partition, "fence", 100, 60)}
         assert len(claims) == 10
-        assert await queue.extend(store, partition, "fence", list(claims), 60) == 10
+        assert await queue.extend(store, partition, list(claims.values()), 60) == set(claims)
         for number, (write, seq) in enumerate(accepted):
             claimed = claims[write.target.digest]
             if number == 0:
                 fields = {"problem": "503", "unknown": "0"}
-                assert await queue.begin_attempt(store, partition, claimed, write.record.id) == 0
+                assert await queue.begin_attempt(store, partition, claimed, write.record.id, MEMORY) == 0
                 assert await queue.defer(
                     store, partition, claimed, delay=0, write_id=write.record.id, tries=1, fields=fields
                 )
@@ -78,7 +79,7 @@ async def test_a_full_server_still_hears_of_invalidations_and_tells_them(small: 
         remembered = await entries.begin(store, partition, ITEM, 0)
         await _fill_memory(client)
         await entries.invalidate(store, partition, (ITEM.digest,), announce=outbox.announce(ITEM.group, (ITEM.digest,)))
-        looked = await entries.look(store, partition, "key", ITEM, ())
+        looked = await look(store, ITEM)
         assert looked.state is not None
         assert looked.state.token != remembered.token
         cursor = await outbox.be_courier(store, partition, "elsewhere", "me")
@@ -141,6 +142,6 @@ async def test_volatile_lru_gives_up_entries_and_never_the_queue(tmp_path: Path)
         assert (await queue.depth(store, partition)).writes == 20
         for write in writes:
             assert await queue.read_body(store, partition, write.record.id) == LARGE
-            looked = await entries.look(store, partition, "none", write.target, ())
+            looked = await look(store, write.target)
             assert looked.state is not None
             assert looked.state.pending == 1

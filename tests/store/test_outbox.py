@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from aiohttp_regioncache.store import entries, outbox
 from aiohttp_regioncache.store.outbox import Cursor
 from aiohttp_regioncache.store.region import RegionStore
-from tests.store.tools import SAO_PAULO, opened, raw, resource
+from tests.store.tools import SAO_PAULO, look, opened, raw, resource
 from tests.support.servers import ValkeyServer
 
 ITEM = resource("/items/1")
@@ -58,8 +58,18 @@ async def test_delivery_gives_new_tokens_to_what_is_known_and_makes_nothing(
     await outbox.deliver(target, items)
     assert await _known(target, "/items/1") != [before]
     assert await _known(target, "/items/2") == [other]
-    looked = await entries.look(target, target.partitions[0], "key", resource("/items/unknown"), ())
+    looked = await look(target, resource("/items/unknown"))
     assert looked.state is None
+
+
+async def test_what_is_invalidated_is_not_stored_from_a_lagging_reader_though_nothing_was_known_of_it(
+    store: RegionStore, server: ValkeyServer
+) -> None:
+    async with opened(server.url, holdoff=60.0) as lagging:
+        await _announce(lagging, "/items/1")
+        begun = await entries.begin(lagging, lagging.partitions[0], ITEM, lagging.holdoff)
+        other = await entries.begin(lagging, lagging.partitions[0], resource("/items/2"), lagging.holdoff)
+        assert (begun.token, bool(other.token)) == ("", True)
 
 
 async def test_a_flush_reaches_every_resource(target: RegionStore) -> None:

@@ -7,14 +7,15 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from aiohttp_regioncache.durability import MEMORY
 from aiohttp_regioncache.errors import UnreadableRecordError
 from aiohttp_regioncache.records import decode_write_record
 from aiohttp_regioncache.settings import Queue
-from aiohttp_regioncache.store import entries, queue
+from aiohttp_regioncache.store import ended, entries, intents, outbox, queue
 from aiohttp_regioncache.store.queue import Verdict
 from aiohttp_regioncache.store.region import RegionStore
 from tests.store import tools
-from tests.store.tools import accept, acceptance, claim_one, raw, resource, settle
+from tests.store.tools import TAGS, accept, acceptance, claim_one, look, raw, resource, settle
 
 ITEM = resource("/items/1")
 LARGE = b"x" * 50_000
@@ -26,6 +27,7 @@ LARGE = b"x" * 50_000
         (Queue(max_writes=2), "writes"),
         (Queue(max_bytes=25), "bytes"),
         (Queue(max_writes_per_resource=2), "resource"),
+        (Queue(max_bytes_per_resource=25), "resource"),
         (Queue(max_writes_per_principal=2), "principal"),
     ],
 )
@@ -45,6 +47,19 @@ async def test_a_settled_write_makes_room(store: RegionStore) -> None:
     assert (await accept(store, acceptance(), caps)).verdict is Verdict.FULL
     claimed = await claim_one(store, store.partitions[0])
     await settle(store, store.partitions[0], claimed, write, seq)
+    assert (await accept(store, acceptance(), caps)).verdict is Verdict.ACCEPTED
+
+
+async def test_one_write_alone_may_be_larger_than_its_resource_may_hold(store: RegionStore) -> None:
+    """Else it could never be taken; what waits behind it may not."""
+    caps = Queue(max_bytes_per_resource=5)
+    write = acceptance(size=10)
+    seq = (await accept(store, write, caps)).seq
+    refused = await accept(store, acceptance(size=0), caps)
+    assert (refused.verdict, refused.detail, refused.seq) == (Verdict.FULL, "resource", 1)
+    assert (await accept(store, acceptance("/items/2"), caps)).verdict is Verdict.ACCEPTED
+    claims = {each.digest: each for each in await queue.claim(store, store.partitions[0], "fence", 10, 60)}
+    await settle(store, store.partitions[0], claims[ITEM.digest], write, seq)
     assert (await accept(store, acceptance(), caps)).verdict is Verdict.ACCEPTED
 
 
@@ -137,13 +152,13 @@ async def test_a_refused_write_leaves_no_body_for_good(store: RegionStore, clien
 async def test_a_dead_write_keeps_its_record_and_its_body_for_an_operator(store: RegionStore, client: Redis) -> None:
     partition, write = store.partitions[0], acceptance(body=LARGE, stored=True)
     seq = (await accept(store, write)).seq
-    await settle(store, partition, await claim_one(store, partition), write, seq, "dead", keep_record=True)
+    await settle(store, partition, await claim_one(store, partition), write, seq, "dead")
     assert await queue.read_body(store, partition, write.record.id) == LARGE
-    month = queue.DEAD_SECONDS * 1000
+    month = queue.ENDED_SECONDS * 1000
     for key in (partition.body(write.record.id), partition.status(write.record.id)):
         assert 0.99 * month < await raw(client, "PTTL", key) <= month
     record = await raw(client, "HGET", partition.status(write.record.id), "record")
-    assert decode_write_record(record) == write.record
+    assert decode_write_record(record.partition(b"\n")[2]) == write.record
 
 
 # --- leases ---
@@ -174,8 +189,9 @@ async def test_who_lost_a_lease_can_neither_settle_nor_give_back_nor_keep_it(sto
     owner = await claim_one(store, partition, "owner")
     assert (await settle(store, partition, late, write, seq))[0] == "lost"
     assert not await queue.defer(store, partition, late, delay=0)
-    assert await queue.extend(store, partition, "late", [ITEM.digest], 60) == 0
-    assert await queue.begin_attempt(store, partition, late, write.record.id) is None
+    assert await queue.extend(store, partition, [late, owner], 60) == {ITEM.digest}
+    assert await queue.extend(store, partition, [late], 60) == set()
+    assert await queue.begin_attempt(store, partition, late, write.record.id, MEMORY) is None
     assert await settle(store, partition, owner, write, seq) == ("settled", 0)
     assert (await settle(store, partition, late, write, seq))[0] == "lost"
 
@@ -184,7 +200,7 @@ async def test_an_extended_lease_is_not_claimed_by_another(store: RegionStore) -
     partition = store.partitions[0]
     await accept(store, acceptance())
     claimed = await claim_one(store, partition, "first", lease=0.0)
-    assert await queue.extend(store, partition, "first", [claimed.digest], 60) == 1
+    assert await queue.extend(store, partition, [claimed], 60) == {claimed.digest}
     assert await queue.claim(store, partition, "second", 10, 60) == []
 
 
@@ -193,10 +209,10 @@ async def test_an_attempt_of_what_may_not_be_repeated_is_noted_before_it(store: 
     await accept(store, write)
     claimed = await claim_one(store, partition, "first")
     for _ in range(2):  # the second as after a lost reply
-        assert await queue.begin_attempt(store, partition, claimed, write.record.id) == 0
+        assert await queue.begin_attempt(store, partition, claimed, write.record.id, MEMORY) == 0
     await tools.end_lease(client, partition, ITEM.digest)
     claimed = await claim_one(store, partition, "second")
-    assert await queue.begin_attempt(store, partition, claimed, write.record.id) == 1
+    assert await queue.begin_attempt(store, partition, claimed, write.record.id, MEMORY) == 1
 
 
 @pytest.mark.parametrize(("mark", "earlier"), [("", 0), ("0", 0), ("1", 1)])
@@ -204,10 +220,10 @@ async def test_what_a_given_back_attempt_left_is_known_to_the_next(store: Region
     partition, write = store.partitions[0], acceptance(repeatable=False)
     await accept(store, write)
     claimed = await claim_one(store, partition, "first")
-    assert await queue.begin_attempt(store, partition, claimed, write.record.id) == 0
+    assert await queue.begin_attempt(store, partition, claimed, write.record.id, MEMORY) == 0
     await queue.defer(store, partition, claimed, delay=0, write_id=write.record.id, fields={"unknown": mark})
     claimed = await claim_one(store, partition, "second")
-    assert await queue.begin_attempt(store, partition, claimed, write.record.id) == earlier
+    assert await queue.begin_attempt(store, partition, claimed, write.record.id, MEMORY) == earlier
 
 
 async def test_the_watermark_waits_for_the_lowest_unsettled_write(store: RegionStore) -> None:
@@ -224,7 +240,7 @@ async def test_the_watermark_waits_for_the_lowest_unsettled_write(store: RegionS
 
 
 async def test_a_reader_gets_only_what_it_sees_of_the_writes_to_other_resources(store: RegionStore) -> None:
-    partition, parent = store.partitions[0], resource("/items")
+    parent = resource("/items")
     shared = acceptance("/items/3", principal="p3", affects=("/items",))
     copy = msgspec.structs.replace(shared.affected[0][1], shared=True)
     shared = msgspec.structs.replace(shared, affected=((parent, copy),))
@@ -234,7 +250,7 @@ async def test_a_reader_gets_only_what_it_sees_of_the_writes_to_other_resources(
         await accept(store, write)
 
     async def seen_by(*principals: str) -> list[str]:
-        looked = await entries.look(store, partition, "none", parent, principals)
+        looked = await look(store, parent, *principals)
         assert looked.state is not None
         assert looked.state.pending == 4
         return [item.record.principal for item in looked.pending if item.record is not None]
@@ -247,9 +263,9 @@ async def test_a_reader_gets_only_what_it_sees_of_the_writes_to_other_resources(
 
 
 async def test_what_has_landed_is_seen_by_all_as_it_was_accepted(store: RegionStore) -> None:
-    partition, write = store.partitions[0], acceptance(affects=("/items",))
+    write = acceptance(affects=("/items",))
     await _land(store, write)
-    (landed,) = (await entries.look(store, partition, "none", resource("/items"), ())).landed
+    (landed,) = (await look(store, resource("/items"))).landed
     assert landed.record == write.affected[0][1]
 
 
@@ -260,7 +276,7 @@ async def test_a_newer_record_ends_what_is_read_and_a_corrupt_one_is_told(store:
     partition = store.partitions[0]
     await accept(store, acceptance())
     newer = msgspec.msgpack.encode([99, "whatever"])
-    await raw(client, "ZADD", partition.pending(ITEM.digest), "1.5", b"\xc1", 2, newer, 3, b"behind it")
+    await raw(client, "ZADD", partition.pending(ITEM.digest), "1.5", b"\xc1", 2, TAGS + newer, 3, b"behind it")
     readable = await queue.read_queue(store, partition, ITEM.digest)
     assert [item.record is None for item in readable] == [False, True]
     await raw(client, "ZREMRANGEBYRANK", partition.pending(ITEM.digest), 0, 1)
@@ -285,7 +301,7 @@ async def _fill(store: RegionStore) -> None:
 
 async def _serves(store: RegionStore) -> bool:
     """Whether a reader may go on from the stored entry with the landed writes of the list."""
-    looked = await entries.look(store, store.partitions[0], "key", ITEM, ())
+    looked = await look(store, ITEM)
     assert looked.entry is not None
     assert looked.state is not None
     usable = looked.entry.token == looked.state.token and looked.entry.asof >= looked.state.trimmed
@@ -323,7 +339,7 @@ async def test_more_landed_writes_than_are_kept_end_an_older_base(store: RegionS
 async def test_a_state_that_is_gone_ends_every_entry(store: RegionStore, client: Redis) -> None:
     await _fill(store)
     await raw(client, "DEL", store.partitions[0].state(ITEM.digest))
-    looked = await entries.look(store, store.partitions[0], "key", ITEM, ())
+    looked = await look(store, ITEM)
     assert looked.state is None
     await entries.begin(store, store.partitions[0], ITEM, 0)
     assert not await _serves(store)
@@ -336,14 +352,14 @@ async def test_a_state_that_is_gone_under_pending_writes_is_made_anew(store: Reg
     seq = (await accept(store, write)).seq
     await raw(client, "DEL", partition.state(ITEM.digest))
     await entries.begin(store, partition, ITEM, 0)
-    looked = await entries.look(store, partition, "key", ITEM, ())
+    looked = await look(store, ITEM)
     assert looked.state is not None
     assert (looked.state.pending, looked.state.landed) == (1, 0)
     assert looked.landed == ()
     assert not await _serves(store)
     assert await raw(client, "PTTL", partition.state(ITEM.digest)) == -1
     await settle(store, partition, await claim_one(store, partition), write, seq)
-    looked = await entries.look(store, partition, "key", ITEM, ())
+    looked = await look(store, ITEM)
     assert looked.state is not None
     assert looked.state.pending == 0
     assert looked.state.landed > seq
@@ -361,9 +377,9 @@ async def test_landed_writes_of_a_lost_state_are_lost_with_it(store: RegionStore
         else:
             await raw(client, "DEL", partition.state(ITEM.digest))
             seq = (await accept(store, write)).seq
-            assert (await entries.look(store, partition, "key", ITEM, ())).landed == ()
+            assert (await look(store, ITEM)).landed == ()
         await settle(store, partition, await claim_one(store, partition), write, seq)
-        (landed,) = (await entries.look(store, partition, "key", ITEM, ())).landed
+        (landed,) = (await look(store, ITEM)).landed
         assert landed.record == write.record
 
 
@@ -388,7 +404,7 @@ async def test_a_fill_is_refused_when_its_state_was_lost_meanwhile(store: Region
 async def test_a_holdoff_leaves_out_what_landed_a_moment_ago(store: RegionStore, client: Redis) -> None:
     partition = store.partitions[0]
     await _land(store, acceptance())
-    looked = await entries.look(store, partition, "key", ITEM, ())
+    looked = await look(store, ITEM)
     assert looked.state is not None
     assert (await entries.begin(store, partition, ITEM, 0)).asof == looked.state.landed
     assert (await entries.begin(store, partition, ITEM, 3600)).asof == 0
@@ -421,3 +437,195 @@ async def test_a_settled_write_can_be_looked_up_and_a_lost_one_is_none(store: Re
     assert (known["state"], known["tries"], known["reason"]) == ("synced", "1", "a test")
     assert "fence" not in known
     assert await queue.status(store, partition, "nobody-0-1") is None
+
+
+# --- blocked resources ---
+
+
+async def test_a_blocked_resource_is_not_claimed_whatever_is_accepted_there(store: RegionStore, client: Redis) -> None:
+    partition, dead, behind = store.partitions[0], acceptance(), acceptance()
+    seq = (await accept(store, dead)).seq
+    await accept(store, behind)
+    claimed = await claim_one(store, partition)
+    assert await settle(store, partition, claimed, dead, seq, "dead", blocks=True) == ("settled", 0)
+    await accept(store, acceptance())
+    assert await queue.claim(store, partition, "next", 10, 60) == []
+    depth = await queue.depth(store, partition)
+    assert (depth.writes, depth.due, depth.blocked) == (2, 0, 1)
+    for key in (partition.status(dead.record.id), partition.state(ITEM.digest)):
+        assert await raw(client, "PTTL", key) == -1
+    await accept(store, acceptance("/items/2"))
+    assert (await claim_one(store, partition, "other")).digest == resource("/items/2").digest
+
+
+async def test_what_blocks_keeps_its_body_and_takes_a_place(store: RegionStore, client: Redis) -> None:
+    partition, write = store.partitions[0], acceptance(body=LARGE, stored=True)
+    seq = (await accept(store, write)).seq
+    await settle(store, partition, await claim_one(store, partition), write, seq, "dead", blocks=True)
+    assert await raw(client, "PTTL", partition.body(write.record.id)) == -1
+    refused = await accept(store, acceptance("/items/2"), Queue(max_writes=1))
+    assert (refused.verdict, refused.detail) == (Verdict.FULL, "writes")
+
+
+async def test_the_watermark_goes_back_with_a_write_that_is_queued_again(store: RegionStore) -> None:
+    partition = store.partitions[0]
+    first, second = acceptance("/items/1"), acceptance("/items/2")
+    seqs = [(await accept(store, write)).seq for write in (first, second)]
+    claims = {each.digest: each for each in await queue.claim(store, partition, "fence", 10, 60)}
+    for write, seq, outcome in ((first, seqs[0], "dead"), (second, seqs[1], "synced")):
+        await settle(store, partition, claims[write.target.digest], write, seq, outcome)
+    before = (await queue.depth(store, partition)).processed
+    assert before > seqs[1]
+    answer = await ended.revive(store, partition, first.record.id, first.target.digest, first.record.affected)
+    assert answer == "revived"
+    assert (await queue.depth(store, partition)).processed == seqs[0] - 1
+    claimed = await claim_one(store, partition, "again")
+    assert await settle(store, partition, claimed, first, seqs[0]) == ("settled", 0)
+    assert (await queue.depth(store, partition)).processed > before
+
+
+# --- what a reader is given ---
+
+
+async def _numbers(store: RegionStore, *principals: str, path: str = "") -> list[int]:
+    looked = await look(store, ITEM, *principals, path=path)
+    assert all(item.record is not None for item in looked.pending)
+    return [item.number for item in looked.pending]
+
+
+async def test_a_reader_gets_nothing_before_its_own_last_replacement(store: RegionStore) -> None:
+    kinds = ["merge-patch", "replace", "unknown", "merge-patch"]
+    seqs = [(await accept(store, acceptance(effect=kind))).seq for kind in kinds]
+    other = (await accept(store, acceptance(principal="p2"))).seq
+    assert await _numbers(store, "p1") == seqs[1:]
+    assert await _numbers(store, "p2") == [other]
+    assert await _numbers(store, "p1", "p2") == [other]
+    assert await _numbers(store) == []
+    # A replacement of one URL says nothing of the resource's others.
+    assert await _numbers(store, "p1", path=f"{ITEM.path}?page=2") == seqs
+    # Nor does one of a part or in a coding.
+    part = acceptance(headers=((b"content-range", b"bytes 0-1/9"),))
+    assert await _numbers(store, "p1") == seqs[1:]
+    seqs.append((await accept(store, part)).seq)
+    assert await _numbers(store, "p1") == seqs[1:]
+    shared = (await accept(store, acceptance(principal="p3", shared=True))).seq
+    assert await _numbers(store, "p1") == await _numbers(store) == [shared]
+
+
+async def test_a_reader_gets_at_most_so_many_writes_and_is_told_of_the_rest(store: RegionStore) -> None:
+    caps = Queue(max_writes_per_resource=2_000)
+    count = entries.MAX_FOLDED + 100
+    foreign = [acceptance(effect="merge-patch", principal="p2") for _ in range(count)]
+    own = [acceptance(effect="merge-patch") for _ in range(count)]
+    seqs = [(await accept(store, write, caps)).seq for write in (*foreign, *own)]
+    looked = await look(store, ITEM, "p1")
+    assert [item.number for item in looked.pending] == seqs[-entries.MAX_FOLDED - 1 :]
+    assert [item.record is None for item in looked.pending] == [True] + [False] * entries.MAX_FOLDED
+    await accept(store, acceptance(), caps)
+    assert len((await look(store, ITEM, "p1")).pending) == 1
+
+
+# --- readers of the origin that lag behind its writers ---
+
+HOLDOFF = 3600.0
+LAGGING = msgspec.structs.replace(tools.LIMITS, holdoff=HOLDOFF)
+
+
+async def _storable(store: RegionStore) -> bool:
+    """Whether what is fetched now may be stored."""
+    return bool((await entries.begin(store, store.partitions[0], ITEM, HOLDOFF)).token)
+
+
+async def _backdate(store: RegionStore, client: Redis) -> None:
+    """Let the token's change lie before the hold-off."""
+    key = store.partitions[0].state(ITEM.digest)
+    state = (await raw(client, "GET", key)).decode()
+    token, mark, rest = state.partition("@")
+    changed, bar, numbers = rest.partition("|")
+    await raw(client, "SET", key, f"{token}{mark}{int(changed) - int(HOLDOFF * 1000) - 1}{bar}{numbers}", "KEEPTTL")
+
+
+@pytest.mark.parametrize("outcome", ["rejected", "dead", "invalidated"])
+async def test_nothing_is_stored_for_a_while_after_a_change_without_a_landing(
+    store: RegionStore, client: Redis, outcome: str
+) -> None:
+    partition, write = store.partitions[0], acceptance()
+    assert await _storable(store)
+    if outcome == "invalidated":
+        await entries.invalidate(store, partition, (ITEM.digest,))
+    else:
+        seq = (await accept(store, write)).seq
+        await settle(store, partition, await claim_one(store, partition), write, seq, outcome, limits=LAGGING)
+    assert not await _storable(store)
+    assert (await entries.begin(store, partition, ITEM, 0)).token
+    await _backdate(store, client)
+    assert await _storable(store)
+
+
+async def test_a_replaced_write_changes_nothing_for_readers(store: RegionStore) -> None:
+    partition, write = store.partitions[0], acceptance()
+    before = await entries.begin(store, partition, ITEM, HOLDOFF)
+    seq = (await accept(store, write)).seq
+    await accept(store, acceptance())
+    claimed = await claim_one(store, partition)
+    answer = await settle(store, partition, claimed, write, seq, "superseded", anywhere=True, attempted=False)
+    assert answer == ("settled", 1)
+    assert await entries.begin(store, partition, ITEM, HOLDOFF) == before
+    known = await queue.status(store, partition, write.record.id)
+    assert known is not None
+    assert (known["state"], known["tries"]) == ("superseded", "0")
+
+
+async def test_landed_writes_that_gave_way_within_the_hold_off_are_in_no_fetch_of_it(
+    store: RegionStore, client: Redis
+) -> None:
+    few = msgspec.structs.replace(LAGGING, landed_count=1)
+    partition = store.partitions[0]
+    for _ in range(2):
+        write = acceptance()
+        seq = (await accept(store, write)).seq
+        await settle(store, partition, await claim_one(store, partition), write, seq, limits=few)
+    assert not await _storable(store)
+    await _backdate(store, client)
+    assert await _storable(store)
+
+
+async def test_landed_writes_that_were_evicted_are_in_no_fetch_of_the_hold_off(
+    store: RegionStore, client: Redis
+) -> None:
+    await _land(store, acceptance())
+    assert await _storable(store)
+    await raw(client, "DEL", store.partitions[0].landed(ITEM.digest))
+    assert not await _storable(store)
+    assert not await _storable(store)
+    await _backdate(store, client)
+    assert await _storable(store)
+
+
+# --- intents ---
+
+
+async def test_an_intent_is_overdue_until_its_invalidation(store: RegionStore) -> None:
+    partition, before = store.partitions[0], await entries.begin(store, store.partitions[0], ITEM, 0)
+    late, fresh = await intents.intend(store, [ITEM], 0.0), await intents.intend(store, [ITEM], 60.0)
+    assert late.octets != fresh.octets
+    assert await intents.overdue(store, partition, 10) == [late]
+    for _ in range(2):  # the second as after a lost reply
+        await intents.fulfil(late)
+    assert await intents.overdue(store, partition, 10) == []
+    assert (await entries.begin(store, partition, ITEM, 0)).token != before.token
+    _, items = await outbox.read_items(store, partition, "0-0")
+    assert {item.digests for item in items} == {(ITEM.digest,)}
+    await intents.renew(fresh, 0.0)
+    assert await intents.overdue(store, partition, 10) == [fresh]
+    await intents.forget(fresh)
+    assert await intents.overdue(store, partition, 10) == []
+
+
+async def test_intents_are_told_oldest_first_and_so_many_at_once(store: RegionStore, client: Redis) -> None:
+    noted = [await intents.intend(store, [resource(f"/items/{n}")], n - 10.0) for n in range(3)]
+    assert await intents.overdue(store, store.partitions[0], 2) == noted[:2]
+    await raw(client, "ZADD", store.partitions[0].intents, 1, b"no intent")
+    (odd,) = await intents.overdue(store, store.partitions[0], 1)
+    await intents.fulfil(odd)
+    assert await intents.overdue(store, store.partitions[0], 1) == noted[:1]

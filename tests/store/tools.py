@@ -11,12 +11,14 @@ from typing import Any
 import msgspec
 from redis.asyncio import Redis
 
+from aiohttp_regioncache.cipher import Cipher
+from aiohttp_regioncache.durability import MEMORY, Durability
 from aiohttp_regioncache.keys import Groups, Resource
 from aiohttp_regioncache.records import CacheRecord, WriteRecord
 from aiohttp_regioncache.regions import Region
 from aiohttp_regioncache.semantics.freshness import Terms
 from aiohttp_regioncache.settings import Connections, Queue
-from aiohttp_regioncache.store import queue
+from aiohttp_regioncache.store import entries, queue
 from aiohttp_regioncache.store.entries import Remembered
 from aiohttp_regioncache.store.keyspace import Partition
 from aiohttp_regioncache.store.queue import Acceptance, Accepted, Claimed, SettleLimits, Settlement
@@ -27,17 +29,36 @@ SAO_PAULO = "sa-east-1"
 LIMITS = SettleLimits(status_seconds=60, landed_seconds=60, landed_count=128, lease=60)
 FRESH = Terms(lifetime=60.0, no_cache=False, must_revalidate=False, swr=0.0, sie=0.0)
 
+TAGS = b"0 p1 A 0123456789abcdef\n"
+"""What stands before a record in a list of pending writes."""
+
 _numbers = itertools.count(1)
 _groups = Groups()
 
 
 @contextlib.asynccontextmanager
 async def opened(
-    url: str, name: str = TOKYO, *, partitions: int = 1, writes_behind: bool = True, **connections: float
+    url: str,
+    name: str = TOKYO,
+    *,
+    partitions: int = 1,
+    writes_behind: bool = True,
+    durability: Durability = MEMORY,
+    durability_timeout: float = 0.3,
+    encryption_keys: tuple[str, ...] = (),
+    holdoff: float = 0.0,
+    **connections: float,
 ) -> AsyncIterator[RegionStore]:
     """Open a region's store; `connections` are settings of its connections."""
-    region = Region(name, redis=url, partitions=partitions)
-    store = RegionStore(region, msgspec.convert(connections, Connections), writes_behind=writes_behind)
+    store = RegionStore(
+        Region(name, redis=url, partitions=partitions),
+        msgspec.convert(connections, Connections),
+        writes_behind=writes_behind,
+        durability=durability,
+        durability_timeout=durability_timeout,
+        cipher=Cipher(encryption_keys),
+        holdoff=holdoff,
+    )
     await store.open()
     try:
         yield store
@@ -48,6 +69,11 @@ async def opened(
 def resource(path: str) -> Resource:
     """The resource of a path."""
     return _groups.resource("default", path)
+
+
+def url_of(path: str) -> str:
+    """The URL of a path."""
+    return f"http://edge.example{path}"
 
 
 def acceptance(
@@ -65,37 +91,44 @@ def acceptance(
     region: str = TOKYO,
     method: str = "PUT",
     age: float = 0.0,
+    effect: str = "replace",
+    shared: bool = False,
+    on_dead: str = "",
+    durability: Durability = MEMORY,
+    headers: tuple[tuple[bytes, bytes], ...] = (),
 ) -> Acceptance:
     """A write to accept. `stored`: its body stands beside it. `key`: the client's idempotency key. `age`: seconds."""
     write_id = f"{region}-0-{next(_numbers):032x}"
     record = WriteRecord(
         id=write_id,
         site="default",
-        url=f"http://edge.example{path}",
+        url=url_of(path),
         endpoint=path,
         method=method,
-        headers=((b"content-type", b"application/json"),),
+        headers=((b"content-type", b"application/json"), *headers),
         body=b"" if stored else body,
         body_stored=stored,
         principal=principal,
-        effect="replace",
+        shared=shared,
+        effect=effect,
         path=path,
         group=resource(path).group,
-        affects=affects,
+        affected=tuple(resource(other).digest for other in affects),
         idempotency_key=f"origin-{write_id}",
         accepted=int((time.time() - age) * 1000),
         max_tries=max_tries,
         repeatable=repeatable,
+        on_dead=on_dead,
+        durability=str(durability),
     )
     copies = tuple((resource(other), _copy(record, other)) for other in affects)
     return Acceptance(
-        record, resource(path), copies, key, fingerprint, size, body=body if stored else b""
-    )  # fmt: skip
+        record, resource(path), copies, key, fingerprint, size, body=body if stored else b"", durability=durability
+    )
 
 
 def _copy(record: WriteRecord, path: str) -> WriteRecord:
-    url = f"http://edge.example{path}"
-    return msgspec.structs.replace(record, url=url, effect="unknown", headers=(), body=b"", body_stored=False)
+    return msgspec.structs.replace(record, url=url_of(path), effect="unknown", headers=(), body=b"", body_stored=False)
 
 
 async def accept(store: RegionStore, write: Acceptance, caps: Queue | None = None) -> Accepted:
@@ -114,12 +147,24 @@ async def settle(
     *,
     limits: SettleLimits = LIMITS,
     announce: bytes = b"",
-    keep_record: bool = False,
+    blocks: bool = False,
+    anywhere: bool = False,
+    attempted: bool = True,
 ) -> tuple[str, int]:
     """End a write."""
-    settlement = Settlement(outcome, {"reason": "a test"}, announce=announce, keep_record=keep_record)
-    affected = tuple(resource.digest for resource, _ in write.affected)
+    settlement = Settlement(
+        outcome, {"reason": "a test"}, announce=announce, blocks=blocks, anywhere=anywhere, attempted=attempted
+    )
+    affected = write.record.affected
     return await queue.settle(store, partition, claimed, write.record.id, seq, settlement, affected, limits)
+
+
+async def look(
+    store: RegionStore, target: Resource, *principals: str, key: str = "key", path: str = ""
+) -> entries.Look:
+    """What the bearer of `principals` sees of a resource under its own URL, or that of another `path`."""
+    partition = store.partition(target)
+    return await entries.look(store, partition, key, target, principals, url_of(path or target.path))
 
 
 async def claim_one(store: RegionStore, partition: Partition, fence: str = "fence", lease: float = 60.0) -> Claimed:
@@ -131,7 +176,7 @@ async def claim_one(store: RegionStore, partition: Partition, fence: str = "fenc
 def entry(path: str, remembered: Remembered, body: bytes = b"stored") -> CacheRecord:
     """A response to store for a path."""
     return CacheRecord(
-        url=f"http://edge.example{path}",
+        url=url_of(path),
         token=remembered.token,
         asof=remembered.asof,
         status=200,

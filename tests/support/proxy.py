@@ -34,6 +34,8 @@ class TcpProxy:
         self._connections: set[asyncio.Task[None]] = set()
         self._forwarding = asyncio.Event()
         self._replies_to_lose = 0
+        self._subscribers: set[asyncio.Task[None]] = set()
+        self._is_deaf = False
 
     async def __aenter__(self) -> Self:
         await self.accept()
@@ -64,9 +66,26 @@ class TcpProxy:
         """Drop each of the next `count` chunks that the target sends, and reset the connection it was for."""
         self._replies_to_lose = count
 
+    def lead_to(self, target: str, target_port: int | None = None) -> None:
+        """Forward new connections to another address; those that exist go on."""
+        self._target, self._target_port = target, target_port
+
+    def deafen_subscribers(self) -> None:
+        """Swallow what the target sends to connections that have subscribed, until `drop_subscribers`."""
+        self._is_deaf = True
+
+    async def drop_subscribers(self) -> None:
+        """Reset the connections that have subscribed to a channel; ends `deafen_subscribers`."""
+        self._is_deaf = False
+        await self._drop(self._subscribers)
+
     async def drop_connections(self) -> None:
         """Reset every connection (RST)."""
-        connections = list(self._connections)
+        await self._drop(self._connections)
+
+    @staticmethod
+    async def _drop(chosen: set[asyncio.Task[None]]) -> None:
+        connections = list(chosen)
         for connection in connections:
             connection.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
@@ -79,6 +98,7 @@ class TcpProxy:
 
     def _ended(self, connection: asyncio.Task[None], writers: list[asyncio.StreamWriter]) -> None:
         self._connections.discard(connection)
+        self._subscribers.discard(connection)
         broken = connection.cancelled() or connection.exception() is not None
         for writer in writers:
             _reset(writer) if broken else writer.close()
@@ -88,11 +108,13 @@ class TcpProxy:
         target_reader, target_writer = await self._connect()
         writers.append(target_writer)
         requests, replies = Arrivals(_CHUNKS_ON_THE_WAY), Arrivals(_CHUNKS_ON_THE_WAY)
+        connection = asyncio.current_task()
+        assert connection is not None
         async with asyncio.TaskGroup() as group:
             group.create_task(self._receive(reader, requests))
-            group.create_task(self._deliver(requests, target_writer, replies=False))
+            group.create_task(self._deliver(requests, target_writer, connection, replies=False))
             group.create_task(self._receive(target_reader, replies))
-            group.create_task(self._deliver(replies, writers[0], replies=True))
+            group.create_task(self._deliver(replies, writers[0], connection, replies=True))
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._target_port is None:
@@ -107,7 +129,9 @@ class TcpProxy:
             if not chunk:
                 return
 
-    async def _deliver(self, arrivals: Arrivals, sink: asyncio.StreamWriter, *, replies: bool) -> None:
+    async def _deliver(
+        self, arrivals: Arrivals, sink: asyncio.StreamWriter, connection: asyncio.Task[None], *, replies: bool
+    ) -> None:
         clock = asyncio.get_running_loop().time
         while True:
             due, chunk = await arrivals.get()
@@ -119,6 +143,10 @@ class TcpProxy:
             if replies and self._replies_to_lose:
                 self._replies_to_lose -= 1
                 raise ConnectionResetError("a reply was lost")
+            if not replies and b"SUBSCRIBE" in chunk:
+                self._subscribers.add(connection)
+            if replies and self._is_deaf and connection in self._subscribers:
+                continue
             sink.write(chunk)
             await sink.drain()
 

@@ -204,3 +204,29 @@ async def test_proxy_shows_a_target_that_is_down(server: ValkeyServer) -> None:
         await server.kill()
         with pytest.raises(ConnectionError):
             await exchange(proxy)
+
+
+async def test_proxy_leads_new_connections_to_another_server(server: ValkeyServer, tmp_path: Path) -> None:
+    async with ValkeyServer(tmp_path / "other") as other, TcpProxy("127.0.0.1", server.port) as proxy:
+        await server.kill()
+        proxy.lead_to("127.0.0.1", other.port)
+        assert await exchange(proxy) == b"+PONG\r\n"
+
+
+async def test_proxy_silences_and_breaks_only_subscriptions(server: ValkeyServer) -> None:
+    async with TcpProxy("127.0.0.1", server.port) as proxy:
+        subscriber, subscribing = await asyncio.open_connection("127.0.0.1", proxy.port)
+        other, asking = await asyncio.open_connection("127.0.0.1", proxy.port)
+        subscribing.write(b"SUBSCRIBE news\r\n")
+        confirmation = b"*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n"
+        assert await subscriber.readexactly(len(confirmation)) == confirmation
+        proxy.deafen_subscribers()
+        asking.write(b"PUBLISH news 1\r\nPING\r\n")
+        assert [await other.readline(), await other.readline()] == [b":1\r\n", b"+PONG\r\n"]
+        await proxy.drop_subscribers()
+        with pytest.raises(ConnectionResetError):
+            await subscriber.readline()
+        asking.write(b"PING\r\n")
+        assert await other.readline() == b"+PONG\r\n"
+        subscribing.close()
+        asking.close()

@@ -21,7 +21,7 @@ from aiohttp_regioncache.store import entries, queue
 from aiohttp_regioncache.store.queue import Acceptance
 from aiohttp_regioncache.store.region import RegionStore
 from aiohttp_regioncache.sync.loop import SyncLoop
-from tests.store.tools import accept, acceptance, claim_one, end_lease, opened, raw, resource
+from tests.store.tools import TAGS, accept, acceptance, claim_one, end_lease, look, opened, raw, resource
 from tests.support import eventually
 from tests.support.origin import Origin
 from tests.support.proxy import TcpProxy
@@ -270,7 +270,7 @@ async def test_a_rejected_write_vanishes_from_what_readers_see(store: RegionStor
     await accept(store, acceptance())
     async with looping(store, origin.url):
         await drained(store)
-    looked = await entries.look(store, partition, "key", ITEM, ())
+    looked = await look(store, ITEM)
     assert looked.pending == looked.landed == ()
     assert looked.state is not None
     assert looked.state.token != before.token
@@ -345,15 +345,45 @@ async def test_an_answer_that_was_lost_is_asked_for_again_with_the_same_key(stor
     assert len(origin.requests) >= 5
 
 
-async def test_what_may_not_be_repeated_dies_of_a_lost_answer(store: RegionStore, origin: Origin) -> None:
-    write, next_one = acceptance(repeatable=False, method="POST"), acceptance()
+@pytest.mark.parametrize("on_dead", ["", "skip"])
+async def test_what_may_not_be_repeated_dies_of_a_lost_answer(store: RegionStore, origin: Origin, on_dead: str) -> None:
+    """Whether its successor waits for an operator is said by the rule; another resource never does."""
+    write = acceptance(repeatable=False, method="POST", on_dead=on_dead)
+    next_one, elsewhere = acceptance(), acceptance("/items/2")
     origin.lose_answers = 1
-    await accept_all(store, [write, next_one])
+    await accept(store, write)
     async with looping(store, origin.url):
-        await drained(store)
+        await eventually(lambda: _is_dead(store, write))
+        await accept_all(store, [next_one, elsewhere])
+        await eventually(lambda: _is_in(store, elsewhere if not on_dead else next_one))
     assert await state_of(store, write) == "dead: ambiguous"
-    assert await state_of(store, next_one) == "synced"
-    assert [effect.method for effect in origin.effects] == ["POST", "PUT"]
+    assert await state_of(store, next_one) == ("synced" if on_dead else "pending")
+    assert [effect.method for effect in origin.effects if effect.path == ITEM.path][1:] == ["PUT"] * bool(on_dead)
+
+
+@pytest.mark.parametrize("on_dead", ["", "block"])
+async def test_a_write_given_up_holds_its_successors_where_the_rule_says_so(
+    store: RegionStore, origin: Origin, on_dead: str
+) -> None:
+    writes = [acceptance(max_tries=1, on_dead=on_dead), acceptance(), acceptance("/items/2")]
+    origin.refuse[ITEM.path] = 500
+    await accept_all(store, writes)
+    async with looping(store, origin.url):
+        await eventually(lambda: _is_dead(store, writes[0]))
+        origin.refuse.clear()
+        await eventually(lambda: _is_in(store, writes[2] if on_dead else writes[1]))
+        depth = await queue.depth(store, store.partitions[0])
+        assert depth.blocked == int(on_dead == "block")
+    assert await state_of(store, writes[0]) == "dead: too-many-tries"
+    assert await state_of(store, writes[1]) == ("pending" if on_dead else "synced")
+
+
+async def _is_dead(store: RegionStore, write: Acceptance) -> bool:
+    return (await state_of(store, write)).startswith("dead")
+
+
+async def _is_in(store: RegionStore, write: Acceptance) -> bool:
+    return await state_of(store, write) == "synced"
 
 
 async def test_what_may_not_be_repeated_dies_of_a_sender_that_vanished_with_it(
@@ -445,7 +475,7 @@ async def test_a_corrupt_record_dies_with_its_bytes_kept_and_successors_go_on(
     assert await state_of(store, corrupt) == "dead: corrupt"
     assert await state_of(store, next_one) == "synced"
     assert await raw(client, "HGET", partition.status(corrupt.record.id), "record") == b"\xc1 no record"
-    looked = await entries.look(store, partition, "key", resource("/items"), ())
+    looked = await look(store, resource("/items"))
     assert looked.pending == ()
 
 
@@ -454,7 +484,7 @@ async def test_a_newer_record_is_left_to_a_newer_edge_and_holds_up_no_other(
 ) -> None:
     newer, behind, other = acceptance(), acceptance(), acceptance("/items/2")
     await accept_all(store, [newer, behind, other])
-    element = msgspec.msgpack.encode([99, {"a": "future"}])
+    element = TAGS + msgspec.msgpack.encode([99, {"a": "future"}])
     await _replace_head(store, client, ITEM.path, element)
     async with looping(store, origin.url):
 

@@ -13,6 +13,7 @@ from aiohttp_regioncache.sync.outcome import (
     Patience,
     Verdict,
     before_sending,
+    blocks,
     judge,
     retry_after,
     retry_delay,
@@ -98,9 +99,25 @@ def test_what_may_be_sent_once_is_ambiguous_when_nobody_knows() -> None:
 
 
 def test_a_sender_that_vanished_leaves_what_may_be_sent_once_ambiguous() -> None:
-    assert before_sending(1, ONCE) == Outcome(Verdict.DEAD, "ambiguous")
-    assert before_sending(0, ONCE) is None
-    assert before_sending(5, PATIENT) is None
+    assert before_sending(1, 0, ONCE) == before_sending(1, 99, ONCE) == Outcome(Verdict.DEAD, "ambiguous")
+    assert before_sending(0, 1, ONCE) is None
+    assert before_sending(1, 1, PATIENT) is None
+
+
+def test_a_write_that_ends_its_senders_is_given_up() -> None:
+    for patience in (PATIENT, ONCE):
+        assert before_sending(0, 20, patience) is None
+        assert before_sending(0, 21, patience) == Outcome(Verdict.DEAD, "too-many-stalls")
+
+
+@pytest.mark.parametrize("reason", ["ambiguous", "too-old", "redirect"])
+def test_only_what_may_have_been_applied_blocks_unless_the_rule_says_so(reason: str) -> None:
+    dead = Outcome(Verdict.DEAD, reason)
+    assert blocks(dead, "block")
+    assert not blocks(dead, "skip")
+    assert blocks(dead, "") == (reason == "ambiguous")
+    for verdict in (Verdict.SYNCED, Verdict.REJECTED, Verdict.SUPERSEDED):
+        assert not blocks(Outcome(verdict, reason), "block")
 
 
 def test_too_many_tries_and_too_old() -> None:

@@ -129,8 +129,11 @@ async def test_without_a_connection_nothing_was_sent() -> None:
     assert not attempt.is_unknown
 
 
-async def test_a_connection_that_breaks_has_an_unknown_outcome() -> None:
+async def test_a_connection_that_breaks_has_an_unknown_outcome_and_is_not_sent_again() -> None:
+    arrived: list[str] = []
+
     async def handler(request: web.BaseRequest) -> web.Response:
+        arrived.append(request.path)
         assert request.transport is not None
         request.transport.abort()
         return web.Response()
@@ -139,6 +142,23 @@ async def test_a_connection_that_breaks_has_an_unknown_outcome() -> None:
         attempt = await send(origin)
     assert attempt.failure is Failure.NO_ANSWER
     assert attempt.is_unknown
+    assert len(arrived) == 1  # aiohttp would repeat a PUT by itself
+
+
+async def test_a_write_that_must_not_be_repeated_uses_no_old_connection() -> None:
+    ports: list[object] = []
+
+    async def handler(request: web.BaseRequest) -> web.Response:
+        assert request.transport is not None
+        ports.append(request.transport.get_extra_info("peername"))
+        return web.Response()
+
+    async with serving(handler) as origin, client_session() as session, client_session(reuse=False) as fresh:
+        sender = Sender(session, origin, SIGNER, "here", fresh=fresh)
+        for repeatable in (True, True, False, False):
+            record = msgspec.structs.replace(acceptance("/items/1").record, repeatable=repeatable)
+            assert (await sender.send(record, b"{}", 7, "fence", 5.0)).status == 200
+    assert len(set(ports)) == 3
 
 
 async def test_an_answer_that_breaks_off_has_an_unknown_outcome() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from aiohttp_regioncache.principal import Signer
 from aiohttp_regioncache.regions import Region
+from aiohttp_regioncache.rules import Bulk
 from aiohttp_regioncache.settings import Settings, Sync
 from aiohttp_regioncache.store import queue
 from aiohttp_regioncache.store.queue import Acceptance
@@ -25,12 +26,17 @@ PATIENT: dict[str, Any] = {**QUICK, "lease": 60.0, "timeout": 10.0}
 
 
 @contextlib.asynccontextmanager
-async def looping(store: RegionStore, origin: str, *, start: bool = True, **changes: Any) -> AsyncIterator[SyncLoop]:
-    """A sync loop over a region; `changes` to `PATIENT` settings. Without `start` a test turns it by hand."""
+async def looping(
+    store: RegionStore, origin: str, *, start: bool = True, bulks: Mapping[str, Bulk] | None = None, **changes: Any
+) -> AsyncIterator[SyncLoop]:
+    """A sync loop over a region; `changes` to `PATIENT` settings, `bulks` by endpoint.
+
+    Without `start` a test turns it by hand.
+    """
     sync = Sync(**PATIENT | changes)
     settings = Settings(origin=origin, regions=(Region(TOKYO, redis=store.address),), secrets=(SECRET,), sync=sync)
     async with client_session() as session:
-        loop = SyncLoop(store, settings, Sender(session, origin, Signer([SECRET]), "test"))
+        loop = SyncLoop(store, settings, Sender(session, origin, Signer([SECRET]), "test", sync), bulks=bulks)
         if start:
             loop.start()
         try:

@@ -1,19 +1,21 @@
-"""A process that does nothing but replay writes: `python -m tests.sync.worker REDIS ORIGIN`."""
+"""A process that does nothing but replay writes: `python -m tests.sync.worker REDIS ORIGIN [BULK_ENDPOINT]`."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 
+from aiohttp_regioncache.rules import Bulk
 from tests.store.tools import opened
 from tests.sync.tools import QUICK, looping
 
 
-async def work(redis: str, origin: str) -> None:
+async def work(redis: str, origin: str, *endpoints: str) -> None:
     """Replay until somebody ends the process."""
-    async with opened(redis) as store, looping(store, origin, **QUICK):
+    bulks = {endpoint: Bulk(endpoint) for endpoint in endpoints}
+    async with opened(redis) as store, looping(store, origin, bulks=bulks, **QUICK):
         await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(work(sys.argv[1], sys.argv[2]))
+    asyncio.run(work(*sys.argv[1:]))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from aiohttp_regioncache import Queue, Rule
+from aiohttp_regioncache import Queue, Rule, Sync
 from tests.reads.apps import running
 from tests.support import eventually
 from tests.support.world import SAO_PAULO, Edge, Reply, World, forwarding_app, one_edge
@@ -161,6 +161,19 @@ async def test_the_same_key_and_payload_is_the_same_write(tmp_path: Path) -> Non
         assert len(world.origin.effects) == 2
 
 
+async def test_a_request_that_is_repeated_while_the_first_is_under_way_is_the_same_write(tmp_path: Path) -> None:
+    async with one_edge(tmp_path) as (world, edge):
+        other = await world.edge()
+        world.origin.gate.clear()
+        options = {"json": {"n": 1}, "headers": {"Idempotency-Key": '"k1"', "Host": "shop.example"}}
+        answers = await asyncio.gather(*(each.ask("POST", "/items/1", **options) for each in (edge, other) * 8))
+        assert {answer.status for answer in answers} == {202}
+        assert len({answer.headers["Location"] for answer in answers}) == 1
+        world.origin.gate.set()
+        await edge.put("/items/1", {}, headers={"Prefer": "wait=10"})
+        assert [effect.method for effect in world.origin.effects] == ["POST", "PUT"]
+
+
 async def test_two_users_with_the_same_key_never_meet(tmp_path: Path) -> None:
     async with one_edge(tmp_path) as (world, edge):
         key = {"Idempotency-Key": '"k1"'}
@@ -176,6 +189,22 @@ async def test_two_users_with_the_same_key_never_meet(tmp_path: Path) -> None:
 async def test_an_impossible_key_is_refused(tmp_path: Path, key: str) -> None:
     async with one_edge(tmp_path) as (_, edge):
         assert (await edge.put("/items/1", {}, headers={"Idempotency-Key": key})).status == 400
+
+
+# --- a credential of our own ---
+
+
+async def test_what_is_replayed_as_a_service_holds_nobodys_credentials(tmp_path: Path) -> None:
+    sync = Sync(enabled=False, authorization="Bearer service")
+    async with one_edge(tmp_path, rules=behind(authorized=True), sync=sync) as (world, edge):
+        written = await edge.put("/items/1", {"n": 1}, headers=ANN | {"Cookie": "session=ann"})
+        async with world.servers["ap-northeast-1"].client() as client:
+            [queue] = [key async for key in client.scan_iter(match="*:q:*")]
+            [stored] = await client.zrange(queue, 0, -1)
+        assert b'{"n": 1}' in stored
+        assert not [word for word in (b"ann", b"session", b"Authorization", b"Cookie") if word in stored]
+        assert await state_of(edge, written, **ANN, Cookie="session=ann") == "pending"
+        assert (await edge.get(written.headers["Location"], headers=BOB)).status == 404
 
 
 # --- what is refused ---

@@ -26,6 +26,15 @@ async def test_a_compressed_write_through_reaches_the_origin_readable(tmp_path: 
         assert "Content-Encoding" not in world.origin.requests[-1].headers
 
 
+async def test_a_body_that_is_not_what_its_coding_says_is_the_clients_fault(tmp_path: Path) -> None:
+    async with one_edge(tmp_path) as (world, edge):
+        for path in ("/items/1", "/pages/1"):
+            for body in (b"no gzip at all", COMPRESSED[:12] + b"x" * 20):
+                answer = await edge.ask("PUT", path, data=body, headers=FIELDS)
+                assert (answer.status, answer.headers["Content-Type"]) == (400, "application/problem+json")
+        assert not world.origin.effects
+
+
 async def test_a_write_through_keeps_its_length_and_a_compressed_one_gets_none(tmp_path: Path) -> None:
     async with one_edge(tmp_path) as (world, edge):
         await edge.put("/pages/1", {"n": 1})

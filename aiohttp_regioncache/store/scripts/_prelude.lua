@@ -46,10 +46,39 @@ end
 -- an earlier run does, not even when that run comes back.
 local function renewed(token, run)
   if string.sub(token, 1, #run) == run then return token end
-  return run .. '.' .. string.sub(redis.sha1hex(token .. run), 1, 16)
+  return run .. '.' .. string.sub(redis.sha1hex(token .. run), 1, 16) .. (string.match(token, '@%d+$') or '')
 end
 
--- The record in an element of the pending writes that affect a resource.
-local function without_principal(element)
+-- The record in an element of a list of pending writes.
+local function without_tags(element)
   return string.sub(element, (string.find(element, '\n', 1, true) or 0) + 1)
+end
+
+-- Before each record in a list of pending writes stands a line that says who sees it, whether it needs no base, and
+-- for which URL: `shared principal A|R url`. Nil for what no version wrote: it may be anybody's.
+local function tagged(element)
+  return string.match(element, '^([01]) (%S+) ([AR]) (%x+)\n')
+end
+
+-- The member of the list of unsettled writes.
+local function numbered(seq, id)
+  return string.format('%016d|%s', seq, id)
+end
+
+-- Every write up to the watermark is settled.
+local function move_watermark(processed, queue, seq_key)
+  local first = redis.call('ZRANGE', queue, 0, 0)[1]
+  redis.call('SET', processed, first and tonumber(string.sub(first, 1, 16)) - 1 or redis.call('GET', seq_key) or 0)
+end
+
+-- Count what is pending: bytes in all and of the resource, writes of the principal.
+local function count_pending(bytes, sizes, principals, digest, principal, size, sign)
+  redis.call('INCRBY', bytes, sign * size)
+  if redis.call('HINCRBY', sizes, digest, sign * size) <= 0 then redis.call('HDEL', sizes, digest) end
+  if redis.call('HINCRBY', principals, principal, sign) <= 0 then redis.call('HDEL', principals, principal) end
+end
+
+-- A token with the time of the change that made it: for origins whose readers lag behind their writers.
+local function dated(token)
+  return string.format('%s@%d', token, now_ms())
 end

@@ -1,0 +1,113 @@
+"""Claims on resources, and who may send now."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+import msgspec
+
+from ..settings import Sync
+from ..store import queue
+from ..store.keyspace import Partition
+from ..store.queue import Claimed
+from ..store.region import RegionStore
+from .sender import Sender
+
+LEASE_SHARE: Final = 0.8
+"""The part of a lease within which attempts must have ended."""
+
+
+class Claim(msgspec.Struct, eq=False):
+    """A claimed resource with the monotonic time at which sending must have ended; `is_lost`: another's by now."""
+
+    partition: Partition
+    claimed: Claimed
+    deadline: float
+    is_lost: bool = False
+
+    @property
+    def remaining(self) -> float:
+        """Seconds that are left for sending."""
+        return self.deadline - time.monotonic()
+
+
+class Leases:
+    """The claims of one loop on its region's resources, and the slots that the origin has for their requests."""
+
+    def __init__(self, store: RegionStore, settings: Sync, sender: Sender) -> None:
+        self._store = store
+        self._lease = settings.lease
+        self._timeout = settings.timeout
+        self._sender = sender
+        self.is_stopping = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing should be sent now: the loop stops, or the origin is left alone."""
+        return self.is_stopping or self._sender.breaker.is_open
+
+    async def claim(self, partition: Partition, limit: int) -> list[Claim]:
+        """Claim due resources. Raises `RegionUnavailableError`."""
+        deadline = self.deadline()
+        found = await queue.claim(self._store, partition, secrets.token_hex(8), limit, self._lease)
+        return [Claim(partition, claimed, deadline) for claimed in found]
+
+    def deadline(self) -> float:
+        """When sending must have ended under a lease that is asked for now."""
+        return time.monotonic() + LEASE_SHARE * self._lease
+
+    def spare(self, claim: Claim) -> float:
+        """Seconds that a claim can wait before an attempt no longer fits into its lease."""
+        return max(0.0, claim.remaining - self._timeout)
+
+    async def renew(self, claims: Sequence[Claim]) -> list[Claim]:
+        """Extend the claims into whose lease no attempt fits any more; returns those that are still ours.
+
+        Raises `RegionUnavailableError`.
+        """
+        short = [claim for claim in claims if claim.remaining < self._timeout]
+        partitions = {claim.partition.number: claim.partition for claim in short}
+        await asyncio.gather(
+            *(
+                self._extend(partition, [claim for claim in short if claim.partition.number == number])
+                for number, partition in partitions.items()
+            )
+        )
+        return [claim for claim in claims if not claim.is_lost]
+
+    async def _extend(self, partition: Partition, claims: Sequence[Claim]) -> None:
+        deadline = self.deadline()
+        kept = await queue.extend(self._store, partition, [claim.claimed for claim in claims], self._lease)
+        for claim in claims:
+            claim.is_lost = claim.claimed.digest not in kept
+            claim.deadline = deadline
+
+    @contextlib.asynccontextmanager
+    async def admitted(self, claims: Sequence[Claim]) -> AsyncIterator[list[Claim]]:
+        """Hold a slot for a request of these claims: those that are still ours, with a lease that lasts long enough.
+
+        None of them when it should not be sent now: what finds no slot in time is given back, so that no lease runs
+        out over it. Raises `RegionUnavailableError`.
+        """
+        if not await self._has_slot(min(self.spare(claim) for claim in claims)):
+            yield []
+            return
+        try:
+            yield [] if self.is_closed else await self.renew(claims)
+        finally:
+            self._sender.slots.release()
+
+    async def _has_slot(self, patience: float) -> bool:
+        slots = self._sender.slots
+        if not slots.locked():
+            return await slots.acquire()
+        try:
+            async with asyncio.timeout(patience):
+                return await slots.acquire()
+        except TimeoutError:
+            return False
