@@ -1,5 +1,6 @@
 """A regional cache for aiohttp: reads from the nearest region, writes acknowledged there, one origin."""
 
+from .control.listing import WriteFilter
 from .effects import UNKNOWN, Representation, Write
 from .errors import (
     CorruptRecordError,
@@ -67,6 +68,7 @@ __all__ = [
     "WriteEndedError",
     "WriteError",
     "WriteEvent",
+    "WriteFilter",
     "cached",
     "forward",
     "from_mapping",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -61,6 +62,12 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         """The `dirty_wait` of the request's rule, or else of a rule whose writes touch the target; seconds."""
         rules = (self.rule, *self.touching)
         return next((rule.rule.dirty_wait for rule in rules if rule and rule.rule.dirty_wait is not None), None)
+
+
+def fingerprint_of(request: web.Request, body: bytes) -> str:
+    """A hash of what a request says beside its target: two of one idempotency key are the same when theirs is."""
+    content_type = request.headers.get("Content-Type", "").encode("utf-8", "surrogateescape")
+    return hashlib.sha256(content_type + b"\n" + body).hexdigest()
 
 
 async def read_body(request: web.Request, limit: int) -> bytes:

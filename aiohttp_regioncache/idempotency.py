@@ -19,7 +19,7 @@ from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import ContentEncodingError
 from redis.asyncio import Redis, RedisCluster
 
-from .exchange import Handler
+from .exchange import Handler, fingerprint_of
 from .keys import Target
 from .principal import Signer, identity
 from .problems import problem, unavailable
@@ -357,7 +357,7 @@ class _Guard:
         except (web.RequestPayloadError, ContentEncodingError):
             return _bad("The body is not what its Content-Encoding says.")
         _rewind(request, body)
-        claim = _Claim(self._scope.key(request, keys[0]), _fingerprint(request, body), random.token_hex(16))
+        claim = _Claim(self._scope.key(request, keys[0]), fingerprint_of(request, body), random.token_hex(16))
         try:
             held = await self._reserve(claim)
             if held is not None:
@@ -471,11 +471,6 @@ def _rewind(request: web.Request, body: bytes) -> None:
         content.feed_data(body)
         content.feed_eof()
         request._payload = content
-
-
-def _fingerprint(request: web.Request, body: bytes) -> str:
-    content_type = request.headers.get("Content-Type", "").encode("utf-8", "surrogateescape")
-    return hashlib.sha256(content_type + b"\n" + body).hexdigest()
 
 
 def _hash(*parts: str) -> str:

@@ -21,7 +21,7 @@ from .reads.reader import Reader
 from .regions import Location, Ranking, TrustedProxies, locate_request
 from .replays import CDN_LOOP, REPLAY_HEADER, is_looping, verify_replay
 from .responses import ask_marked, cache_name
-from .rules import CompiledRule, Rule, Rules
+from .rules import CompiledRule, Rules
 from .semantics.cache_status import cache_status
 from .semantics.fields import Headers, end_to_end
 from .semantics.freshness import Policy
@@ -35,7 +35,6 @@ from .writes.through import Past, Through
 CONTROL_PATH: Final = "/_regioncache"
 """Everything of our own lies under this path of the application."""
 _DEFAULT_SITE: Final = SiteKey()
-_PLAIN: Final = Rule("/**")
 
 
 class Edge:

@@ -39,8 +39,8 @@ def explained(error: msgspec.ValidationError, root: Any, name: str = "") -> Sett
         owner = struct_in(kind)
         allowed = ", ".join(owner.__struct_fields__) if owner else "none"
         return SettingsError(f"{key}.{unknown[1]}".lstrip("."), f"is no setting; allowed: {allowed}")
-    if get_origin(kind) is Literal:
-        problem += f"; allowed: {', '.join(map(repr, get_args(kind)))}"
+    if "enum value" in problem and (choices := _choices(kind)):
+        problem += f"; allowed: {', '.join(map(repr, choices))}"
     return SettingsError(key or "settings", problem)
 
 
@@ -53,6 +53,13 @@ def type_at(root: Any, path: str) -> Any:
             fields = msgspec.structs.fields(owner) if owner else ()
             current = next((field.type for field in fields if field.name == bare), None)
     return current
+
+
+def _choices(kind: Any) -> tuple[Any, ...]:
+    """What a literal annotation allows, also one that is part of a union."""
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    return tuple(choice for arg in get_args(kind) for choice in _choices(arg))
 
 
 def struct_in(kind: Any) -> type[msgspec.Struct] | None:

@@ -64,8 +64,16 @@ def test_the_effect_example_does_what_it_says() -> None:
     assert names["rename"](base, write).body == b'{"id": 1, "name": "new"}'
 
 
+def test_the_hooks_and_the_origin_example_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "regioncache.toml").write_text(TOML[0])
+    names = run(EXAMPLES[3])
+    assert list(names["cache"].on_dead) == list(names["cache"].on_rejected) == [names["tell"]]
+    assert len(run(EXAMPLES[4])["origin"].middlewares) == 1
+
+
 def test_there_are_no_examples_that_nothing_runs() -> None:
-    assert (len(EXAMPLES), len(TOML)) == (3, 1)
+    assert (len(EXAMPLES), len(TOML)) == (5, 1)
 
 
 def test_every_setting_is_in_the_table() -> None:
@@ -78,6 +86,8 @@ def test_every_setting_is_in_the_table() -> None:
         regioncache.Queue,
         regioncache.Sync,
         regioncache.Connections,
+        regioncache.Webhook,
+        regioncache.Rule,
     ]
     missing = {field for struct in structs for field in struct.__struct_fields__} - named
     assert not missing

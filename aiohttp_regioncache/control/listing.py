@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 from urllib.parse import urlsplit
@@ -13,6 +12,7 @@ import msgspec
 
 from ..keys import normalize_path
 from ..records import WriteRecord, from_wire
+from ..store.queue import answer_headers
 
 Order = Literal["newest", "oldest"]
 PREVIEW_CHARACTERS: Final = 2_000
@@ -153,9 +153,8 @@ def answer_of(known: Mapping[str, str]) -> OriginAnswer | None:
     """Read the origin's answer from the fields of a write's status; None without one."""
     if "answer" not in known:
         return None
-    headers = [(name, value) for name, value in json.loads(known.get("answer_headers", "[]"))]
     body = known.get("answer_body", "").encode("latin-1", "replace")
-    return OriginAnswer(int(known["answer"]), shown_headers(headers), preview(body))
+    return OriginAnswer(int(known["answer"]), shown_headers(answer_headers(known)), preview(body))
 
 
 def request_headers(record: WriteRecord) -> tuple[tuple[str, str], ...]:

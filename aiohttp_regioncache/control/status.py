@@ -79,7 +79,7 @@ def describe(write_id: str, fields: Mapping[str, str], *, is_blocked: bool = Fal
         if name in fields:
             document[name] = fields[name]
     if "answer" in fields:
-        headers = dict(json.loads(fields.get("answer_headers", "[]")))
+        headers = dict(queue.answer_headers(fields))
         document["answer"] = {"status": int(fields["answer"]), "headers": headers}
         if location := next((value for name, value in headers.items() if name.lower() == "location"), None):
             document["location"] = location

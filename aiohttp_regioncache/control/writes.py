@@ -103,9 +103,11 @@ class WriteDesk:
         """List the writes of a region: pending ones by when they were accepted, others by when they ended.
 
         A page has up to `limit` writes. It may have fewer before the list is at its end, for it looks through a
-        bounded number: go on while there is a cursor. Raises `KeyError` for an unknown region, `ValueError` for a
-        cursor that is none.
+        bounded number: go on while there is a cursor. Raises `KeyError` for an unknown region, `ValueError` for an
+        unknown kind and for a cursor that is none.
         """
+        if kind not in ended.KINDS:
+            raise ValueError(f"kind {kind!r} is none of {', '.join(map(repr, ended.KINDS))}")
         store, newest = self._stores[region], order == "newest"
         positions = listing.read_cursor(cursor)
         lists = [

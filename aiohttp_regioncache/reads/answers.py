@@ -85,7 +85,7 @@ def _gone(exchange: Exchange, status: str) -> web.Response:
     return response
 
 
-def not_cached(exchange: Exchange, region: str | None) -> web.Response:
+def not_cached(region: str | None) -> web.Response:
     """Answer `only-if-cached` when nothing usable is stored (RFC 9111 section 5.2.1.7)."""
     response = problem(504, "Gateway Timeout", "Nothing usable is stored, and the request allows nothing else.")
     response.headers[CACHE_STATUS] = cache_status(cache_name(region), fwd=None, detail="only-if-cached")

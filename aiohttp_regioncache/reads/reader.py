@@ -110,7 +110,7 @@ class Reader:
         if reason:
             return await self._pass(exchange, handler, "bypass", detail=reason)
         if exchange.terms.only_if_cached:
-            return answers.not_cached(exchange, None)
+            return answers.not_cached(None)
         return await self._pass(exchange, handler, "miss", detail="no-region" if skipped else None)
 
     async def _pass(
@@ -169,7 +169,7 @@ class Reader:
         if found.usable and judgement and self._is_servable(found, judgement):
             return self._serve(exchange, handler, found, found.usable, judgement, generation)
         if exchange.terms.only_if_cached:
-            return answers.not_cached(exchange, found.store.name)
+            return answers.not_cached(found.store.name)
         return await self._from_origin(exchange, handler, found, judgement)
 
     @staticmethod

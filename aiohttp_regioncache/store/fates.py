@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Final
@@ -83,7 +82,7 @@ def etag_after(status: Mapping[str, str]) -> str:
     """
     if status.get("method") not in ("PUT", "PATCH") or status.get("answer") not in _TELLS_ETAG:
         return ""
-    etag = first([(name, value) for name, value in json.loads(status.get("answer_headers", "[]"))], "etag") or ""
+    etag = first(queue.answer_headers(status), "etag") or ""
     return etag.strip() if is_strong_etag(etag) else ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
@@ -293,7 +294,7 @@ async def settle(
         int(limits.holdoff * 1000), int(limits.lease * 1000), events_channel(store.name),
         announcement(partition.number, write_id, digests), settlement.announce, OUTBOX_LENGTH,
         int(settlement.keep_record), int(settlement.blocks), int(settlement.anywhere), int(settlement.attempted),
-        ENDED_LENGTH, "ended", settlement.outcome, "blocks", int(settlement.blocks),
+        ENDED_LENGTH, "blocks", int(settlement.blocks),
         *(part for pair in settlement.fields.items() for part in pair),
     ]  # fmt: skip
     answer, left = await store.queue.run(script("settle"), keys, arguments)
@@ -309,6 +310,11 @@ async def status(store: RegionStore, partition: Partition, write_id: str) -> dic
         if name not in _INTERNAL and not name.startswith(b"copy")
     }
     return fields or None
+
+
+def answer_headers(status: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The header fields of the origin's answer that the status of a write keeps."""
+    return [(name, value) for name, value in json.loads(status.get("answer_headers", "[]"))]
 
 
 async def is_known(store: RegionStore, partition: Partition, idempotency: str) -> bool:

@@ -19,7 +19,7 @@ from ..hooks import Hooks, ended_event
 from ..records import WriteRecord
 from ..rules import Bulk, BulkRequest
 from ..settings import Settings
-from ..store import queue
+from ..store import entries, queue
 from ..store.keyspace import Partition
 from ..store.outbox import announce
 from ..store.queue import Queued, SettleLimits, Settlement
@@ -423,6 +423,11 @@ class SyncLoop:
         if answer in ("settled", "already"):
             self._announce(write_id, settlement, known)
             return left > 0
+        if settlement.outcome == Verdict.SYNCED.value:
+            # It was sent once more by a sender that came back too late. An origin that honours no key has applied it
+            # again, over whatever came after it.
+            digests = (claim.claimed.digest, *affected)
+            await entries.invalidate(self._store, claim.partition, digests, announce=settlement.announce)
         return self._lost(write_id, answer)
 
     def _announce(self, write_id: str, settlement: Settlement, known: Mapping[str, str]) -> None:

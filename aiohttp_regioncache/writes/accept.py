@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import json
 import logging
 import secrets
 import time
@@ -19,7 +17,7 @@ from aiohttp.http_exceptions import ContentEncodingError
 from ..durability import parse_durability
 from ..effects import AUTO, DELETE, UNKNOWN_EFFECT, effect_for
 from ..errors import RegionUnavailableError
-from ..exchange import Exchange, described_body, read_body
+from ..exchange import Exchange, described_body, fingerprint_of, read_body
 from ..hooks import Hooks, WriteEvent
 from ..keys import Groups
 from ..pin import PIN_COOKIE, PIN_HEADER, make_pin
@@ -183,7 +181,7 @@ class Accepter:
             exchange.resource,
             affected,
             idempotency=self._signer.sign("client-key", *scope, client_key) if client_key else "",
-            fingerprint=_fingerprint(exchange, body),
+            fingerprint=fingerprint_of(exchange.request, body),
             size=len(body) + sum(len(name) + len(value) for name, value in record.headers),
             body=body if record.body_stored else b"",
             durability=parse_durability(record.durability),
@@ -329,11 +327,6 @@ def _accepted_event(record: WriteRecord, region: str) -> WriteEvent:
     )
 
 
-def _fingerprint(exchange: Exchange, body: bytes) -> str:
-    content_type = exchange.request.headers.get("Content-Type", "").encode("utf-8", "surrogateescape")
-    return hashlib.sha256(content_type + b"\n" + body).hexdigest()
-
-
 def _optimistic(exchange: Exchange, record: WriteRecord, acceptance: Acceptance) -> web.Response | None:
     """The answer that the origin is expected to give, where the effect alone tells it."""
     if record.effect == "replace":
@@ -349,10 +342,9 @@ def _origins_answer(status: dict[str, str]) -> web.Response:
     """The origin's own answer to a settled write, or why there is none."""
     if "answer" not in status:
         return problem(502, "Bad Gateway", f"The write is {status['state']}: {status.get('reason', 'unknown')}.")
-    headers = [(name, value) for name, value in json.loads(status.get("answer_headers", "[]"))]
     body = status.get("answer_body", "").encode("latin-1")
     extra = [("Cache-Control", "no-store"), ("Preference-Applied", "wait")]
-    return respond(int(status["answer"]), "", headers, body, extra=extra)
+    return respond(int(status["answer"]), "", queue.answer_headers(status), body, extra=extra)
 
 
 def _full(store: RegionStore, acceptance: Acceptance, body: bytes, accepted: Accepted) -> web.Response | Past:

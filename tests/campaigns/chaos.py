@@ -210,6 +210,9 @@ async def _converge(stage: Stage) -> None:
                 expected = stage.origin.documents.get(path)
                 if answer.status == (404 if expected is None else 200) and answer.document == expected:
                     return
+                if path in judgement.gone_back(stage.origin.effects):
+                    stage.journal.counts["changed once more by an attempt that came late"] += 1
+                    return
                 if time.monotonic() > deadline:
                     seen = f"{answer.status} {answer.document} {answer.cache_status}"
                     stage.journal.found("not converged", [f"{path} at {edge.plan.name}: {seen}, not {expected}"])

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tests.campaigns.journal import Known, Sent
 from tests.campaigns.origin import Effect
+from tests.campaigns.rules import shelf_of
 
 Name = tuple[str, int]
 """Path and number of a write."""
@@ -90,6 +91,21 @@ def _inversions(order: Sequence[Sent]) -> Iterator[tuple[Sent, Sent]]:
 def rekeyed(keys: Mapping[Name, set[str]]) -> list[str]:
     """Writes whose attempts carried different idempotency keys (W3)."""
     return [f"{path} {number}: {len(found)} keys" for (path, number), found in keys.items() if len(found) > 1]
+
+
+def gone_back(effects: Iterable[Effect]) -> set[str]:
+    """Resources, with the lists they stand in, that a plain origin last changed with a write it had applied before.
+
+    An attempt that was given up came late: nobody at the edges can know.
+    """
+    seen: set[Name] = set()
+    last: dict[str, bool] = {}
+    for effect in effects:
+        name = effect.path, effect.number
+        last[effect.path] = name in seen
+        seen.add(name)
+    found = {path for path, again in last.items() if again}
+    return found | {shelf[0] for path in found if (shelf := shelf_of(path))}
 
 
 def quantile(values: Sequence[float], share: float) -> float:

@@ -77,6 +77,12 @@ def test_attempts_of_a_write_have_one_key() -> None:
     assert len(judgement.rekeyed({("/items/a", 1): {"x", "y"}, ("/items/a", 2): {"x"}})) == 1
 
 
+def test_a_resource_has_gone_back_when_its_last_effect_is_an_old_one() -> None:
+    assert judgement.gone_back(effects(1, 2, 1)) == {"/items/a"}
+    assert judgement.gone_back(effects(1, 2, 1, path="/shelves/s/a")) == {"/shelves/s/a", "/shelves/s"}
+    assert not judgement.gone_back(effects(1, 1, 2))
+
+
 @pytest.mark.parametrize(
     ("seen", "known", "expected"),
     [

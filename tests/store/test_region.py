@@ -12,7 +12,7 @@ from aiohttp_regioncache.reads.decide import Standing, standing
 from aiohttp_regioncache.regions import Region
 from aiohttp_regioncache.settings import Connections
 from aiohttp_regioncache.store import entries
-from aiohttp_regioncache.store.keyspace import META
+from aiohttp_regioncache.store.keyspace import LAYOUT, META
 from aiohttp_regioncache.store.region import RegionStore, open_all
 from tests.store import tools
 from tests.store.tools import SAO_PAULO, TOKYO, opened, raw, resource
@@ -33,7 +33,7 @@ async def test_a_server_of_another_layout_is_refused(
 
 
 async def test_a_newer_layout_is_refused(server: ValkeyServer, client: Redis) -> None:
-    await raw(client, "HSET", META, "layout", "2")
+    await raw(client, "HSET", META, "layout", str(LAYOUT + 1))
     with pytest.raises(LayoutMismatchError, match="layout"):
         async with opened(server.url):
             pass

@@ -202,6 +202,30 @@ async def test_a_sender_that_comes_back_too_late_settles_nothing(
     assert _applied(origin, "/items/0") == [0, 1]
 
 
+async def test_what_a_sender_that_came_back_too_late_has_changed_is_invalidated_everywhere(
+    store: RegionStore, client: Redis
+) -> None:
+    write, partition = acceptance(), store.partitions[0]
+    await accept(store, write)
+    token = (await entries.begin(store, partition, write.target, 0)).token
+    async with (
+        Origin(idempotent=False) as origin,
+        looping(store, origin.url, start=False) as paused,
+        looping(store, origin.url, start=False) as awake,
+    ):
+        origin.gate.clear()
+        late = asyncio.ensure_future(paused.turn())
+        await eventually(lambda: origin.in_flight.total() == 1)
+        await end_lease(client, partition, write.target.digest)
+        owner = asyncio.ensure_future(awake.turn())
+        await eventually(lambda: origin.in_flight.total() == 2)
+        origin.gate.set()
+        await asyncio.gather(late, owner)
+        assert (len(origin.effects), paused.settled.total(), awake.settled.total()) == (2, 0, 1)
+    assert await client.xlen(partition.out) == 2
+    assert (await entries.begin(store, partition, write.target, 0)).token != token
+
+
 async def test_a_loop_that_stops_gives_back_what_it_has_not_sent(store: RegionStore, origin: Origin) -> None:
     origin.gate.clear()
     await accept_all(store, _numbered(30, paths=10))

@@ -55,7 +55,7 @@ for at = first_resource, #KEYS, 4 do
   element = element + 1
 end
 if idempotency_ms ~= '0' then redis.call('SET', idempotency, id .. '|' .. fingerprint, 'PX', idempotency_ms) end
-redis.call('HSET', status, 'state', 'pending', 'seq', seq, 'after', before or 0, 'accepted', now, 'tries', 0, 'stalls', 0,
+redis.call('HSET', status, 'state', 'pending', 'seq', seq, 'after', before or 0, 'accepted', now, 'tries', 0,
   unpack(ARGV, element))
 local stands = redis.call('HEXISTS', blocked, digest) == 0 and redis.call('ZADD', due, 'NX', now, digest) == 1
 if stands then redis.call('PUBLISH', channel, message) end

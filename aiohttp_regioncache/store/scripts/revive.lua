@@ -31,8 +31,8 @@ for at = first_resource, #KEYS, 4 do
   redis.call('HDEL', status, copy)
   write_state(keys, known, state_ms)
 end
-redis.call('HDEL', status, 'record', 'fence', 'ended', 'blocks', 'reason', 'unknown', 'problem', 'settled', 'answer', 'answer_headers', 'answer_body')
-redis.call('HSET', status, 'state', 'pending', 'tries', 0, 'stalls', 0, 'revived', now_ms())
+redis.call('HDEL', status, 'record', 'fence', 'blocks', 'reason', 'unknown', 'problem', 'settled', 'answer', 'answer_headers', 'answer_body')
+redis.call('HSET', status, 'state', 'pending', 'tries', 0, 'revived', now_ms())
 redis.call('ZREM', dead, id)
 redis.call('ZREM', rejected, id)
 move_watermark(processed, queue, seq_key)
