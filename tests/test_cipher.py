@@ -70,7 +70,6 @@ def test_the_first_key_seals_and_every_key_opens() -> None:
 
 def test_without_keys_octets_stay_and_with_keys_older_ones_are_read() -> None:
     assert Cipher().seal(TEXT, b"") == TEXT
-    assert not Cipher().encrypts
     assert Cipher([NEW]).open(TEXT, b"") == TEXT
 
 

@@ -137,7 +137,7 @@ def test_a_filled_pattern_is_a_path_in_its_normal_form(name: str) -> None:
         ({"order": "group", "write": "behind"}, "order", "'group'"),
         ({"when_region_down": "through"}, "when_region_down", "behind"),
         ({"when_region_down": "through", "replay": "never", "write": "behind"}, "when_region_down", "never"),
-        ({"on_dead": "wait", "write": "behind"}, "on_dead", "'wait'"),
+        ({"on_dead": "wait", "write": "behind"}, "on_dead", "'wait'; allowed: 'block', 'skip'"),
         ({"on_dead": "skip"}, "on_dead", "behind"),
         ({"coalesce": True}, "coalesce", "behind"),
         ({"coalesce": True, "effect": "merge-patch", "write": "behind"}, "coalesce", "merge-patch"),

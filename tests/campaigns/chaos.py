@@ -26,7 +26,7 @@ from aiohttp_regioncache.store.keyspace import Partition
 from tests.campaigns import judgement
 from tests.campaigns.edge import EdgeProcess, Plan
 from tests.campaigns.faults import KINDS, LANES, Faults, schedule
-from tests.campaigns.journal import Journal
+from tests.campaigns.journal import Journal, Probe
 from tests.campaigns.mutations import MUTATIONS
 from tests.campaigns.origin import Origin
 from tests.campaigns.places import Embedded, Place, Replicated, Standalone, command, url
@@ -151,7 +151,8 @@ async def run(options: Options) -> Result:
 
 def _dump(directory: Path, stage: Stage) -> None:
     """Keep what was sent and what the origin did, for who looks for a cause in the logs of the edges."""
-    for name, lines in (("sent", stage.journal.writes.values()), ("effects", stage.origin.effects)):
+    kept = {"sent": stage.journal.writes.values(), "effects": stage.origin.effects, "probes": stage.journal.convergence}
+    for name, lines in kept.items():
         (directory / f"{name}.jsonl").write_bytes(b"\n".join(map(msgspec.json.encode, lines)))
 
 
@@ -275,7 +276,7 @@ def total(results: Sequence[Result]) -> str:
     faults = sum((result.journal.faults for result in results), Counter[str]())
     rare = [kind for kind in KINDS if faults[kind] < 20]
     acknowledged = sum(len(result.journal.acknowledged) for result in results)
-    convergence = [seconds for result in results for seconds in result.journal.convergence]
+    convergence = [probe for result in results for probe in result.journal.convergence]
     reads = sum(
         result.journal.counts["reads of own writes"] + result.journal.counts["reads of others' writes"]
         for result in results
@@ -294,7 +295,8 @@ def total(results: Sequence[Result]) -> str:
     )
 
 
-def _convergence(seconds: Sequence[float]) -> str:
+def _convergence(probes: Sequence[Probe]) -> str:
+    seconds = [probe.seconds for probe in probes]
     p50, p99 = (judgement.quantile(seconds, share) * 1000 for share in (0.5, 0.99))
     return f"  until another region shows it: p50 {p50:.0f} ms, p99 {p99:.0f} ms of {len(seconds)} followed"
 

@@ -6,6 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from tests.campaigns.origin import Effect
+
 
 @dataclass(slots=True)
 class Sent:
@@ -39,6 +41,15 @@ class Known:
     deletes: set[int] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How many seconds it took until an edge of another region showed an effect, or until nobody asked any more."""
+
+    effect: Effect
+    url: str
+    seconds: float
+
+
 @dataclass(slots=True)
 class Journal:
     """Everything that is counted or judged; `faults` by kind, `findings` by check."""
@@ -49,7 +60,7 @@ class Journal:
     failures: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     findings: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    convergence: list[float] = field(default_factory=list)
+    convergence: list[Probe] = field(default_factory=list)
 
     @property
     def acknowledged(self) -> list[Sent]:

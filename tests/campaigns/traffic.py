@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import aiohttp
 
 from tests.campaigns.edge import EdgeProcess
-from tests.campaigns.journal import Journal, Known, Sent
+from tests.campaigns.journal import Journal, Known, Probe, Sent
 from tests.campaigns.judgement import admits, is_older
 from tests.campaigns.origin import SIGNATURE, Effect, Origin
 from tests.campaigns.rules import (
@@ -367,9 +367,9 @@ class Probes:
         while not await self._shows(effect, principal, url):
             if time.monotonic() - effect.at > _PROBE_WITHIN:
                 journal.counts["probes given up"] += 1
-                return
+                break
             await asyncio.sleep(0.05)
-        journal.convergence.append(time.monotonic() - effect.at)
+        journal.convergence.append(Probe(effect, url, time.monotonic() - effect.at))
 
     async def _shows(self, effect: Effect, principal: str, url: str) -> bool:
         answer = await self._stage.ask(url, "GET", effect.path, None)

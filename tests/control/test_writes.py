@@ -157,6 +157,15 @@ def test_what_is_no_cursor_is_refused(cursor: str) -> None:
         read_cursor(cursor)
 
 
+async def test_a_kind_that_is_none_is_refused(tmp_path: Path) -> None:
+    async with desk_over(tmp_path) as (desk, _):
+        unknown: Any = "deed"
+        with pytest.raises(ValueError, match="'deed' is none of 'pending', 'dead'"):
+            await desk.find(HERE, unknown)
+        with pytest.raises(ValueError, match="'deed'"):
+            await desk.drop_all(HERE, unknown)
+
+
 # --- one write ---
 
 
