@@ -1,6 +1,8 @@
 """A regional cache for aiohttp: reads from the nearest region, writes acknowledged there, one origin."""
 
-from .control.listing import WriteFilter
+from .control.depths import QueueDepth
+from .control.listing import WriteDetail, WriteFilter, WritePage, WriteSummary
+from .control.writes import Treated, WriteDesk
 from .effects import UNKNOWN, Representation, Write
 from .errors import (
     CorruptRecordError,
@@ -48,6 +50,7 @@ __all__ = [
     "MemoryStorage",
     "NotSetUpError",
     "Queue",
+    "QueueDepth",
     "RecordError",
     "RedisStorage",
     "Region",
@@ -60,15 +63,20 @@ __all__ = [
     "SettingsError",
     "StoreError",
     "Sync",
+    "Treated",
     "UnknownWriteError",
     "UnreadableRecordError",
     "Webhook",
     "Write",
     "WriteBusyError",
+    "WriteDesk",
+    "WriteDetail",
     "WriteEndedError",
     "WriteError",
     "WriteEvent",
     "WriteFilter",
+    "WritePage",
+    "WriteSummary",
     "cached",
     "forward",
     "from_mapping",

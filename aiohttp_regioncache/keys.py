@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
 import uuid
 import zlib
@@ -15,6 +16,7 @@ Pairs = Sequence[tuple[str, str]]
 
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _NOT_PLAIN: Final = re.compile(r"%([0-9A-Fa-f]{2})?|[^A-Za-z0-9._~!$&'()*+,/:;=@-]")
+_HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|[a-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
 _UUID_URL: Final = uuid.NAMESPACE_URL.bytes
 _canonical = msgspec.json.Encoder(order="deterministic")
 
@@ -81,6 +83,12 @@ class Target(msgspec.Struct, frozen=True):
         return cls(scheme, ascii_only(host).lower(), normalize_path(raw_path), ascii_only(query))
 
     @property
+    def has_host(self) -> bool:
+        """Whether the host is one, with a port or without (RFC 9110 section 7.2), and nothing of a path."""
+        match = _HOST.fullmatch(self.host)
+        return match is not None and (match[1] is None or _is_ipv6(match[1]))
+
+    @property
     def url(self) -> str:
         """The target URI."""
         return f"{self.scheme}://{self.host}{self.endpoint}"
@@ -93,6 +101,14 @@ class Target(msgspec.Struct, frozen=True):
     def sibling(self, path: str) -> Target:
         """The target at another path of the same host, without a query."""
         return Target(self.scheme, self.host, path, "")
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 class SiteKey(msgspec.Struct, frozen=True):

@@ -71,6 +71,8 @@ class Edge:
         """Answer one request."""
         method = request.method
         target = Target.of(request.scheme, request.host, request.rel_url.raw_path, request.rel_url.raw_query_string)
+        if not target.has_host:  # RFC 9112 section 3.2; it could make the URL of another path
+            return problem(400, "Bad Request", "Host is no host.")
         replay = verify_replay(
             self._signer, request.headers.get(REPLAY_HEADER), method, target.endpoint, now=time.time()
         )
@@ -168,7 +170,7 @@ class Edge:
 
     def _writer(self, request: web.Request, touching: Sequence[CompiledRule], principal: Principal) -> Principal:
         """The principal of a request, together with those that its bearer writes as under the rules `touching`."""
-        sources = {rule.rule.principal: rule for rule in touching if rule.rule.principal is not None}
+        sources = {rule.rule.principal: rule for rule in touching}
         if not sources:
             return principal
         ids = (name for rule in sources.values() for name in self._principal(request, rule).ids)

@@ -14,7 +14,6 @@ from aiosignal import Signal
 from .cipher import Cipher
 from .control.webhook import SyncHook
 from .control.writes import WriteDesk
-from .durability import MEMORY
 from .effects import Effects
 from .errors import NotSetUpError, RegionUnavailableError, StoreError
 from .gateway.forward import Forwarder
@@ -152,7 +151,7 @@ class RegionCache:
             region,
             self.settings.connections,
             writes_behind=writes_behind,
-            durability=rules.durability(queue.durability) if served else MEMORY,
+            durabilities=rules.durabilities(queue.durability) if served else frozenset(),
             durability_timeout=queue.durability_timeout,
             cipher=Cipher(queue.encryption_keys),
             holdoff=self.settings.cache.holdoff,

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from .durability import FSYNC, MEMORY, Durability, parse_durability
+from .durability import Durability, parse_durability
 from .effects import AUTO, NAMES, UNKNOWN_EFFECT, EffectFunction, function_name
 from .errors import SettingsError
 from .keys import Groups, ascii_only, normalize_octets
 from .semantics.methods import is_safe
-from .validation import check_types
+from .validation import check_number, check_types
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -349,8 +349,8 @@ def _durability(key: str, text: str) -> None:
 def _check_numbers(key: str, rule: Rule) -> None:
     for name in ("ttl", "dirty_wait", "max_tries", "max_age"):
         value = getattr(rule, name)
-        if value is not None and not 0 <= value < float("inf"):
-            raise SettingsError(f"{key}.{name}", f"{value!r} is not a number >= 0")
+        if value is not None:
+            check_number(f"{key}.{name}", value)
         if value == 0 and name.startswith("max_"):
             raise SettingsError(f"{key}.{name}", "is 0: no write would ever be sent; None is as in the settings")
 
@@ -497,10 +497,9 @@ class Rules:
         """The effect functions of all rules, by the name that records keep."""
         return self._functions
 
-    def durability(self, default: str) -> Durability:
-        """What the rules ask of every region: `fsync` when any of them does."""
-        asked = {parse_durability(compiled.rule.durability or default) for compiled in self._behind}
-        return FSYNC if FSYNC in asked else MEMORY
+    def durabilities(self, default: str) -> frozenset[Durability]:
+        """What the rules ask of every region."""
+        return frozenset(parse_durability(compiled.rule.durability or default) for compiled in self._behind)
 
     def bulks(self) -> dict[str, Bulk]:
         """The bulk forms of the rules, by endpoint."""

@@ -17,7 +17,7 @@ from .durability import parse_durability
 from .errors import SettingsError
 from .regions import COUNTRY_HEADERS, POSITION_HEADERS, Region, TrustedProxies
 from .rules import PathPattern, Rule, Rules
-from .validation import check_types, explained, struct_in, type_at
+from .validation import check_number, check_types, explained, struct_in, type_at
 
 if TYPE_CHECKING:
     Texts = Sequence[str]
@@ -50,14 +50,14 @@ def _shown(name: str, value: Any) -> Any:
 
 
 class _Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A part of the settings; every number in it is >= 0."""
+    """A part of the settings; every number in it is >= 0, and none beyond what Redis can count."""
 
     def __post_init__(self) -> None:
         check_types(self._key, self)
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
-                raise SettingsError(f"{self._key}.{name}", f"{value!r} is not a number >= 0")
+            if isinstance(value, (int, float)):
+                check_number(f"{self._key}.{name}", value)
 
     @property
     def _key(self) -> str:

@@ -9,6 +9,8 @@ import msgspec
 
 from .errors import SettingsError
 
+_MAX_SECONDS: Final = 1e10  # some 300 years; in milliseconds they are still exact
+_MAX_COUNT: Final = 2**53
 _UNKNOWN_FIELD: Final = re.compile(r"unknown field `([^`]*)`")
 
 
@@ -25,6 +27,13 @@ def check_types(key: str, struct: msgspec.Struct) -> None:
             name = f"{key}.{field.name}" if key else field.name
             raise explained(error, field.type, name) from None
         msgspec.structs.force_setattr(struct, field.name, value)
+
+
+def check_number(key: str, value: int | float) -> None:
+    """Refuse a number below 0, or beyond what Redis and its scripts can count; a float is seconds."""
+    most = _MAX_COUNT if isinstance(value, int) else _MAX_SECONDS
+    if not 0 <= value <= most:
+        raise SettingsError(key, f"{value!r} is not a number >= 0 and at most {most}")
 
 
 def explained(error: msgspec.ValidationError, root: Any, name: str = "") -> SettingsError:

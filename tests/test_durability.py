@@ -200,6 +200,14 @@ async def test_a_server_that_keeps_no_log_is_refused_where_a_rule_asks_for_its_d
                 assert store.is_checked
 
 
+async def test_a_server_without_its_replicas_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with ReplicaPair(tmp_path) as pair:
+        async with opened(pair.primary.url, durability=REPLICATED):
+            assert "replicas" not in caplog.text
+        async with opened(pair.primary.url, durability=Durability("replicated", 2)):
+            assert "has 1 replicas; writes whose rule asks for 2" in caplog.text
+
+
 # --- a Cluster ---
 
 

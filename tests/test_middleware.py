@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import aiohttp_regioncache as regioncache
-from aiohttp_regioncache import Rule
+from aiohttp_regioncache import Rule, Webhook
 from tests.reads.apps import running
 from tests.support import eventually
-from tests.support.world import SAO_PAULO, TOKYO, Edge, World, one_edge
+from tests.support.world import SAO_PAULO, SECRET, TOKYO, Edge, World, one_edge
 
 # --- regions ---
 
@@ -146,12 +146,14 @@ FIELDS = [
     "Cookie", "Authorization", "Accept", "Accept-Language", "Prefer", "CDN-Loop", "Idempotency-Key",
     "Cache-Control", "Pragma", "If-None-Match", "If-Modified-Since", "If-Match", "Range", "Content-Type",
     "Regioncache-Replay", "CF-IPCountry", "CF-IPLatitude", "X-User", "Origin", "Vary", "Cache-Status",
-    "Content-Encoding", "Upgrade",
+    "Content-Encoding", "Upgrade", "Content-Range", "Regioncache-Pin", "Webhook-Signature", "Webhook-Id",
+    "Webhook-Timestamp", "Momento-Signature",
 ]  # fmt: skip
 _octets = st.binary(max_size=40).map(lambda raw: raw.translate(None, b"\r\n\0"))
 _words = st.sampled_from(
     [b"respond-async, wait=1", b"wait=9999999999999999999", b'"', b'W/"', b"max-age=99999999999999999999", b"nan",
-     b"only-if-cached", b"no-cache", b"bytes=0-", b"\xff\xfe", b"text/html", b"1;2;3;4;" + b"0" * 32, b"=;==;", b"JP"]
+     b"only-if-cached", b"no-cache", b"bytes=0-", b"\xff\xfe", b"text/html", b"1;2;3;4;" + b"0" * 32, b"=;==;", b"JP",
+     b'"rc-' + b"0" * 32 + b"-1-" + b"0" * 32 + b'"', b"sa-east-1:9999999999:" + b"0" * 32, b"a:\xff:b", b"v1,\xff"]
 )  # fmt: skip
 _lines = st.lists(st.tuples(st.sampled_from(FIELDS), st.one_of(_octets, _words)), max_size=6)
 _requests = st.tuples(st.sampled_from(["GET", "HEAD", "PUT", "PATCH", "POST", "DELETE"]), _lines)
@@ -176,10 +178,15 @@ async def hostile(tmp_path: Path) -> AsyncIterator[Edge]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", _anything)
     async with World(tmp_path) as world, running(app) as origin:
-        yield await world.edge(origin=origin, rules=rules)
+        yield await world.edge(
+            origin=origin, rules=rules, webhook=Webhook(secrets=["whsec_" + 4 * "c2VjcmV0"], momento_secrets=[SECRET])
+        )
 
 
-@given(_requests, st.sampled_from(["/items/1", "/mine/1", "/varied", "/_regioncache/writes/x-0-1"]))
+PATHS = ["/items/1", "/mine/1", "/varied", "/_regioncache/writes/x-0-1", "/_regioncache/sync"]
+
+
+@given(_requests, st.sampled_from(PATHS))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(("GET", [("Accept-Language", b"\xff")]), "/varied")
 @example(("PUT", [("Idempotency-Key", b"\xff"), ("Content-Type", b"\xff"), ("X-User", b"\xff")]), "/items/1")
@@ -194,7 +201,49 @@ async def test_no_header_octets_make_a_server_error(
     assert status_of(await talk(hostile, head + fields + b"\r\n{}")) != 500
 
 
+@pytest.mark.parametrize(
+    "host", [b"a/items", b"a?b", b"a#b", b"a b", b"a@b", b"[", b"[::1", b"[1.2.3.4]", b"a:b", b"a\\b"]
+)
+async def test_what_is_no_host_is_refused_before_it_stores_or_changes_anything(hostile: Edge, host: bytes) -> None:
+    for method, path in ((b"GET", b"/1"), (b"PUT", b"/items/1"), (b"POST", b"/other")):
+        head = method + b" " + path + b" HTTP/1.1\r\nHost: " + host
+        answer = await talk(hostile, head + b"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        assert status_of(answer) == 400
+
+
+@pytest.mark.parametrize(
+    "host", [b"a", b"A.example:8080", b"", b"[::1]:80", b"my_service", b"b\xc3\xbccher.example", b"a:"]
+)
+async def test_hosts_are_taken_as_they_come(hostile: Edge, host: bytes) -> None:
+    head = b"GET /varied HTTP/1.1\r\nHost: " + host
+    assert status_of(await talk(hostile, head + b"\r\nConnection: close\r\n\r\n")) == 200
+
+
+async def test_no_host_reaches_what_is_stored_of_another_path(tmp_path: Path) -> None:
+    """The URL of another path on another host must not read like this one's."""
+    async with one_edge(tmp_path, rules=[]) as (world, edge):
+        world.origin.documents |= {"/items/1": {"n": "right"}, "/1": {"n": "wrong"}}
+        world.origin.extra_headers = {"ETag": '"1"'}
+        await talk(edge, b"GET /1 HTTP/1.1\r\nHost: a/items\r\nConnection: close\r\n\r\n")
+        keys = await edge.cache.stores["ap-northeast-1"].queue.command("KEYS", "*:e:*")
+        assert keys == []
+
+
 # --- principals ---
+
+
+async def test_writer_and_reader_are_one_also_where_only_the_read_names_the_identity(tmp_path: Path) -> None:
+    rules = [
+        Rule("/items/{id}", methods=("GET",), principal="header:X-User"),
+        Rule("/items/{id}", write="behind"),
+    ]
+    async with one_edge(tmp_path, rules=rules) as (world, edge):
+        world.origin.documents["/items/1"] = {"n": 1}
+        world.origin.gate.clear()
+        ann, bob = ({"X-User": name, "Authorization": f"Bearer {name}"} for name in ("ann", "bob"))
+        assert (await edge.put("/items/1", {"n": 2}, headers=ann)).status == 202
+        assert (await edge.get("/items/1", headers=ann)).body == b'{"n": 2}'
+        assert (await edge.get("/items/1", headers=bob)).body == b'{"n": 1}'
 
 
 async def test_writer_and_reader_are_one_also_where_only_the_write_has_a_rule(tmp_path: Path) -> None:

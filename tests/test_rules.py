@@ -10,7 +10,7 @@ from aiohttp import web
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from aiohttp_regioncache.durability import FSYNC, MEMORY
+from aiohttp_regioncache.durability import FSYNC, MEMORY, Durability
 from aiohttp_regioncache.effects import UNKNOWN, Representation, Unknown, Write
 from aiohttp_regioncache.errors import SettingsError
 from aiohttp_regioncache.keys import normalize_path
@@ -95,6 +95,7 @@ def test_a_filled_pattern_is_a_path_in_its_normal_form(name: str) -> None:
         ({"ttl": float("nan")}, "ttl", ">= 0"),
         ({"dirty_wait": float("inf")}, "dirty_wait", ">= 0"),
         ({"max_tries": 0}, "max_tries", "None"),
+        ({"max_age": 1e300}, "max_age", "at most"),
         ({"max_tries": 1.5}, "max_tries", "int"),
         ({"max_age": 0.0}, "max_age", "None"),
         ({"effect": "replce"}, "effect", "merge-patch"),
@@ -344,12 +345,12 @@ def test_what_no_write_behind_touches_is_not() -> None:
     assert not rules.touching("/")
 
 
-def test_the_regions_are_checked_for_the_greatest_durability_that_a_rule_asks_for() -> None:
+def test_the_regions_are_checked_for_what_the_rules_ask_for() -> None:
     rules = [behind("/a/{id}"), behind("/b/{id}", durability="replicated=2"), Rule("/c/{id}")]
-    assert Rules(rules).durability("memory") == MEMORY
-    assert Rules(rules).durability("fsync") == FSYNC
-    assert Rules([*rules, behind("/d/{id}", durability="fsync")]).durability("memory") == FSYNC
-    assert Rules([Rule("/c/{id}")]).durability("fsync") == MEMORY
+    assert Rules(rules).durabilities("memory") == {MEMORY, Durability("replicated", 2)}
+    assert Rules(rules).durabilities("fsync") == {FSYNC, Durability("replicated", 2)}
+    assert Rules([Rule("/c/{id}")]).durabilities("fsync") == frozenset()
+
 
 
 def test_one_bulk_endpoint_has_one_form() -> None:

@@ -50,16 +50,12 @@ async def _depth(store: RegionStore, caps: Queue) -> QueueDepth:
     try:
         found = await asyncio.gather(*(_of_partition(store, partition) for partition in store.partitions))
     except RegionUnavailableError as error:
-        return QueueDepth(
-            region=store.name, max_writes=caps.max_writes, max_bytes=caps.max_bytes, problem=str(error)
-        )  # fmt: skip
+        return QueueDepth(region=store.name, max_writes=caps.max_writes, max_bytes=caps.max_bytes, problem=str(error))
     return summed(store.name, found, caps)
 
 
 async def _of_partition(store: RegionStore, partition: Partition) -> tuple[Depth, int, int]:
-    depth, (dead, rejected) = await asyncio.gather(
-        queue.depth(store, partition), ended.counts(store, partition)
-    )  # fmt: skip
+    depth, (dead, rejected) = await asyncio.gather(queue.depth(store, partition), ended.counts(store, partition))
     return depth, dead, rejected
 
 

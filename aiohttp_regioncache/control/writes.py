@@ -217,9 +217,7 @@ class WriteDesk:
     async def _drop(self, store: RegionStore, partition: Partition, write_id: str, known: dict[str, str]) -> _Next:
         if known["state"] == "pending":
             return await self._end(store, partition, write_id, known)
-        answer = await ended.dismiss(
-            store, partition, write_id, known["digest"], self._settings.queue.status_seconds
-        )  # fmt: skip
+        answer = await ended.dismiss(store, partition, write_id, known["digest"], self._settings.queue.status_seconds)
         return _next_after(answer, write_id)
 
     async def _end(self, store: RegionStore, partition: Partition, write_id: str, known: dict[str, str]) -> _Next:
@@ -246,14 +244,10 @@ class WriteDesk:
             anywhere=True,
         )
         seq = int(known["seq"])
-        answer, _ = await queue.settle(
-            store, partition, claimed, write_id, seq, settlement, affected, self._limits
-        )  # fmt: skip
+        answer, _ = await queue.settle(store, partition, claimed, write_id, seq, settlement, affected, self._limits)
         if answer in ("settled", "already"):
             logger.warning("write %s is dead: dropped", write_id)
-            self._hooks.announce(
-                ended_event(write_id, store.name, "dead", settlement.fields, known, now=store.now())
-            )  # fmt: skip
+            self._hooks.announce(ended_event(write_id, store.name, "dead", settlement.fields, known, now=store.now()))
 
     # --- many writes ---
 

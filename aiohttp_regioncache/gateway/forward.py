@@ -82,7 +82,7 @@ class Forwarder:
     async def _pass_on(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
         headers = CIMultiDict(end_to_end(list(answer.headers.items())))
         beginning = b""
-        if is_read(request.method) and not self._is_stream(answer):
+        if not self._is_stream(answer):  # of a write too: its answer must not be there before the invalidation is
             beginning = await _read_up_to(answer.content, self._max_body + 1)
             if len(beginning) <= self._max_body:
                 return self._whole(request, answer, headers, beginning)

@@ -11,13 +11,15 @@ import msgspec
 
 from ..semantics.conditional import is_strong_etag
 from ..semantics.fields import first
-from ..tags import DirtyTag
+from ..tags import DirtyTag, parse_dirty_tag
 from . import queue
 from .keyspace import Partition
 from .region import RegionStore
 
 MAX_ENDED: Final = 1_000
 """Dead and rejected writes that are looked through, each; after more of them a state counts as vanished."""
+MAX_NAMED: Final = 4
+"""Tags of ours in one If-Match that are looked up, which is dear; the states of those behind count as vanished."""
 _TELLS_ETAG: Final = frozenset({"200", "201", "204"})
 
 
@@ -40,6 +42,16 @@ class Named(msgspec.Struct, frozen=True):
 
 
 _VANISHED: Final = Named(Fate.VANISHED)
+
+
+async def fates_of(
+    store: RegionStore, partition: Partition, etags: Sequence[str], digest: str, principals: Sequence[str]
+) -> dict[str, Named]:
+    """Find the fates of the states that those of `etags` name which are ours, by tag; else as `fate_of`."""
+    ours = {etag: tag for etag in etags if (tag := parse_dirty_tag(etag)) is not None}
+    looked_up = list(ours)[:MAX_NAMED]
+    found = await asyncio.gather(*(fate_of(store, partition, ours[etag], digest, principals) for etag in looked_up))
+    return dict.fromkeys(ours, _VANISHED) | dict(zip(looked_up, found, strict=True))
 
 
 async def fate_of(

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any, Final, NoReturn
 
 from redis.asyncio import Connection, RedisCluster
@@ -18,7 +18,7 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..cipher import Cipher
-from ..durability import MEMORY, Durability
+from ..durability import FSYNC, Durability
 from ..errors import DurabilityError, EvictionPolicyError, LayoutMismatchError, RegionUnavailableError
 from ..keys import Resource, partition_of
 from ..regions import Region
@@ -33,6 +33,10 @@ from .keyspace import LAYOUT, META, REGIONS, Partition
 logger = logging.getLogger(__name__)
 
 _HAS_WAITAOF: Final = (7, 2)
+_OF_ITS_OWN: Final = "the settings say {}; use a database of its own for each region"
+_ADVICE: Final = {
+    "layout": "this version needs {}: let the version that wrote it drain its queue, then use an empty database"
+}
 QUEUE_ATTEMPTS: Final = 3
 """How often a command of the queue is sent before its region counts as unavailable."""
 
@@ -42,8 +46,8 @@ class RegionStore:
 
     `reads` and `fills` fail at once, `queue` is patient, `durable` is too and waits for replicas and disks; each has
     connections of its own. Open it before use; a server that is down does not prevent that: it is checked when it comes
-    back. An `adopted` region is one that the settings do not name: its layout is taken as it is. `durability` is the
-    greatest that a rule asks for: whether the server can give it is part of the check; `durability_timeout` is seconds.
+    back. An `adopted` region is one that the settings do not name: its layout is taken as it is. `durabilities` are
+    what rules ask for: whether the server can give it is part of the check; `durability_timeout` is seconds.
     `cipher` seals queued requests. `holdoff` is the seconds that the origin's readers may lag behind its writers.
     """
 
@@ -54,7 +58,7 @@ class RegionStore:
         *,
         writes_behind: bool,
         adopted: bool = False,
-        durability: Durability = MEMORY,
+        durabilities: Collection[Durability] = (),
         durability_timeout: float = 1.5,
         cipher: Cipher | None = None,
         holdoff: float = 0.0,
@@ -71,7 +75,8 @@ class RegionStore:
         self._connections = connections
         self._writes_behind = writes_behind
         self._adopted = adopted
-        self._fsync_wanted = durability.level == "fsync"
+        self._fsync_wanted = FSYNC in durabilities
+        self._replicas_wanted = max((each.replicas for each in durabilities), default=0)
         self._always_fsyncs = False
         self._durability_ms = int(durability_timeout * 1000)
         self.cipher = cipher or Cipher()
@@ -82,6 +87,7 @@ class RegionStore:
         self._run_ids: dict[str, str] = {}
         self._policies: dict[str, str] = {}
         self._keeps_log: dict[str, bool] = {}
+        self._replicas: dict[str, int] = {}
         self._versions: dict[str, tuple[int, ...]] = {}
         self._clock_offset = 0.0
         self.reads_breaker = Breaker(connections.breaker_failures, connections.breaker_seconds)
@@ -148,12 +154,19 @@ class RegionStore:
             if stored is None or stored.decode() != value:
                 self.is_checked = False
                 raise LayoutMismatchError(
-                    f"region {self.name}: {META} in its Redis says {field}={stored!r}, the settings say {value!r}; "
-                    "use a database of its own for each region"
+                    f"region {self.name}: {META} in its Redis says {field}={(stored or b'nothing').decode()}, "
+                    f"{_ADVICE.get(field, _OF_ITS_OWN).format(value)}"
                 )
         self._check_eviction()
         if self._fsync_wanted:
             await self._check_fsync()
+        if (replicas := min(self._replicas.values(), default=0)) < self._replicas_wanted:
+            logger.warning(
+                "region %s: has %d replicas; writes whose rule asks for %d are answered 503 until it has as many",
+                self.name,
+                replicas,
+                self._replicas_wanted,
+            )
         self.is_checked = True
 
     async def register(self, regions: dict[str, str]) -> None:
@@ -248,12 +261,13 @@ class RegionStore:
     async def _on_connect(self, connection: AbstractConnection) -> None:
         """Learn the server's run, eviction policy and clock before the first command of a connection."""
         await connection.on_connect()
-        await connection.send_command("INFO", "server", "memory", "persistence")
+        await connection.send_command("INFO", "server", "memory", "persistence", "replication")
         described = await connection.read_response()
         node = self._node_of(connection)
         self._run_ids[node] = _info_field(described, "run_id")
         self._policies[node] = _info_field(described, "maxmemory_policy")
         self._keeps_log[node] = _info_field(described, "aof_enabled") == "1"
+        self._replicas[node] = int(_info_field(described, "connected_slaves"))
         version = _info_field(described, "redis_version").split(".")
         self._versions[node] = tuple(int(number) for number in version if number.isdecimal())
         asked = time.time()

@@ -1,4 +1,4 @@
-"""Bulk requests: their JSON form, and what their answers mean for the writes in them. Pure."""
+"""Bulk requests: their JSON form, and what their answers mean for the writes in them."""
 
 from __future__ import annotations
 

@@ -11,10 +11,10 @@ import msgspec
 from ..records import WriteRecord
 from ..semantics.fields import Headers
 from ..store import queue
-from ..store.fates import Fate, Named, fate_of
+from ..store.fates import Fate, Named, fates_of
 from ..store.keyspace import Partition
 from ..store.region import RegionStore
-from ..tags import if_match_of, parse_dirty_tag, with_if_match
+from ..tags import if_match_of, with_if_match
 from .outcome import AMBIGUOUS, Attempt, Outcome, Verdict
 
 _TYPE: Final[Headers] = (("Content-Type", "application/problem+json"),)
@@ -49,14 +49,12 @@ async def resolve(
     `stalled`: somebody may have sent it already. Raises `RegionUnavailableError`.
     """
     etags = if_match_of(write)
-    ours = {etag: tag for etag in etags if (tag := parse_dirty_tag(etag)) is not None}
-    own, fates = await asyncio.gather(
+    own, named = await asyncio.gather(
         queue.status(store, partition, write.id),
-        asyncio.gather(*(fate_of(store, partition, tag, digest, (write.principal,)) for tag in ours.values())),
+        fates_of(store, partition, etags, digest, (write.principal,)),
     )
     own = own or {}
     may_be_sent = stalled or own.get("unknown") == "1"
-    named = dict(zip(ours, fates, strict=True))
     return judge(write, etags, named, after=int(own.get("after", 0)), may_be_sent=may_be_sent)
 
 

@@ -338,6 +338,8 @@ class SyncLoop:
             history.tries, judged.retry_after, base=self._settings.retry_base, cap=self._settings.retry_cap
         )
         logger.info("write %s: %s; again in %.1f s", write.id, judged.reason, delay)
+        if delay < self._settings.poll:
+            asyncio.get_running_loop().call_later(delay, self._wake.set)
         # What an outage of the origin refuses is no fault of the write.
         is_outage = attempt.failure is Failure.NOT_SENT or self._breaker.is_open
         await queue.defer(

@@ -51,6 +51,7 @@ _FULL: Final = {
     "principal": "too many of your writes are pending",
 }
 
+_DESCRIBES_BODY: Final = frozenset({b"content-type", b"content-encoding", b"content-range"})
 _CREDENTIALS: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 LocationOf = Callable[[str], str]
@@ -231,8 +232,8 @@ class Accepter:
         effect = effect_for(effect, record.method, "") if effect == AUTO else effect
         if effect in (UNKNOWN_EFFECT, DELETE):
             return msgspec.structs.replace(record, url=url, effect=effect, headers=(), body=b"", body_stored=False)
-        content_type = tuple(pair for pair in record.headers if pair[0].lower() == b"content-type")
-        return msgspec.structs.replace(record, url=url, effect=effect, headers=content_type)
+        described = tuple(pair for pair in record.headers if pair[0].lower() in _DESCRIBES_BODY)
+        return msgspec.structs.replace(record, url=url, effect=effect, headers=described)
 
     # --- answers ---
 

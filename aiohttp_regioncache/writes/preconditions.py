@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 from ..records import WriteRecord
-from ..store.fates import Fate, Named, fate_of
+from ..store.fates import Fate, Named, fates_of
 from ..store.keyspace import Partition
 from ..store.region import RegionStore
-from ..tags import if_match_of, parse_dirty_tag, with_if_match
+from ..tags import if_match_of, with_if_match
 
 
 async def resolve(
@@ -20,11 +19,8 @@ async def resolve(
     Tags of the origin, `*` and what is malformed stay as they are. Raises `RegionUnavailableError`.
     """
     etags = if_match_of(record)
-    ours = {etag: tag for etag in etags if (tag := parse_dirty_tag(etag)) is not None}
-    if not ours:
-        return record
-    fates = await asyncio.gather(*(fate_of(store, partition, tag, digest, principals) for tag in ours.values()))
-    return judge(record, etags, dict(zip(ours, fates, strict=True)))
+    named = await fates_of(store, partition, etags, digest, principals)
+    return judge(record, etags, named) if named else record
 
 
 def judge(record: WriteRecord, etags: Sequence[str], named: Mapping[str, Named]) -> WriteRecord | None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -95,7 +95,8 @@ class Through:
         method = exchange.request.method
         if invalidates(method, response.status) or response.status in _MAY_HAVE_WRITTEN:
             headers = list(response.headers.items())
-            await asyncio.shield(self._invalidate(exchange, invalidated_targets(exchange.target.url, headers), noted))
+            _, *named = invalidated_targets(exchange.target.url, headers)  # the target itself need not be parsed
+            await asyncio.shield(self._invalidate(exchange, named, noted))
         elif noted is not None:
             noted.take_back()
         return as_it_came(with_status(response, status), raised)
@@ -128,7 +129,7 @@ class Through:
         affected = rule.affected(path, self._groups) if rule is not None else ()
         return [exchange.resource_at(each) for each in dict.fromkeys((path, *(other.path for other in affected)))]
 
-    async def _invalidate(self, exchange: Exchange, targets: tuple[str, ...], noted: Noted | None) -> None:
+    async def _invalidate(self, exchange: Exchange, targets: Sequence[str], noted: Noted | None) -> None:
         """Stop serving the target, what the rule says it affects, and what the answer names, in every region."""
         named = [exchange.resource_at(normalize_path(urlsplit(target).path)) for target in targets]
         resources = list(dict.fromkeys((*self._own(exchange), *named)))

@@ -212,7 +212,8 @@ async def test_an_attempt_of_what_may_not_be_repeated_is_noted_before_it(store: 
         assert await queue.begin_attempt(store, partition, claimed, write.record.id, MEMORY) == 0
     await tools.end_lease(client, partition, ITEM.digest)
     claimed = await claim_one(store, partition, "second")
-    assert await queue.begin_attempt(store, partition, claimed, write.record.id, MEMORY) == 1
+    for _ in range(2):
+        assert await queue.begin_attempt(store, partition, claimed, write.record.id, MEMORY) == 1
 
 
 @pytest.mark.parametrize(("mark", "earlier"), [("", 0), ("0", 0), ("1", 1)])

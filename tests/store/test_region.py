@@ -32,9 +32,10 @@ async def test_a_server_of_another_layout_is_refused(
             pass
 
 
-async def test_a_newer_layout_is_refused(server: ValkeyServer, client: Redis) -> None:
-    await raw(client, "HSET", META, "layout", str(LAYOUT + 1))
-    with pytest.raises(LayoutMismatchError, match="layout"):
+@pytest.mark.parametrize("layout", [LAYOUT - 1, LAYOUT + 1])
+async def test_the_layout_of_another_version_is_refused(server: ValkeyServer, client: Redis, layout: int) -> None:
+    await raw(client, "HSET", META, "layout", str(layout))
+    with pytest.raises(LayoutMismatchError, match=f"layout={layout}, this version needs {LAYOUT}: .*drain"):
         async with opened(server.url):
             pass
 

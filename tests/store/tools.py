@@ -54,7 +54,7 @@ async def opened(
         Region(name, redis=url, partitions=partitions),
         msgspec.convert(connections, Connections),
         writes_behind=writes_behind,
-        durability=durability,
+        durabilities=(durability,),
         durability_timeout=durability_timeout,
         cipher=Cipher(encryption_keys),
         holdoff=holdoff,

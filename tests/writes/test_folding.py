@@ -174,6 +174,21 @@ async def test_a_coded_base_is_not_folded_over(tmp_path: Path) -> None:
         assert "detail=dirty" in answer.cache_status
 
 
+@pytest.mark.parametrize("field", [{"Content-Range": "bytes 0-3/100"}, {"Content-Encoding": "x-special"}])
+async def test_a_part_or_a_coded_form_replaces_nothing_that_the_write_affects(
+    tmp_path: Path, field: dict[str, str]
+) -> None:
+    rules = behind(affects=[Affect("/items/{id}/copy", effect="replace")])
+    async with one_edge(tmp_path, rules=rules, cache=BRIEF) as (world, edge):
+        world.origin.documents["/items/1/copy"] = {"whole": True}
+        world.origin.gate.clear()
+        written = await edge.ask("PUT", "/items/1", data=b"part", headers={"Content-Type": "text/plain", **field})
+        assert written.status == 202
+        answer = await edge.get("/items/1/copy")
+        assert json.loads(answer.body) == {"whole": True}
+        assert "detail=dirty" in answer.cache_status
+
+
 # --- what a folded answer looks like ---
 
 

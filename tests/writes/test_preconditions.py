@@ -16,7 +16,7 @@ from aiohttp import web
 
 from aiohttp_regioncache import Rule, Sync
 from aiohttp_regioncache.records import WriteRecord
-from aiohttp_regioncache.store.fates import Fate, Named
+from aiohttp_regioncache.store.fates import MAX_NAMED, Fate, Named
 from aiohttp_regioncache.sync import chain
 from aiohttp_regioncache.sync.outcome import Verdict
 from aiohttp_regioncache.tags import DirtyTag, if_match_of
@@ -178,6 +178,16 @@ async def test_a_chain_is_replayed_with_the_tags_that_the_origin_returns(tmp_pat
         await region.replay()
         assert await region.outcomes(*writes) == ["synced"] * 4
         assert versions.seen == etags
+
+
+async def test_only_so_many_tags_of_ours_are_looked_up(tmp_path: Path) -> None:
+    """Each costs many commands, and anybody can make up as many as fit into a field."""
+    async with region_of(tmp_path, Versions()) as region:
+        await region.queued({"a": 1})
+        _, tag = await region.read()
+        made_up = [f'"rc-{number:032x}-1-{number:032x}"' for number in range(MAX_NAMED)]
+        await region.queued({"b": 1}, ", ".join((*made_up[1:], tag)))
+        assert (await region.write({"c": 1}, ", ".join((*made_up, tag)))).status == 412
 
 
 async def test_who_is_chained_to_a_refused_write_goes_with_it_and_others_stay(tmp_path: Path) -> None:

@@ -5,5 +5,7 @@ go_on_at_full_memory(KEYS[1])
 local owner = redis.call('HGET', KEYS[1], ARGV[2])
 if not owner or string.match(owner, '^(.*)|%d+$') ~= ARGV[1] then return -1 end
 local before = redis.call('HGET', KEYS[2], 'unknown') or '0'
+-- Another attempt's mark stays: it is what a call repeated after a lost reply must see again.
+if before ~= '' and before ~= '0' and before ~= ARGV[1] then return 1 end
 redis.call('HSET', KEYS[2], 'unknown', ARGV[1])
-return (before ~= '' and before ~= '0' and before ~= ARGV[1]) and 1 or 0
+return 0
