@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
@@ -132,8 +133,7 @@ class Edge:
     def _resource_at(self, request: web.Request, path: str) -> Resource:
         """The resource of a path, for the bearer of a request."""
         rule = self._rules.ordering(path)
-        # Under the oldest secret: while a new one is added and the old one still there, order and queue stay the same.
-        owner = self._principal(request, rule).ids[-1] if rule is not None else ""
+        owner = self._principal(request, rule).oldest if rule is not None else ""
         return self._rules.groups.resource(_DEFAULT_SITE.id, path, owner)
 
     def _pinned(self, headers: Headers) -> str | None:
@@ -174,7 +174,7 @@ class Edge:
         if not sources:
             return principal
         ids = (name for rule in sources.values() for name in self._principal(request, rule).ids)
-        return Principal(principal.id, tuple(dict.fromkeys((*principal.ids, *ids))))
+        return msgspec.structs.replace(principal, ids=tuple(dict.fromkeys((*principal.ids, *ids))))
 
     def _identities(self, request: web.Request) -> tuple[str, ...]:
         """Every principal that a request's bearer is under any of the rules."""

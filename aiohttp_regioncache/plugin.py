@@ -218,7 +218,7 @@ class RegionCache:
         self._reader = Reader(settings.cache, effects, memories, self._tasks)
         accepter = Accepter(settings, rules.groups, signer, self._location_of, self.hooks) if signer else None
         intents = Intents(settings.sync.intent_seconds, self._tasks)
-        through = Through(settings, rules.groups, memories.values(), intents)
+        through = Through(settings, rules.groups, memories.values(), intents, self._tasks)
         hook = SyncHook(settings.webhook, self.served, lambda: self.loops)
         self._edge = Edge(settings, rules, self.stores, signer, self._reader, through, accepter, hook, name)
         if settings.origin is not None and self._session is not None:

@@ -39,6 +39,10 @@ class Signer:
         """Hash `parts` for one purpose: 32 hexadecimal digits."""
         return self._hash(self._keys[0], purpose, parts)
 
+    def sign_oldest(self, purpose: str, *parts: str) -> str:
+        """Hash `parts` under the oldest secret: the same on edges that have a newer one already as on the others."""
+        return self._hash(self._keys[-1], purpose, parts)
+
     def sign_all(self, purpose: str, *parts: str) -> tuple[str, ...]:
         """Hash `parts` under every secret, the newest first."""
         return tuple(self._hash(key, purpose, parts) for key in self._keys)
@@ -55,10 +59,14 @@ class Signer:
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Whose request it is: `id`, and every id that the same identity has under the other secrets."""
+    """Whose request it is: `id`, and every id that the same identity has under the other secrets.
+
+    `oldest` is the one under the oldest secret, which a rotation of secrets does not change while both are configured.
+    """
 
     id: str = ANONYMOUS
     ids: tuple[str, ...] = (ANONYMOUS,)
+    oldest: str = ANONYMOUS
 
     @property
     def is_anonymous(self) -> bool:
@@ -104,6 +112,6 @@ def principal_of(identity: str | None, signer: Signer | None) -> Principal:
     if identity is None:
         return NOBODY
     if signer is None:
-        return Principal("unkeyed", ("unkeyed",))
+        return Principal("unkeyed", ("unkeyed",), "unkeyed")
     ids = signer.sign_all("principal", identity)
-    return Principal(ids[0], ids)
+    return Principal(ids[0], ids, ids[-1])

@@ -14,6 +14,7 @@ from .durability import Durability, parse_durability
 from .effects import AUTO, NAMES, UNKNOWN_EFFECT, EffectFunction, function_name
 from .errors import SettingsError
 from .keys import Groups, ascii_only, normalize_octets
+from .principal import COOKIE_PREFIX
 from .semantics.methods import is_safe
 from .validation import check_number, check_types
 
@@ -314,6 +315,8 @@ def _identity(key: str, value: Any) -> Any:
         if kind in ("header", "cookie"):
             if not _TOKEN.fullmatch(name):
                 raise SettingsError(key, f"{value!r} names no {kind}; write '{kind}:NAME'")
+            if name.lower().startswith(COOKIE_PREFIX):
+                raise SettingsError(key, f"{value!r} is a mark of our own; it says nothing of whose request it is")
             return value
         if ":" not in value:
             raise SettingsError(key, f"{value!r} is none of 'header:NAME', 'cookie:NAME', 'module:name', a function")

@@ -115,6 +115,7 @@ def test_a_filled_pattern_is_a_path_in_its_normal_form(name: str) -> None:
         ({"principal": "header:"}, "principal", "header:NAME"),
         ({"principal": "header: X-User"}, "principal", "header:NAME"),
         ({"principal": "cookie:"}, "principal", "cookie:NAME"),
+        ({"principal": "cookie:regioncache-pin"}, "principal", "our own"),
         ({"principal": "X-User"}, "principal", "header:NAME"),
         ({"principal": 5}, "principal", "function"),
         ({"shared": True, "write": "behind"}, "shared", "authorize="),
@@ -350,7 +351,6 @@ def test_the_regions_are_checked_for_what_the_rules_ask_for() -> None:
     assert Rules(rules).durabilities("memory") == {MEMORY, Durability("replicated", 2)}
     assert Rules(rules).durabilities("fsync") == {FSYNC, Durability("replicated", 2)}
     assert Rules([Rule("/c/{id}")]).durabilities("fsync") == frozenset()
-
 
 
 def test_one_bulk_endpoint_has_one_form() -> None:

@@ -17,7 +17,6 @@ from ..pin import without_pins
 from ..problems import problem
 from ..replays import is_looping, with_loop_mark
 from ..semantics.fields import Headers, end_to_end, remove
-from ..semantics.methods import is_read
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Intents: what writes through are about to change, noted in a region until it has been invalidated."""
+"""Intents: what writes may change without anybody telling, noted in a region until it has been invalidated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _decode = msgspec.msgpack.Decoder(tuple[str, tuple[str, ...], str]).decode
 
 
 class Intent(msgspec.Struct, frozen=True):
-    """One write through: where it is noted, and the octets of the note."""
+    """What one write may change: where it is noted, and the octets of the note."""
 
     store: RegionStore
     partition: Partition
@@ -31,10 +31,18 @@ async def intend(store: RegionStore, resources: Sequence[Resource], seconds: flo
     Raises `RegionUnavailableError`.
     """
     digests = tuple(resource.digest for resource in resources)
-    octets = msgspec.msgpack.encode((resources[0].group, digests, secrets.token_hex(8)))
-    intent = Intent(store, store.partition(resources[0]), octets)
+    intent = Intent(store, store.partition(resources[0]), _octets(resources[0].group, digests))
     await renew(intent, seconds)
     return intent
+
+
+async def expect(store: RegionStore, partition: Partition, group: str, digests: Sequence[str], seconds: float) -> None:
+    """Note that an attempt which nobody waits for any more may still change resources of a group within `seconds`.
+
+    Raises `RegionUnavailableError`.
+    """
+    arguments = (_octets(group, digests), int(seconds * 1000))
+    await store.queue.run(script("intend"), (partition.intents,), arguments)
 
 
 async def renew(intent: Intent, seconds: float) -> None:
@@ -52,6 +60,10 @@ async def overdue(store: RegionStore, partition: Partition, limit: int) -> list[
     """The oldest intents whose edge has not been heard of in time. Raises `RegionUnavailableError`."""
     found = await store.queue.run(script("overdue"), (partition.intents,), (limit,))
     return [Intent(store, partition, octets) for octets in found]
+
+
+def _octets(group: str, digests: Sequence[str]) -> bytes:
+    return msgspec.msgpack.encode((group, tuple(digests), secrets.token_hex(8)))
 
 
 async def fulfil(intent: Intent) -> None:

@@ -28,7 +28,7 @@ from .sealed import open_body, open_record, seal_body, seal_record
 BODY_SECONDS: Final = 60
 """How long a body stays whose accept never came."""
 ENDED_SECONDS: Final = 30 * 86_400
-"""How long the record of a dead or rejected write is kept."""
+"""How long a dead write is kept."""
 ENDED_LENGTH: Final = 10_000
 """Dead writes, and rejected ones, that a partition lists."""
 READ_AHEAD: Final = 32
@@ -287,7 +287,8 @@ async def settle(
         partition.blocked, partition.ended(settlement.outcome),
         *(key for digest in digests for key in partition.resource(digest)),
     ]  # fmt: skip
-    status_seconds = ENDED_SECONDS if settlement.keep_record else limits.status_seconds
+    # A client can have as many writes rejected as it likes: they stay no longer than others.
+    status_seconds = ENDED_SECONDS if settlement.outcome == "dead" else limits.status_seconds
     arguments: list[Any] = [
         claimed.fence, claimed.digest, seq, write_id, settlement.outcome, store.new_token(),
         int(status_seconds * 1000), STATE_SECONDS * 1000, int(limits.landed_seconds * 1000), limits.landed_count,

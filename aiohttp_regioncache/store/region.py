@@ -78,7 +78,7 @@ class RegionStore:
         self._fsync_wanted = FSYNC in durabilities
         self._replicas_wanted = max((each.replicas for each in durabilities), default=0)
         self._always_fsyncs = False
-        self._durability_ms = int(durability_timeout * 1000)
+        self._durability_ms = max(1, int(durability_timeout * 1000))  # 0 would be for ever
         self.cipher = cipher or Cipher()
         self.holdoff = holdoff
         self._clients: list[Client] = []

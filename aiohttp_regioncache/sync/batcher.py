@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from ..rules import Bulk, BulkItem, BulkRequest
-from .bulk import Form, is_overtaxing, is_whole, telling
+from .bulk import Form, is_overtaxing, is_whole, may_be_partly_applied, telling
 from .leases import Claim, Leases
 from .outcome import Attempt, is_success
 
@@ -24,8 +24,8 @@ PAUSE: Final = 0.002
 LONGEST_PAUSE: Final = 0.02
 """Seconds that the first write of a request waits for others, however many come."""
 
-Post = Callable[[str, BulkRequest, int], Awaitable[Attempt]]
-"""`(endpoint, request, number of writes)` -> the origin's answer to the request as a whole."""
+Post = Callable[[str, BulkRequest, int, float], Awaitable[Attempt]]
+"""`(endpoint, request, number of writes, seconds)` -> the origin's answer to the request as a whole."""
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -185,7 +185,7 @@ class Batcher:
         if not parcels:
             return
         async with self._leases.admitted([parcel.claim for parcel in parcels]) as ours:
-            sent = [parcel for parcel in parcels if ours and not parcel.claim.is_lost]
+            sent = [parcel for parcel in parcels if parcel.claim in ours]
             again = await self._send(sent) if sent else []
         for parcel in parcels:
             if parcel not in sent:
@@ -201,15 +201,17 @@ class Batcher:
             for parcel in parcels:
                 parcel.resolve(alone=True)
             return []
-        attempt = await self._post(self.bulk.endpoint, request, len(items))
+        seconds = min(parcel.claim.remaining for parcel in parcels)
+        attempt = await self._post(self.bulk.endpoint, request, len(items), seconds)
         attempts = self._form.decode(attempt, items)
         self._note_health(telling(attempt, attempts))
         self._adapt(attempt, len(items), is_usable=attempts is not None)
+        if attempts is None and may_be_partly_applied(attempt, len(items)):
+            for parcel in parcels:
+                parcel.doubted = True
         if attempts is not None or is_whole(attempt):
             _hand_out(parcels, attempts or [attempt] * len(items))
             return []
-        for parcel in parcels:
-            parcel.doubted = parcel.doubted or 200 <= attempt.status < 300
         if len(items) == 1:
             # What says yes or no at an address of its own, not to this write, need not mean it.
             parcels[0].resolve(alone=True)

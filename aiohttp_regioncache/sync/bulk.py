@@ -190,6 +190,15 @@ def is_whole(attempt: Attempt) -> bool:
     return attempt.failure is not None or is_temporary(attempt)
 
 
+def may_be_partly_applied(attempt: Attempt, count: int) -> bool:
+    """Decide whether an answer to `count` writes without a word on single ones leaves open what became of each.
+
+    A server that fails over one write may have applied those before it.
+    """
+    status = attempt.status
+    return 200 <= status < 300 or (count > 1 and status >= 500 and status not in (501, 503, 505))
+
+
 def telling(attempt: Attempt, attempts: Sequence[Attempt] | None) -> Attempt:
     """Choose the attempt that tells how the origin does: it fails when it fails for every single write."""
     well = (each for each in attempts or () if not is_failing(each))

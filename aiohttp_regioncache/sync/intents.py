@@ -1,4 +1,4 @@
-"""Look after writes through whose edge has died between the origin's commit and the invalidation."""
+"""Look after what writes may have changed that nobody reported: their edge has died, or stopped to wait for them."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Sweeper:
         for intent in found:
             await intents.fulfil(intent)
         if found:
-            logger.warning(
-                "region %s: %d writes through were never reported; what they may have changed is invalidated",
+            logger.info(
+                "region %s: %d writes were not reported; what they may have changed is invalidated",
                 self._store.name,
                 len(found),
             )

@@ -66,9 +66,10 @@ class Leases:
         return max(0.0, claim.remaining - self._timeout)
 
     async def renew(self, claims: Sequence[Claim]) -> list[Claim]:
-        """Extend the claims into whose lease no attempt fits any more; returns those that are still ours.
+        """Extend the claims into whose lease no attempt fits any more; returns those that may be sent.
 
-        Raises `RegionUnavailableError`.
+        Not one of a process that was stopped until the lease it asked for had run out, too. Raises
+        `RegionUnavailableError`.
         """
         short = [claim for claim in claims if claim.remaining < self._timeout]
         partitions = {claim.partition.number: claim.partition for claim in short}
@@ -78,7 +79,7 @@ class Leases:
                 for number, partition in partitions.items()
             )
         )
-        return [claim for claim in claims if not claim.is_lost]
+        return [claim for claim in claims if not claim.is_lost and claim.remaining > 0]
 
     async def _extend(self, partition: Partition, claims: Sequence[Claim]) -> None:
         deadline = self.deadline()

@@ -19,7 +19,7 @@ from ..hooks import Hooks, ended_event
 from ..records import WriteRecord
 from ..rules import Bulk, BulkRequest
 from ..settings import Settings
-from ..store import entries, queue
+from ..store import entries, intents, queue
 from ..store.keyspace import Partition
 from ..store.outbox import announce
 from ..store.queue import Queued, SettleLimits, Settlement
@@ -245,8 +245,10 @@ class SyncLoop:
             return None
         if doomed := outcome.before_sending(earlier, claim.claimed.stalls if stalled else 0, patience):
             return doomed
+        if claim.remaining <= 0:  # the note took too long, or this process was stopped
+            return Attempt(failure=Failure.NOT_SENT, problem="its lease was at its end")
         attempt = await self._sender.send(
-            write, ready.body, ready.item.seq, claim.claimed.fence, self._settings.timeout
+            write, ready.body, ready.item.seq, claim.claimed.fence, self._timeout(claim.remaining)
         )
         self._note_health(attempt)
         return attempt
@@ -291,8 +293,12 @@ class SyncLoop:
                 return number + 1  # those behind it are sent again
         return len(reply.attempts)
 
-    async def _post_bulk(self, endpoint: str, request: BulkRequest, count: int) -> Attempt:
-        return await self._sender.send_bulk(endpoint, request, count, self._settings.timeout)
+    async def _post_bulk(self, endpoint: str, request: BulkRequest, count: int, seconds: float) -> Attempt:
+        return await self._sender.send_bulk(endpoint, request, count, self._timeout(seconds))
+
+    def _timeout(self, seconds: float) -> float:
+        """Seconds for an attempt that must have ended within `seconds`; aiohttp takes 0 for no limit."""
+        return max(0.001, min(self._settings.timeout, seconds))
 
     async def _note_doubts(self, claim: Claim, run: Sequence[_Ready], reply: Reply) -> None:
         """Keep in mind of which writes nobody knows what became of them."""
@@ -304,7 +310,8 @@ class SyncLoop:
     async def _doubt_successors(self, claim: Claim, queued: Sequence[Queued]) -> None:
         """A sender that vanished may have sent more than the first write, where the origin keeps their order."""
         endpoint = queued[0].record.bulk if queued[0].record else ""
-        if endpoint in self._batchers and self._batchers[endpoint].bulk.keeps_order:
+        batcher = self._batchers.get(endpoint)
+        if endpoint and (batcher is None or batcher.bulk.keeps_order):  # an edge of other rules may have sent it
             doubtful = [item.record.id for item in queued[1:] if item.record and item.record.bulk == endpoint]
             await queue.doubt(self._store, claim.partition, claim.claimed, doubtful)
 
@@ -333,7 +340,7 @@ class SyncLoop:
         history = await self._history(claim, write, attempt, stalled=stalled)
         judged = outcome.judge(write.method, attempt, history, self._patience(write), now=time.time())
         if judged.verdict is not Verdict.RETRY:
-            return await self._settle(claim, item, judged, attempt)
+            return await self._settle(claim, item, judged, attempt, doubtful=history.unknown)
         delay = outcome.retry_delay(
             history.tries, judged.retry_after, base=self._settings.retry_base, cap=self._settings.retry_cap
         )
@@ -341,7 +348,7 @@ class SyncLoop:
         if delay < self._settings.poll:
             asyncio.get_running_loop().call_later(delay, self._wake.set)
         # What an outage of the origin refuses is no fault of the write.
-        is_outage = attempt.failure is Failure.NOT_SENT or self._breaker.is_open
+        is_outage = attempt.failure is Failure.NOT_SENT or self._breaker.is_open or self._breaker.is_half_open
         await queue.defer(
             self._store,
             claim.partition,
@@ -381,11 +388,19 @@ class SyncLoop:
         return await queue.read_body(self._store, claim.partition, write.id)
 
     async def _settle(
-        self, claim: Claim, item: Queued, judged: Outcome, attempt: Attempt | None, *, attempted: bool = True
+        self,
+        claim: Claim,
+        item: Queued,
+        judged: Outcome,
+        attempt: Attempt | None,
+        *,
+        attempted: bool = True,
+        doubtful: bool = False,
     ) -> bool:
+        """End a write. `doubtful`: an earlier attempt may have been applied, whatever this one came to."""
         write = item.record
         assert write is not None  # noqa: S101 - a corrupt one is buried
-        may_be_applied = judged.verdict in (Verdict.SYNCED, Verdict.DEAD)
+        may_be_applied = doubtful or judged.verdict in (Verdict.SYNCED, Verdict.DEAD)
         digests = (claim.claimed.digest, *write.affected)
         settlement = Settlement(
             judged.verdict.value,
@@ -395,6 +410,10 @@ class SyncLoop:
             blocks=outcome.blocks(judged, write.on_dead),
             attempted=attempted and attempt is not None,
         )
+        if may_be_applied and judged.verdict is not Verdict.SYNCED:
+            # The origin may still be at it, and change what is stored meanwhile.
+            seconds = self._settings.intent_seconds
+            await intents.expect(self._store, claim.partition, write.group, digests, seconds)
         return await self._end(claim, item.seq, write.id, settlement, write.affected, _known(write))
 
     async def _bury_corrupt(self, claim: Claim, item: Queued) -> bool:

@@ -176,12 +176,12 @@ class Accepter:
             for other in rule.affected(exchange.target.path, self._groups)
         )
         record = msgspec.structs.replace(record, affected=tuple(resource.digest for resource, _ in affected))
-        scope = (exchange.site.id, exchange.principal.id, record.method, exchange.target.url)
+        scope = (exchange.site.id, exchange.principal.oldest, record.method, exchange.target.url)
         return Acceptance(
             record,
             exchange.resource,
             affected,
-            idempotency=self._signer.sign("client-key", *scope, client_key) if client_key else "",
+            idempotency=self._signer.sign_oldest("client-key", *scope, client_key) if client_key else "",
             fingerprint=fingerprint_of(exchange.request, body),
             size=len(body) + sum(len(name) + len(value) for name, value in record.headers),
             body=body if record.body_stored else b"",
@@ -200,7 +200,7 @@ class Accepter:
         stored = len(body) > self._settings.queue.inline_body
         method = exchange.request.method
         content_type = exchange.request.headers.get("Content-Type", "")
-        key_parts = (exchange.principal.id, method, exchange.target.url, client_key or write_id)
+        key_parts = (exchange.principal.oldest, method, exchange.target.url, client_key or write_id)
         return WriteRecord(
             id=write_id,
             site=exchange.site.id,
@@ -215,7 +215,7 @@ class Accepter:
             effect=effect_for(effect_name(rule.rule.effect), method, content_type),
             path=exchange.target.path,
             group=exchange.resource.group,
-            idempotency_key=self._signer.sign("origin-key", *key_parts),
+            idempotency_key=self._signer.sign_oldest("origin-key", *key_parts),
             accepted=int(store.now() * 1000),
             max_tries=rule.rule.max_tries or 0,
             max_age=rule.rule.max_age or 0.0,

@@ -29,12 +29,18 @@ from ..store.entries import invalidate
 from ..store.outbox import announce
 from ..store.queue import is_idle
 from ..store.region import RegionStore
+from ..tasks import Tasks
 from .intents import Intents, Noted
 
 logger = logging.getLogger(__name__)
 
+RETRY_SECONDS: Final = 600.0
+"""How long an edge that reaches no region goes on trying to tell one of a change."""
+_RETRY_PAUSE: Final = 1.0
 _MAY_HAVE_WRITTEN: Final = frozenset({500, 502, 503, 504})
 """Failures that do not tell whether the write was applied."""
+_UNANSWERED: Final = frozenset({502, 504})
+"""Failures of a gateway that waits no longer for an origin which may still be at it."""
 
 
 class Past(msgspec.Struct, frozen=True):
@@ -50,13 +56,19 @@ class Past(msgspec.Struct, frozen=True):
 
 
 class Through:
-    """Take writes through to the origin. `memories` are those of this process, which hear of them at once."""
+    """Take writes through to the origin.
 
-    def __init__(self, settings: Settings, groups: Groups, memories: Collection[Memory], intents: Intents) -> None:
+    `memories` are those of this process, which hear of them at once; `tasks` for what goes on after an answer.
+    """
+
+    def __init__(
+        self, settings: Settings, groups: Groups, memories: Collection[Memory], intents: Intents, tasks: Tasks
+    ) -> None:
         self._dirty_wait = settings.cache.dirty_wait
         self._groups = groups
         self._memories = memories
         self._intents = intents
+        self._tasks = tasks
 
     async def write(self, exchange: Exchange, handler: Handler, *, is_replay: bool = False) -> web.StreamResponse:
         """Answer a request with a method that does not read.
@@ -89,14 +101,15 @@ class Through:
     ) -> web.StreamResponse:
         try:
             response, raised = await ask(request, handler, lambda streamed: streamed.headers.add(CACHE_STATUS, status))
-        except BaseException:  # also when the client leaves: the origin may have applied it
-            await asyncio.shield(self._invalidate(exchange, (), noted))
+        except BaseException:  # also when the client leaves: the origin may have applied it, or still be at it
+            await asyncio.shield(self._invalidate(exchange, (), noted, is_over=False))
             raise
         method = exchange.request.method
         if invalidates(method, response.status) or response.status in _MAY_HAVE_WRITTEN:
             headers = list(response.headers.items())
             _, *named = invalidated_targets(exchange.target.url, headers)  # the target itself need not be parsed
-            await asyncio.shield(self._invalidate(exchange, named, noted))
+            is_over = response.status not in _UNANSWERED
+            await asyncio.shield(self._invalidate(exchange, named, noted, is_over=is_over))
         elif noted is not None:
             noted.take_back()
         return as_it_came(with_status(response, status), raised)
@@ -129,23 +142,45 @@ class Through:
         affected = rule.affected(path, self._groups) if rule is not None else ()
         return [exchange.resource_at(each) for each in dict.fromkeys((path, *(other.path for other in affected)))]
 
-    async def _invalidate(self, exchange: Exchange, targets: Sequence[str], noted: Noted | None) -> None:
-        """Stop serving the target, what the rule says it affects, and what the answer names, in every region."""
+    async def _invalidate(
+        self, exchange: Exchange, targets: Sequence[str], noted: Noted | None, *, is_over: bool
+    ) -> None:
+        """Stop serving the target, what the rule says it affects, and what the answer names, in every region.
+
+        Unless the write `is_over`, its intent stays: the origin may apply it later, and then all is invalidated again.
+        """
         named = [exchange.resource_at(normalize_path(urlsplit(target).path)) for target in targets]
         resources = list(dict.fromkeys((*self._own(exchange), *named)))
         stores = list(exchange.stores)
         if noted is not None:
             noted.leave()
-            stores.sort(key=lambda store: store is not noted.intent.store)  # one that could be reached just now
+            first = noted.intent.store  # it could be reached just now
+            stores.sort(key=lambda store: store is not first)
+        fulfilled = noted if is_over else None
+        if not await self._in_any(stores, resources, fulfilled):
+            logger.warning("%s: no region can be told that it has changed; tried again", exchange.target.path)
+            self._tasks.spawn(self._keep_trying(stores, resources, fulfilled), "invalidate later")
+        for memory in self._memories:
+            memory.forget(resource.digest for resource in resources)
+
+    async def _in_any(self, stores: Sequence[RegionStore], resources: list[Resource], noted: Noted | None) -> bool:
+        """Invalidate in the first region that can be reached: its outbox tells the others."""
         for store in stores:
             try:
                 await self._in_region(store, resources, noted)
             except RegionUnavailableError as error:
-                logger.warning("%s: not invalidated in its region: %s", exchange.target.path, error)
+                logger.debug("not invalidated: %s", error)
             else:
-                break  # this region's outbox tells the others
-        for memory in self._memories:
-            memory.forget(resource.digest for resource in resources)
+                return True
+        return False
+
+    async def _keep_trying(self, stores: Sequence[RegionStore], resources: list[Resource], noted: Noted | None) -> None:
+        deadline = time.monotonic() + RETRY_SECONDS
+        while time.monotonic() < deadline:
+            await asyncio.sleep(_RETRY_PAUSE)
+            if await self._in_any(stores, resources, noted):
+                return
+        logger.error("%s: no region has been told that it has changed", resources[0].path)
 
     @staticmethod
     async def _in_region(store: RegionStore, resources: list[Resource], noted: Noted | None) -> None:

@@ -300,6 +300,22 @@ async def test_that_a_sender_vanished_is_remembered_over_an_operators_visit(tmp_
         assert (await claim_one(store, partition, "next")).stalls == 1
 
 
+async def test_that_a_sender_vanished_is_remembered_when_what_stands_behind_is_dropped(tmp_path: Path) -> None:
+    async with desk_over(tmp_path) as (desk, store):
+        head, behind, last = (acceptance() for _ in range(3))
+        for each in (head, behind, last):
+            await accept(store, each)
+        partition = store.partitions[0]
+        await claim_one(store, partition, "vanished")
+        await store.queue.command("ZADD", partition.due, "XX", 0, head.target.digest)  # its lease has run out
+        await desk.drop(behind.record.id)
+        claimed = await claim_one(store, partition, "next")
+        assert claimed.stalls == 1
+        await settle(store, partition, claimed, head, 1)
+        await queue.defer(store, partition, claimed, delay=0.0)
+        assert (await claim_one(store, partition, "after")).stalls == 0
+
+
 # --- drop ---
 
 

@@ -39,7 +39,7 @@ from aiohttp_regioncache.sync.bulk import decode_json, encode_json
 from aiohttp_regioncache.sync.loop import SyncLoop
 from aiohttp_regioncache.sync.outcome import Attempt
 from aiohttp_regioncache.sync.sender import Sender, client_session
-from tests.store.tools import TOKYO, acceptance, end_lease, opened
+from tests.store.tools import TOKYO, acceptance, claim_one, end_lease, opened
 from tests.support import eventually
 from tests.support.servers import ValkeyServer
 from tests.support.world import SECRET, one_edge
@@ -424,6 +424,24 @@ async def test_a_precondition_that_fails_after_an_answer_that_said_nothing_is_am
     assert await state_of(store, writes[1]) == "synced"
 
 
+async def test_a_precondition_that_fails_after_a_request_that_broke_off_in_the_middle_is_ambiguous(
+    store: RegionStore, origin: BulkOrigin
+) -> None:
+    answers = iter([web.Response(status=500)])
+
+    def shape(_: Items, outcomes: Items) -> web.Response:
+        origin.refuse = {"/items/0": 412}  # it has been applied, and so its If-Match no longer holds
+        return next(answers, None) or web.json_response(outcomes)
+
+    origin.shape = shape
+    writes = numbered(2, paths=2)
+    await accept_all(store, writes)
+    async with looping(store, origin.url, bulks=bulks()):
+        await drained(store)
+    assert await state_of(store, writes[0]) == "dead: ambiguous"
+    assert await state_of(store, writes[1]) == "synced"
+
+
 async def test_a_process_killed_between_two_writes_loses_none_and_doubles_none(
     server: ValkeyServer, store: RegionStore, origin: BulkOrigin
 ) -> None:
@@ -539,6 +557,22 @@ async def test_of_all_writes_that_went_out_together_it_is_kept_that_nobody_knows
         return web.json_response([{"status": 200 if item["body"] == '{"n": 0}' else 412} for item in items])
 
     async with serving(is_answered) as url, looping(store, url, bulks=bulks(keeps_order=True), **QUICK):
+        await drained(store)
+    assert await states(store, writes) == {"synced": 1, "dead: ambiguous": 2}
+
+
+async def test_an_edge_that_does_not_know_the_form_reckons_that_a_sender_that_vanished_did(
+    store: RegionStore, client: Redis
+) -> None:
+    writes = [write("/items/0", n, on_dead="skip") for n in range(3)]
+    await accept_all(store, writes)
+    await claim_one(store, store.partitions[0], "vanished")
+    await end_lease(client, store.partitions[0], writes[0].target.digest)
+
+    async def is_answered(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=200 if await request.text() == '{"n": 0}' else 412)
+
+    async with serving(is_answered) as url, looping(store, url, **QUICK):
         await drained(store)
     assert await states(store, writes) == {"synced": 1, "dead: ambiguous": 2}
 

@@ -10,6 +10,7 @@ import random
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,15 +18,21 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from aiohttp_regioncache.errors import RegionUnavailableError
+from aiohttp_regioncache.principal import Signer
+from aiohttp_regioncache.settings import Sync
 from aiohttp_regioncache.store import entries, queue
 from aiohttp_regioncache.store.queue import Acceptance
 from aiohttp_regioncache.store.region import RegionStore
+from aiohttp_regioncache.sync.intents import Sweeper
+from aiohttp_regioncache.sync.leases import Leases
 from aiohttp_regioncache.sync.loop import SyncLoop
+from aiohttp_regioncache.sync.sender import Sender, client_session
 from tests.store.tools import TAGS, accept, acceptance, claim_one, end_lease, look, opened, raw, resource
 from tests.support import eventually
 from tests.support.origin import Origin
 from tests.support.proxy import TcpProxy
 from tests.support.servers import ValkeyServer
+from tests.support.world import SECRET
 from tests.sync.test_sender import serving
 from tests.sync.tools import QUICK, accept_all, drained, looping, state_of, status_of
 
@@ -477,6 +484,67 @@ async def test_the_successor_of_a_stalled_write_is_judged_by_itself(store: Regio
     assert await state_of(store, second) == "rejected: status 412"
 
 
+async def test_other_regions_hear_of_a_refused_write_that_may_have_been_applied(
+    store: RegionStore, client: Redis, origin: Origin
+) -> None:
+    write = acceptance()
+    await accept(store, write)
+    origin.lose_answers = 1
+    async with looping(store, origin.url, **QUICK):
+        await eventually(lambda: len(origin.effects) == 1)
+        origin.refuse[ITEM.path] = 401  # the credentials have run out meanwhile
+        await drained(store)
+    assert await state_of(store, write) == "rejected: auth"
+    assert await client.xlen(store.partitions[0].out) == 1
+
+
+# --- the ends of leases ---
+
+
+async def test_an_attempt_ends_within_its_lease_however_long_it_took_to_note_it(
+    store: RegionStore, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, waits = queue.begin_attempt, [0.6, 0.8]
+
+    async def slow(*arguments: Any) -> int | None:
+        earlier = await real(*arguments)
+        await asyncio.sleep(waits.pop())
+        return earlier
+
+    monkeypatch.setattr(queue, "begin_attempt", slow)
+    write = acceptance(repeatable=False)
+    await accept(store, write)
+    origin.gate.clear()
+    async with looping(store, origin.url, start=False, **QUICK) as loop:
+        assert await asyncio.wait_for(loop.turn(), 0.95) == 1
+        status = await status_of(store, write)
+        assert (status["state"], status["unknown"], len(origin.requests)) == ("pending", "0", 0)
+        await asyncio.sleep(0.05)
+        assert await asyncio.wait_for(loop.turn(), 0.95) == 1
+    assert await state_of(store, write) == "dead: ambiguous"
+
+
+async def test_what_was_extended_too_long_ago_is_not_sent(store: RegionStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = queue.extend
+
+    async def stopped(*arguments: Any) -> set[str]:
+        kept = await real(*arguments)
+        await asyncio.sleep(0.85)
+        return kept
+
+    write, partition = acceptance(), store.partitions[0]
+    await accept(store, write)
+    async with client_session() as session:
+        settings = Sync(**QUICK)
+        leases = Leases(store, settings, Sender(session, "http://127.0.0.1:9", Signer([SECRET]), "test", settings))
+        claims = await leases.claim(partition, 1)
+        await asyncio.sleep(0.15)
+        assert await leases.renew(claims) == claims
+        await asyncio.sleep(0.15)
+        monkeypatch.setattr(queue, "extend", stopped)
+        assert await leases.renew(claims) == []
+
+
 # --- records that cannot be read ---
 
 
@@ -663,3 +731,22 @@ async def test_a_loop_outlives_what_no_one_expected(
         await raw(client, "DEL", store.partitions[0].due)
         await accept(store, acceptance())
         await drained(store)
+
+
+async def test_what_an_attempt_may_change_that_nobody_waits_for_is_invalidated_later(
+    store: RegionStore, origin: Origin
+) -> None:
+    write, partition = acceptance(repeatable=False, method="POST"), store.partitions[0]
+    origin.lose_answers = 1
+    await accept(store, write)
+    async with looping(store, origin.url, start=False, intent_seconds=0.001) as loop:
+        await loop.turn()
+    assert await state_of(store, write) == "dead: ambiguous"
+    token = (await entries.begin(store, partition, write.target, 0)).token
+    sweeper = Sweeper(store)
+
+    async def has_swept() -> bool:
+        return bool(await sweeper.turn())
+
+    await eventually(has_swept)
+    assert (await entries.begin(store, partition, write.target, 0)).token != token

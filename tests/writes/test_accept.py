@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp_regioncache import Queue, Rule, Sync
 from tests.reads.apps import running
 from tests.support import eventually
-from tests.support.world import SAO_PAULO, Edge, Reply, World, forwarding_app, one_edge
+from tests.support.world import SAO_PAULO, SECRET, Edge, Reply, World, forwarding_app, one_edge
 
 ANN = {"Authorization": "Bearer ann"}
 BOB = {"Authorization": "Bearer bob"}
@@ -172,6 +172,15 @@ async def test_a_request_that_is_repeated_while_the_first_is_under_way_is_the_sa
         world.origin.gate.set()
         await edge.put("/items/1", {}, headers={"Prefer": "wait=10"})
         assert [effect.method for effect in world.origin.effects] == ["POST", "PUT"]
+
+
+async def test_a_key_is_the_same_on_edges_that_have_a_newer_secret_already(tmp_path: Path) -> None:
+    async with one_edge(tmp_path, sync=Sync(enabled=False)) as (world, edge):
+        ahead = await world.edge(sync=Sync(enabled=False), secrets=["the new secret of sixteen characters", SECRET])
+        options = {"json": {"n": 1}, "headers": ANN | {"Idempotency-Key": '"k1"', "Host": "shop.example"}}
+        answers = [await each.ask("POST", "/items/1", **options) for each in (edge, ahead, edge)]
+        assert {answer.status for answer in answers} == {202}
+        assert len({answer.headers["Location"] for answer in answers}) == 1
 
 
 async def test_two_users_with_the_same_key_never_meet(tmp_path: Path) -> None:

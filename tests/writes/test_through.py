@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 
 import aiohttp_regioncache as regioncache
-from aiohttp_regioncache import Cache
+from aiohttp_regioncache import Cache, Region
+from aiohttp_regioncache.store.entries import invalidate
 from tests.reads.apps import running, until_hit
 from tests.support import eventually
+from tests.support.proxy import TcpProxy
 from tests.support.world import REGIONS, SAO_PAULO, TOKYO, Edge, World, one_edge
 
 
@@ -157,6 +160,24 @@ async def test_a_client_that_leaves_may_have_written(tmp_path: Path) -> None:
             await edge.stop()
 
 
+async def test_the_answer_is_not_there_before_the_old_state_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with a forwarding handler: whoever has the answer reads what they wrote (W4)."""
+
+    async def slowly(*arguments: Any, **options: Any) -> None:
+        await asyncio.sleep(0.1)
+        await invalidate(*arguments, **options)
+
+    monkeypatch.setattr("aiohttp_regioncache.writes.through.invalidate", slowly)
+    async with one_edge(tmp_path, rules=[]) as (world, edge):
+        world.origin.documents["/pages/1"] = {"n": 1}
+        await warm(edge, "/pages/1")
+        elsewhere = {"Connection": "close"}  # one connection answers its requests one after the other
+        assert (await edge.put("/pages/1", {"n": 2}, headers=elsewhere)).status == 200
+        assert (await edge.get("/pages/1")).body == b'{"n": 2}'
+
+
 async def test_a_streamed_answer_is_marked_and_invalidates(tmp_path: Path) -> None:
     async def write(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -234,3 +255,25 @@ async def test_a_write_through_does_not_overtake(tmp_path: Path) -> None:
             await server.kill()
         unknown = await edge.ask("POST", "/items/1", data=b"{}")
         assert (unknown.status, unknown.headers["Retry-After"]) == (503, "1")
+
+
+async def test_a_change_that_no_region_could_be_told_of_is_told_when_one_is_back(tmp_path: Path) -> None:
+    async with World(tmp_path) as world, TcpProxy("127.0.0.1", world.servers[REGIONS[0]].port) as proxy:
+        region = Region(REGIONS[0], redis=f"redis://127.0.0.1:{proxy.port}")
+        away = await world.edge(regions=[region])
+        stays = await world.edge(
+            regions=[Region(REGIONS[0], redis=world.servers[REGIONS[0]].url)], cache=Cache(memory_seconds=0)
+        )
+        host = {"Host": "shop.example"}
+        world.origin.documents["/pages/1"] = {"n": 1}
+        await until_hit(stays, "/pages/1", headers=host)
+        proxy.refuse()
+        await proxy.drop_connections()
+        assert (await away.put("/pages/1", {"n": 2}, headers=host)).status == 200
+        assert json.loads((await stays.get("/pages/1", headers=host)).body) == {"n": 1}
+        await proxy.accept()
+
+        async def is_new() -> bool:
+            return bool(json.loads((await stays.get("/pages/1", headers=host)).body) == {"n": 2})
+
+        await eventually(is_new)

@@ -16,8 +16,8 @@ local target = resource(first_resource)
 local function ended_before()
   return redis.call('HGET', status, 'fence') == fence and redis.call('HGET', status, 'state') ~= 'pending' and 'already' or nil
 end
-local owner = redis.call('HGET', lease, digest)
-if not owner or string.match(owner, '^(.*)|%d+$') ~= fence then return {ended_before() or 'lost', 0} end
+local owner, stalls = string.match(redis.call('HGET', lease, digest) or '', '^(.*)|(%d+)$')
+if owner ~= fence then return {ended_before() or 'lost', 0} end
 local head
 if anywhere then
   head = redis.call('ZRANGEBYSCORE', target.queue, seq, seq, 'WITHSCORES')
@@ -29,6 +29,8 @@ if not head[1] or tonumber(head[2]) ~= seq then
 end
 
 redis.call('ZREM', queue, numbered(seq, id))
+-- What stands before it may be what a sender vanished over: that stays in mind.
+if redis.call('ZRANGE', target.queue, 0, 0)[1] == head[1] then stalls = 0 end
 redis.call('ZREM', target.queue, head[1])
 local listed, elements = {head[1]}, {without_tags(head[1])}
 for at = first_resource + 4, #KEYS, 4 do
@@ -89,7 +91,7 @@ if left == 0 or blocks then
   left = 0
 else
   redis.call('ZADD', due, 'XX', now + lease_ms, digest)
-  redis.call('HSET', lease, digest, fence .. '|0')
+  redis.call('HSET', lease, digest, string.format('%s|%d', fence, stalls))
 end
 redis.call('PUBLISH', channel, message)
 return {'settled', left}
