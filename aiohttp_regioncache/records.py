@@ -76,6 +76,7 @@ class WriteRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     the region's clock. `affected` are the digests of the other resources that the write touches. `bulk` is the
     endpoint that takes it together with others. `on_dead` is `block`, `skip` or empty. `chained` says that its
     `If-Match` names a state that was pending when it was accepted. `durability` as in the rule.
+    `idempotency` is the hash that the client's key is known by, or empty.
     """
 
     version: int = VERSION
@@ -103,6 +104,7 @@ class WriteRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     on_dead: str = ""
     chained: bool = False
     durability: str = "memory"
+    idempotency: str = ""
 
 
 _encode = msgspec.msgpack.Encoder().encode

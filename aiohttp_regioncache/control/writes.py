@@ -209,7 +209,9 @@ class WriteDesk:
 
     async def _retry(self, store: RegionStore, partition: Partition, write_id: str, known: dict[str, str]) -> _Next:
         affected = known.get("affected", "").split()
-        answer = await ended.revive(store, partition, write_id, known["digest"], affected)
+        answer = await ended.revive(
+            store, partition, write_id, known["digest"], affected, idempotency=known.get("idempotency", "")
+        )
         if answer == "revived" and known["state"] != "pending":
             logger.info("write %s is queued again", write_id)
         return _next_after(answer, write_id)
@@ -226,6 +228,10 @@ class WriteDesk:
         if claimed is None:
             return _Next.BUSY
         try:
+            if claimed.stalls:
+                with contextlib.suppress(RecordError):
+                    queued = await queue.read_queue(store, partition, claimed.digest)
+                    await queue.doubt_successors(store, partition, claimed, queued)
             await self._settle(store, partition, claimed, write_id, known)
         finally:
             await ended.release(store, partition, claimed)
@@ -242,6 +248,7 @@ class WriteDesk:
             announce=announce(known.get("group", ""), (claimed.digest, *affected)) if may_be_applied else b"",
             attempted=False,
             anywhere=True,
+            idempotency=known.get("idempotency", ""),
         )
         seq = int(known["seq"])
         answer, _ = await queue.settle(store, partition, claimed, write_id, seq, settlement, affected, self._limits)

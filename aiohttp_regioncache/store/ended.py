@@ -118,7 +118,15 @@ async def release(store: RegionStore, partition: Partition, claimed: Claimed) ->
     await store.queue.run(script("release"), keys, (claimed.fence, claimed.digest, *_wake(store, partition)))
 
 
-async def revive(store: RegionStore, partition: Partition, write_id: str, digest: str, affected: Sequence[str]) -> str:
+async def revive(
+    store: RegionStore,
+    partition: Partition,
+    write_id: str,
+    digest: str,
+    affected: Sequence[str],
+    *,
+    idempotency: str = "",
+) -> str:
     """Queue a dead or rejected write again, at its old place.
 
     Returns `revived`, also for one that is pending; `busy` while a sender holds its resource; `unknown`; or the state
@@ -127,7 +135,7 @@ async def revive(store: RegionStore, partition: Partition, write_id: str, digest
     keys = [
         partition.due, partition.lease, partition.queue, partition.processed, partition.bytes, partition.seq,
         partition.status(write_id), partition.body(write_id), partition.principals, partition.sizes,
-        partition.blocked, partition.ended("dead"), partition.ended("rejected"),
+        partition.blocked, partition.ended("dead"), partition.ended("rejected"), partition.idempotency(idempotency),
         *(key for each in (digest, *affected) for key in partition.resource(each)),
     ]  # fmt: skip
     arguments = (digest, write_id, store.new_token(), STATE_SECONDS * 1000, *_wake(store, partition))

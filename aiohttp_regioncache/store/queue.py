@@ -59,15 +59,14 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class Acceptance(msgspec.Struct, frozen=True):
-    """A write to accept: its record, target, what it affects with the records that stand there, and its keys.
+    """A write to accept: its record, target, what it affects with the records that stand there.
 
-    `idempotency` is empty when the client gave no key: then nothing is kept by which a repeated request is known.
+    Without `idempotency` in the record nothing is kept by which a repeated request is known.
     """
 
     record: WriteRecord
     target: Resource
     affected: tuple[tuple[Resource, WriteRecord], ...]
-    idempotency: str
     fingerprint: str
     size: int
     body: bytes = b""
@@ -99,7 +98,7 @@ class Settlement(msgspec.Struct, frozen=True):
     """How a write ends: `outcome` is synced, rejected, dead or superseded; `fields` go to its status.
 
     `blocks`: the writes behind it wait until an operator has decided. `attempted`: an attempt ended it.
-    `anywhere`: it need not be the head of its queue.
+    `anywhere`: it need not be the head of its queue. `idempotency` as in the write's `Acceptance`.
     """
 
     outcome: str
@@ -108,6 +107,7 @@ class Settlement(msgspec.Struct, frozen=True):
     blocks: bool = False
     attempted: bool = True
     anywhere: bool = False
+    idempotency: str = ""
 
     @property
     def keep_record(self) -> bool:
@@ -116,13 +116,14 @@ class Settlement(msgspec.Struct, frozen=True):
 
 
 class SettleLimits(msgspec.Struct, frozen=True):
-    """How long a status and landed writes are kept, how many of them, the lease, and `holdoff`; seconds."""
+    """How long a status, landed writes and a client's key are kept, how many landed ones, lease, `holdoff`; seconds."""
 
     status_seconds: float
     landed_seconds: float
     landed_count: int
     lease: float
     holdoff: float = 0.0
+    known_seconds: float = 86_400.0
 
     @classmethod
     def of(cls, settings: Settings) -> SettleLimits:
@@ -134,29 +135,28 @@ class SettleLimits(msgspec.Struct, frozen=True):
             cache.landed_count,
             settings.sync.lease,
             cache.holdoff,
+            settings.queue.idempotency_seconds,
         )
 
 
-async def accept(
-    store: RegionStore, partition: Partition, acceptance: Acceptance, caps: Queue, *, idempotency_seconds: float
-) -> Accepted:
+async def accept(store: RegionStore, partition: Partition, acceptance: Acceptance, caps: Queue) -> Accepted:
     """Accept a write: all or nothing, harmless to repeat. Raises `RegionUnavailableError`."""
     record = acceptance.record
     keys = [
-        partition.idempotency(acceptance.idempotency), partition.seq, partition.queue, partition.due, partition.bytes,
+        partition.idempotency(record.idempotency), partition.seq, partition.queue, partition.due, partition.bytes,
         partition.status(record.id), partition.body(record.id), partition.principals, partition.sizes,
         partition.blocked, *partition.resources(acceptance.resources),
     ]  # fmt: skip
-    known_ms = int(idempotency_seconds * 1000) if acceptance.idempotency else 0
     arguments: list[Any] = [
         record.id, acceptance.fingerprint, acceptance.target.digest, record.principal,
         acceptance.size, int(record.body_stored), store.new_token(),
         caps.max_writes, caps.max_bytes, caps.max_writes_per_resource, caps.max_bytes_per_resource,
-        caps.max_writes_per_principal, known_ms, STATE_SECONDS * 1000, WAKE_CHANNEL, f"{store.name}:{partition.number}",
+        caps.max_writes_per_principal, int(bool(record.idempotency)), STATE_SECONDS * 1000,
+        WAKE_CHANNEL, f"{store.name}:{partition.number}",
         _listed(store, record), *(_listed(store, copy) for _, copy in acceptance.affected),
         "method", record.method, "url", record.url, "principal", record.principal, "site", record.site,
         "digest", acceptance.target.digest, "size", acceptance.size, "group", acceptance.target.group,
-        "body", int(record.body_stored), "shared", int(record.shared),
+        "body", int(record.body_stored), "shared", int(record.shared), "idempotency", record.idempotency,
         "affected", " ".join(resource.digest for resource, _ in acceptance.affected),
     ]  # fmt: skip
     body = seal_body(store.cipher, acceptance.body, record.id) if record.body_stored else b""
@@ -229,6 +229,19 @@ async def doubt(store: RegionStore, partition: Partition, claimed: Claimed, writ
     await store.queue.run(script("doubt"), keys, (claimed.fence, claimed.digest))
 
 
+async def doubt_successors(
+    store: RegionStore, partition: Partition, claimed: Claimed, queued: Sequence[Queued]
+) -> None:
+    """Note that a sender who vanished may have sent those behind the head in the same bulk request as the head.
+
+    Raises `RegionUnavailableError`.
+    """
+    endpoint = queued[0].record.bulk if queued and queued[0].record else ""
+    together = [item.record.id for item in queued[1:] if item.record and item.record.bulk == endpoint]
+    if endpoint and together:
+        await doubt(store, partition, claimed, together)
+
+
 async def read_body(store: RegionStore, partition: Partition, write_id: str) -> bytes | None:
     """Read the body of a large write for its replay; None when it is lost.
 
@@ -284,18 +297,19 @@ async def settle(
     keys = [
         partition.lease, partition.due, partition.queue, partition.processed, partition.bytes, partition.seq,
         partition.status(write_id), partition.body(write_id), partition.out, partition.principals, partition.sizes,
-        partition.blocked, partition.ended(settlement.outcome),
+        partition.blocked, partition.ended(settlement.outcome), partition.idempotency(settlement.idempotency),
         *(key for digest in digests for key in partition.resource(digest)),
     ]  # fmt: skip
     # A client can have as many writes rejected as it likes: they stay no longer than others.
     status_seconds = ENDED_SECONDS if settlement.outcome == "dead" else limits.status_seconds
+    known_seconds = max(limits.known_seconds, status_seconds) if settlement.keep_record else limits.known_seconds
     arguments: list[Any] = [
         claimed.fence, claimed.digest, seq, write_id, settlement.outcome, store.new_token(),
         int(status_seconds * 1000), STATE_SECONDS * 1000, int(limits.landed_seconds * 1000), limits.landed_count,
         int(limits.holdoff * 1000), int(limits.lease * 1000), events_channel(store.name),
         announcement(partition.number, write_id, digests), settlement.announce, OUTBOX_LENGTH,
         int(settlement.keep_record), int(settlement.blocks), int(settlement.anywhere), int(settlement.attempted),
-        ENDED_LENGTH, "blocks", int(settlement.blocks),
+        ENDED_LENGTH, int(known_seconds * 1000), "blocks", int(settlement.blocks),
         *(part for pair in settlement.fields.items() for part in pair),
     ]  # fmt: skip
     answer, left = await store.queue.run(script("settle"), keys, arguments)

@@ -309,11 +309,9 @@ class SyncLoop:
 
     async def _doubt_successors(self, claim: Claim, queued: Sequence[Queued]) -> None:
         """A sender that vanished may have sent more than the first write, where the origin keeps their order."""
-        endpoint = queued[0].record.bulk if queued[0].record else ""
-        batcher = self._batchers.get(endpoint)
-        if endpoint and (batcher is None or batcher.bulk.keeps_order):  # an edge of other rules may have sent it
-            doubtful = [item.record.id for item in queued[1:] if item.record and item.record.bulk == endpoint]
-            await queue.doubt(self._store, claim.partition, claim.claimed, doubtful)
+        batcher = self._batchers.get(queued[0].record.bulk) if queued[0].record else None
+        if batcher is None or batcher.bulk.keeps_order:  # an edge of other rules may have sent it
+            await queue.doubt_successors(self._store, claim.partition, claim.claimed, queued)
 
     # --- leaving out ---
 
@@ -330,7 +328,8 @@ class SyncLoop:
             Verdict.SUPERSEDED.value, {"reason": f"replaced by {last.id}", "by": last.id}, attempted=False
         )
         for item, write in zip(replaced, records, strict=False):
-            if not await self._end(claim, item.seq, write.id, settlement, write.affected, _known(write)):
+            one = msgspec.structs.replace(settlement, idempotency=write.idempotency)
+            if not await self._end(claim, item.seq, write.id, one, write.affected, _known(write)):
                 return False
         return True
 
@@ -409,6 +408,7 @@ class SyncLoop:
             announce=announce(write.group, digests) if may_be_applied else b"",
             blocks=outcome.blocks(judged, write.on_dead),
             attempted=attempted and attempt is not None,
+            idempotency=write.idempotency,
         )
         if may_be_applied and judged.verdict is not Verdict.SYNCED:
             # The origin may still be at it, and change what is stored meanwhile.
@@ -418,11 +418,15 @@ class SyncLoop:
 
     async def _bury_corrupt(self, claim: Claim, item: Queued) -> bool:
         write_id = await queue.write_id_at(self._store, claim.partition, item.seq)
-        if write_id is None:
+        if write_id is None:  # nobody counts it: only an operator can tell what it was
+            logger.error("region %s: what stands at the head of %s is no write", self._store.name, claim.claimed.digest)
+            await self._give_back(claim, _UNREADABLE_DELAY)
             return False
         known = await queue.status(self._store, claim.partition, write_id) or {}
         affected = tuple(known.get("affected", "").split())
-        settlement = Settlement("dead", {"reason": "corrupt"}, attempted=False)
+        settlement = Settlement(
+            "dead", {"reason": "corrupt"}, attempted=False, idempotency=known.get("idempotency", "")
+        )
         return await self._end(claim, item.seq, write_id, settlement, affected, known)
 
     async def _end(

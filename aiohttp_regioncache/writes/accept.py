@@ -142,16 +142,12 @@ class Accepter:
         )
         if resolved is not None:
             return msgspec.structs.replace(acceptance, record=resolved)
-        return acceptance if await queue.is_known(store, partition, acceptance.idempotency) else None
+        return acceptance if await queue.is_known(store, partition, acceptance.record.idempotency) else None
 
     async def _store(self, store: RegionStore, partition: Partition, acceptance: Acceptance) -> Accepted:
         if not store.is_checked:
             raise RegionUnavailableError(store.name, "not checked yet")
-        # Known for as long as the write can be pending, and for a while after.
-        known_for = self._settings.queue.idempotency_seconds + (
-            acceptance.record.max_age or self._settings.sync.max_age
-        )
-        accepted = await queue.accept(store, partition, acceptance, self._settings.queue, idempotency_seconds=known_for)
+        accepted = await queue.accept(store, partition, acceptance, self._settings.queue)
         record = acceptance.record
         if accepted.detail == record.id and accepted.verdict in (Verdict.ACCEPTED, Verdict.UNCONFIRMED):
             self._hooks.announce(_accepted_event(record, store.name))
@@ -175,13 +171,16 @@ class Accepter:
             )
             for other in rule.affected(exchange.target.path, self._groups)
         )
-        record = msgspec.structs.replace(record, affected=tuple(resource.digest for resource, _ in affected))
         scope = (exchange.site.id, exchange.principal.oldest, record.method, exchange.target.url)
+        record = msgspec.structs.replace(
+            record,
+            affected=tuple(resource.digest for resource, _ in affected),
+            idempotency=self._signer.sign_oldest("client-key", *scope, client_key) if client_key else "",
+        )
         return Acceptance(
             record,
             exchange.resource,
             affected,
-            idempotency=self._signer.sign_oldest("client-key", *scope, client_key) if client_key else "",
             fingerprint=fingerprint_of(exchange.request, body),
             size=len(body) + sum(len(name) + len(value) for name, value in record.headers),
             body=body if record.body_stored else b"",

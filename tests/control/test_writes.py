@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from aiohttp_regioncache import Rule
@@ -26,7 +27,7 @@ from tests.support import eventually
 from tests.support.origin import Origin
 from tests.support.servers import ValkeyServer
 from tests.support.world import REGIONS, SECRET, TOKYO, one_edge
-from tests.sync.tools import looping
+from tests.sync.tools import looping, status_of
 
 HERE = REGIONS[0]
 ANN = {"Authorization": "Bearer ann", **TOKYO}
@@ -317,6 +318,23 @@ async def test_that_a_sender_vanished_is_remembered_when_what_stands_behind_is_d
 
 
 # --- drop ---
+
+
+async def test_what_may_have_gone_out_with_a_dropped_write_stays_in_doubt(tmp_path: Path) -> None:
+    async with desk_over(tmp_path) as (desk, store):
+        head, together, alone = (acceptance() for _ in range(3))
+        head, together = (
+            msgspec.structs.replace(each, record=msgspec.structs.replace(each.record, bulk="/bulk"))
+            for each in (head, together)
+        )
+        for each in (head, together, alone):
+            await accept(store, each)
+        partition = store.partitions[0]
+        await claim_one(store, partition, "vanished")
+        await store.queue.command("ZADD", partition.due, "XX", 0, head.target.digest)  # its lease has run out
+        await desk.drop(head.record.id)
+        doubts = [(await status_of(store, each)).get("unknown", "0") for each in (together, alone)]
+        assert doubts == ["1", "0"]
 
 
 async def test_a_pending_write_that_is_dropped_is_never_sent(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ async def _fill_memory(client: Redis) -> None:
 
 async def _accepted(store: RegionStore, client: Redis) -> list[tuple[Acceptance, int]]:
     """Accept ten writes, the last of them twice as large, and fill the memory."""
-    writes = [acceptance(f"/items/{n}", body=LARGE, stored=n > 6) for n in range(10)]
+    writes = [acceptance(f"/items/{n}", body=LARGE, stored=n > 6, key=f"{n}") for n in range(10)]
     accepted = [(write, (await accept(store, write)).seq) for write in writes]
     await _fill_memory(client)
     return accepted
@@ -52,6 +52,9 @@ async def test_a_full_server_refuses_writes_and_drains_its_queue(small: ValkeySe
         for stored in (False, True):
             with pytest.raises(RegionUnavailableError):
                 await accept(store, acceptance(body=LARGE, stored=stored))
+        first = accepted[0][0]  # what is queued is known all the same
+        for again in (first, acceptance("/items/0", key="0")):
+            assert (await accept(store, again)).detail == first.record.id
         assert not store.queue_breaker.is_open
         claims = {each.digest: each for each in await queue.claim(store, partition, "fence", 100, 60)}
         assert len(claims) == 10

@@ -79,6 +79,22 @@ async def test_an_idempotency_key_is_known_also_after_the_write_has_settled(stor
     assert (other.verdict, other.detail) == (Verdict.MISMATCH, write.record.id)
 
 
+async def test_an_idempotency_key_cannot_be_evicted_while_its_write_is_pending(
+    store: RegionStore, client: Redis
+) -> None:
+    partition, write = store.partitions[0], acceptance(key="client")
+    seq = (await accept(store, write)).seq
+    known = partition.idempotency("client")
+    assert await raw(client, "TTL", known) == -1
+    await settle(store, partition, await claim_one(store, partition), write, seq, "dead")
+    assert await raw(client, "TTL", known) > 86_400  # as long as it can be queued again
+    digest, affected = write.target.digest, write.record.affected
+    assert await ended.revive(store, partition, write.record.id, digest, affected, idempotency="client") == "revived"
+    assert await raw(client, "TTL", known) == -1
+    await settle(store, partition, await claim_one(store, partition, "again"), write, seq)
+    assert 0 < await raw(client, "TTL", known) <= 86_400
+
+
 async def test_nothing_is_kept_to_know_a_request_without_a_key_by(store: RegionStore, client: Redis) -> None:
     writes = [acceptance(), acceptance()]
     for write in (*writes, writes[0]):

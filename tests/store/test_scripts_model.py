@@ -179,8 +179,8 @@ class Machine:
         if not self.accepted:
             return
         before = self.random.choice(self.accepted)
-        same = tools.acceptance(before.record.path, key=before.idempotency)
-        other = tools.acceptance(before.record.path, key=before.idempotency, fingerprint="other")
+        same = tools.acceptance(before.record.path, key=before.record.idempotency)
+        other = tools.acceptance(before.record.path, key=before.record.idempotency, fingerprint="other")
         assert (await tools.accept(self.store, same)).detail == before.record.id
         assert (await tools.accept(self.store, same)).verdict is Verdict.KNOWN
         assert (await tools.accept(self.store, other)).verdict is Verdict.MISMATCH

@@ -115,6 +115,7 @@ def acceptance(
         group=resource(path).group,
         affected=tuple(resource(other).digest for other in affects),
         idempotency_key=f"origin-{write_id}",
+        idempotency=key,
         accepted=int((time.time() - age) * 1000),
         max_tries=max_tries,
         repeatable=repeatable,
@@ -123,7 +124,7 @@ def acceptance(
     )
     copies = tuple((resource(other), _copy(record, other)) for other in affects)
     return Acceptance(
-        record, resource(path), copies, key, fingerprint, size, body=body if stored else b"", durability=durability
+        record, resource(path), copies, fingerprint, size, body=body if stored else b"", durability=durability
     )
 
 
@@ -134,7 +135,7 @@ def _copy(record: WriteRecord, path: str) -> WriteRecord:
 async def accept(store: RegionStore, write: Acceptance, caps: Queue | None = None) -> Accepted:
     """Accept a write in the partition where it belongs."""
     partition = store.partition(write.target)
-    return await queue.accept(store, partition, write, caps or Queue(), idempotency_seconds=60)
+    return await queue.accept(store, partition, write, caps or Queue())
 
 
 async def settle(
@@ -153,7 +154,13 @@ async def settle(
 ) -> tuple[str, int]:
     """End a write."""
     settlement = Settlement(
-        outcome, {"reason": "a test"}, announce=announce, blocks=blocks, anywhere=anywhere, attempted=attempted
+        outcome,
+        {"reason": "a test"},
+        announce=announce,
+        blocks=blocks,
+        anywhere=anywhere,
+        attempted=attempted,
+        idempotency=write.record.idempotency,
     )
     affected = write.record.affected
     return await queue.settle(store, partition, claimed, write.record.id, seq, settlement, affected, limits)

@@ -485,16 +485,23 @@ async def test_the_successor_of_a_stalled_write_is_judged_by_itself(store: Regio
 
 
 async def test_other_regions_hear_of_a_refused_write_that_may_have_been_applied(
-    store: RegionStore, client: Redis, origin: Origin
+    store: RegionStore, client: Redis
 ) -> None:
+    attempts = 0
+
+    async def handler(request: web.BaseRequest) -> web.Response:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:  # it is applied, and its answer lost
+            assert request.transport is not None
+            request.transport.abort()
+        return web.Response(status=401)  # the credentials have run out meanwhile
+
     write = acceptance()
     await accept(store, write)
-    origin.lose_answers = 1
-    async with looping(store, origin.url, **QUICK):
-        await eventually(lambda: len(origin.effects) == 1)
-        origin.refuse[ITEM.path] = 401  # the credentials have run out meanwhile
+    async with serving(handler) as origin, looping(store, origin, **QUICK):
         await drained(store)
-    assert await state_of(store, write) == "rejected: auth"
+    assert (await state_of(store, write), attempts) == ("rejected: auth", 2)
     assert await client.xlen(store.partitions[0].out) == 1
 
 

@@ -10,19 +10,21 @@ local id, fingerprint, digest, principal = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local size, body_stored, token = tonumber(ARGV[5]), ARGV[6] == '1', ARGV[7]
 local max_writes, max_bytes, max_resource = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 local max_resource_bytes, max_principal = tonumber(ARGV[11]), tonumber(ARGV[12])
-local idempotency_ms, state_ms, channel, message = ARGV[13], ARGV[14], ARGV[15], ARGV[16]
+local has_key, state_ms, channel, message = ARGV[13] == '1', ARGV[14], ARGV[15], ARGV[16]
 local element = 17
 
 if redis.call('EXISTS', status) == 1 then
   -- The repeated call has stored the body again, with a lifetime.
   if redis.call('HGET', status, 'state') == 'pending' then redis.call('PERSIST', body) end
+  go_on_at_full_memory(queue)
   redis.call('HINCRBY', status, 'repeats', 1)
   return {'accepted', id, 0}
 end
-local known = idempotency_ms ~= '0' and redis.call('GET', idempotency)
+local known = has_key and redis.call('GET', idempotency)
 if known then
   local known_id, known_fingerprint = string.match(known, '^([^|]*)|(.*)$')
   if known_fingerprint ~= fingerprint then return {'mismatch', known_id, 0} end
+  go_on_at_full_memory(queue)
   redis.call('SET', idempotency, known, 'KEEPTTL')
   return {'known', known_id, 0}
 end
@@ -54,7 +56,8 @@ for at = first_resource, #KEYS, 4 do
   write_state(keys, state, state_ms)
   element = element + 1
 end
-if idempotency_ms ~= '0' then redis.call('SET', idempotency, id .. '|' .. fingerprint, 'PX', idempotency_ms) end
+-- Without a lifetime until the write has settled: it may not be evicted before.
+if has_key then redis.call('SET', idempotency, id .. '|' .. fingerprint) end
 redis.call('HSET', status, 'state', 'pending', 'seq', seq, 'after', before or 0, 'accepted', now, 'tries', 0,
   unpack(ARGV, element))
 local stands = redis.call('HEXISTS', blocked, digest) == 0 and redis.call('ZADD', due, 'NX', now, digest) == 1

@@ -1,10 +1,10 @@
 -- Queue a dead or rejected write again, at its old place before all that came after it.
 -- Not while a sender holds the resource: it would find another write at the head than the one that it is sending.
--- KEYS: due, lease, queue, processed, bytes, seq, status, body, principals, sizes, blocked, dead, rejected, then the target and each affected resource
+-- KEYS: due, lease, queue, processed, bytes, seq, status, body, principals, sizes, blocked, dead, rejected, idempotency, then the target and each affected resource
 -- ARGV: digest, id, token, state lifetime in ms, channel, message   Returns `revived`, `busy`, `unknown` or how it has ended for good
 local due, lease, queue, processed, bytes, seq_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local status, body, principals, sizes, blocked = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
-local dead, rejected, first_resource = KEYS[12], KEYS[13], 14
+local dead, rejected, idempotency, first_resource = KEYS[12], KEYS[13], KEYS[14], 15
 local digest, id, token, state_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
 local found = redis.call('HMGET', status, 'state', 'record', 'seq', 'size', 'principal', 'body')
@@ -19,6 +19,7 @@ if owner ~= '' and due_at and tonumber(due_at) > now_ms() then return 'busy' end
 
 redis.call('PERSIST', status)
 redis.call('PERSIST', body)
+redis.call('PERSIST', idempotency)
 count_pending(bytes, sizes, principals, digest, principal, size, 1)
 redis.call('ZADD', queue, seq, numbered(seq, id))
 for at = first_resource, #KEYS, 4 do

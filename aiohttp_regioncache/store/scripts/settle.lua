@@ -1,16 +1,16 @@
 -- End a write of a claimed resource: the head, or with `anywhere` any. It begins with removals, so that it works at full memory.
--- KEYS: lease, due, queue, processed, bytes, seq, status, body, out, principals, sizes, blocked, ended, then the target and each affected resource
+-- KEYS: lease, due, queue, processed, bytes, seq, status, body, out, principals, sizes, blocked, ended, idempotency, then the target and each affected resource
 -- ARGV: see aiohttp_regioncache/store/queue.py
 local lease, due, queue, processed, bytes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local seq_key, status, body, out, principals = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local sizes, blocked, ended, first_resource = KEYS[11], KEYS[12], KEYS[13], 14
+local sizes, blocked, ended, idempotency, first_resource = KEYS[11], KEYS[12], KEYS[13], KEYS[14], 15
 local fence, digest, seq, id, outcome = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local token, status_ms, state_ms = ARGV[6], ARGV[7], ARGV[8]
 local landed_ms, landed_count, holdoff = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
 local lease_ms, channel, message = tonumber(ARGV[12]), ARGV[13], ARGV[14]
 local announcement, out_length = ARGV[15], ARGV[16]
 local keep_record, blocks, anywhere, attempted = ARGV[17] == '1', ARGV[18] == '1', ARGV[19] == '1', ARGV[20]
-local ended_length, first_field = tonumber(ARGV[21]), 22
+local ended_length, known_ms, first_field = tonumber(ARGV[21]), ARGV[22], 23
 
 local target = resource(first_resource)
 local function ended_before()
@@ -82,6 +82,7 @@ if keep_record then
   redis.call('ZREMRANGEBYRANK', ended, 0, -1 - ended_length)
 end
 if not blocks then redis.call('PEXPIRE', status, status_ms) end
+redis.call('PEXPIRE', idempotency, known_ms)
 
 local left = redis.call('ZCARD', target.queue)
 if blocks then redis.call('HSET', blocked, digest, id) end
