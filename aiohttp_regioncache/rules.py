@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
@@ -13,7 +13,8 @@ import msgspec
 from .durability import Durability, parse_durability
 from .effects import AUTO, NAMES, UNKNOWN_EFFECT, EffectFunction, function_name
 from .errors import SettingsError
-from .keys import Groups, ascii_only, normalize_octets
+from .keys import Groups, ascii_only
+from .patterns import PathPattern
 from .principal import COOKIE_PREFIX
 from .semantics.methods import is_safe
 from .validation import check_number, check_types
@@ -46,75 +47,6 @@ _BEHIND_ONLY: Final = (
 )  # fmt: skip
 _BEHIND_CHOICES: Final = ("effect", "replay", "order", "when_region_down", "answer")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_PARAMETER: Final = re.compile(r"\{([A-Za-z_]\w*)(?::((?:[^{}]|\{\d*,?\d*\})*))?\}|\*\*|\*")
-
-
-class PathPattern:
-    """A pattern of paths: `{name}` or `*` is one segment (or part of one), `**` and `{name:.*}` anything.
-
-    What is literal in it may be written as it reads or percent-encoded; paths are matched in their normal form.
-    `head` is what every path begins with that the pattern covers. Raises `ValueError` for a pattern that does not
-    begin with a slash or cannot be read.
-    """
-
-    def __init__(self, pattern: str) -> None:
-        if not pattern.startswith("/") and not pattern.startswith("**"):
-            raise ValueError(f"{pattern!r} does not begin with a slash")
-        if not {".", ".."}.isdisjoint(pattern.split("/")):
-            raise ValueError(f"{pattern!r} has a dot segment, which no path keeps")
-        self.pattern = pattern = _normal(pattern)
-        self.head = _PARAMETER.split(pattern, maxsplit=1)[0]
-        self.names = frozenset(match[1] for match in _PARAMETER.finditer(pattern) if match[1])
-        try:
-            self._regex = re.compile(self._translate(pattern))
-        except re.error as error:
-            raise ValueError(f"{pattern!r} cannot be read: {error}") from None
-
-    @staticmethod
-    def _translate(pattern: str) -> str:
-        parts: list[str] = []
-        end = 0
-        for match in _PARAMETER.finditer(pattern):
-            parts.append(re.escape(pattern[end : match.start()]))
-            if match[0] == "**":
-                parts.append(".*")
-            elif match[0] == "*":
-                parts.append("[^/]*")
-            else:
-                parts.append(f"(?P<{match[1]}>{match[2] or '[^/]+'})")
-            end = match.end()
-        return "".join((*parts, re.escape(pattern[end:])))
-
-    def match(self, path: str) -> Mapping[str, str] | None:
-        """The parameters of a path that the pattern covers; None for one that it does not."""
-        found = self._regex.fullmatch(path)
-        return found.groupdict() if found else None
-
-    def lies_under(self, prefix: str) -> bool:
-        """Whether every path that the pattern covers is `prefix` or lies under it."""
-        start = f"{self.head}/" if self.head == self.pattern else self.head
-        return start.startswith(prefix + "/")
-
-    def fill(self, parameters: Mapping[str, str]) -> str:
-        """Make the path of these parameters."""
-        return _PARAMETER.sub(lambda match: parameters[match[1]], self.pattern)
-
-
-def _normal(pattern: str) -> str:
-    """A pattern with the normal form of what is literal in it."""
-    parts: list[str] = []
-    end = 0
-    for match in _PARAMETER.finditer(pattern):
-        parts += (_literal(pattern, end, match.start()), match[0])
-        end = match.end()
-    return "".join((*parts, _literal(pattern, end, len(pattern))))
-
-
-def _literal(pattern: str, start: int, end: int) -> str:
-    text = pattern[start:end]
-    if "{" in text or "}" in text:
-        raise ValueError(f"{pattern!r} has a brace that is no parameter")
-    return normalize_octets(text)
 
 
 class Affect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -550,9 +482,9 @@ def _default_parents(rule: Rule, pattern: PathPattern) -> Callable[[str], bool]:
 
 def _check_groups(compiled: CompiledRule, groups: Groups) -> None:
     """Refuse a rule that affects what may lie in another group, where no script could reach it."""
-    home, pattern = _plain(compiled.pattern.pattern), compiled.pattern
+    home, pattern = compiled.pattern.plain, compiled.pattern
     for other in compiled.affected_patterns:
-        away = _plain(other.pattern)
+        away = other.plain
         apart = next((prefix for prefix in groups.prefixes if _may_part(prefix, pattern, other)), None)
         if apart is not None or groups.group(home) != groups.group(away):
             raise SettingsError(
@@ -565,14 +497,9 @@ def _check_groups(compiled: CompiledRule, groups: Groups) -> None:
 def _may_part(prefix: str, pattern: PathPattern, other: PathPattern) -> bool:
     """Whether of two paths of the same parameters one may lie under `prefix` and the other not."""
     depth = prefix.count("/") + 1
-    ours, theirs = (_plain(each.pattern).split("/")[:depth] for each in (pattern, other))
+    ours, theirs = (each.plain.split("/")[:depth] for each in (pattern, other))
     if ours == theirs and len(ours) == depth:
         return False
     under = [each.lies_under(prefix) for each in (pattern, other)]
     near = [(prefix + "/").startswith(each.head) for each in (pattern, other)]
     return under[0] != under[1] or (not all(under) and any(near))
-
-
-def _plain(pattern: str) -> str:
-    """A pattern with its parameters by name alone: two that read the same here are the same path segment."""
-    return _PARAMETER.sub(lambda match: "{" + match[1] + "}" if match[1] else match[0], pattern)

@@ -15,8 +15,9 @@ from yarl import URL
 from .cipher import Cipher
 from .durability import parse_durability
 from .errors import SettingsError
+from .patterns import PathPattern
 from .regions import COUNTRY_HEADERS, POSITION_HEADERS, Region, TrustedProxies
-from .rules import PathPattern, Rule, Rules
+from .rules import Rule, Rules
 from .validation import check_number, check_types, explained, struct_in, type_at
 
 if TYPE_CHECKING:

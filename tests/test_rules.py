@@ -14,7 +14,8 @@ from aiohttp_regioncache.durability import FSYNC, MEMORY, Durability
 from aiohttp_regioncache.effects import UNKNOWN, Representation, Unknown, Write
 from aiohttp_regioncache.errors import SettingsError
 from aiohttp_regioncache.keys import normalize_path
-from aiohttp_regioncache.rules import Affect, AffectedPath, Bulk, CompiledRule, PathPattern, Rule, Rules
+from aiohttp_regioncache.patterns import PathPattern
+from aiohttp_regioncache.rules import Affect, AffectedPath, Bulk, CompiledRule, Rule, Rules
 
 NOT_CALLABLE = "text"
 

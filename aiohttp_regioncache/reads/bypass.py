@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..exchange import Exchange
-from ..rules import PathPattern
+from ..patterns import PathPattern
 from ..semantics.conditional import ORIGIN_PRECONDITIONS
 
 

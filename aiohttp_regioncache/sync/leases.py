@@ -81,6 +81,10 @@ class Leases:
         )
         return [claim for claim in claims if not claim.is_lost and claim.remaining > 0]
 
+    async def give_back(self, claim: Claim, delay: float) -> None:
+        """Give a resource back, due again after `delay` seconds. Raises `RegionUnavailableError`."""
+        await queue.defer(self._store, claim.partition, claim.claimed, delay=delay)
+
     async def _extend(self, partition: Partition, claims: Sequence[Claim]) -> None:
         deadline = self.deadline()
         kept = await queue.extend(self._store, partition, [claim.claimed for claim in claims], self._lease)

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import msgspec
 
 from ..durability import parse_durability
 from ..errors import RegionUnavailableError, StoreError, UnreadableRecordError
-from ..hooks import Hooks, ended_event
+from ..hooks import Hooks
 from ..records import WriteRecord
 from ..rules import Bulk, BulkRequest
 from ..settings import Settings
-from ..store import entries, intents, queue
+from ..store import queue
 from ..store.keyspace import Partition
-from ..store.outbox import announce
-from ..store.queue import Queued, SettleLimits, Settlement
+from ..store.queue import Queued
 from ..store.region import RegionStore
 from . import chain, outcome
 from .batcher import Batcher, Reply
@@ -30,13 +27,9 @@ from .coalesce import candidates, untried
 from .leases import Claim, Leases
 from .outcome import Attempt, Failure, History, Outcome, Patience, Verdict
 from .sender import Sender
+from .settling import UNREADABLE_DELAY, Settler, note_lost
 
 logger = logging.getLogger(__name__)
-
-_ANSWER_FIELDS: Final = frozenset(
-    {"content-encoding", "content-language", "content-type", "etag", "last-modified", "location", "preference-applied"}
-)
-_UNREADABLE_DELAY: Final = 5.0
 
 
 class _Ready(msgspec.Struct, frozen=True):
@@ -64,11 +57,10 @@ class SyncLoop:
     ) -> None:
         self._store = store
         self._settings = settings.sync
-        self._limits = SettleLimits.of(settings)
         self._sender = sender
-        self._hooks = hooks or Hooks()
         self._breaker = sender.breaker
         self._leases = Leases(store, self._settings, sender)
+        self._settler = Settler(store, settings, self._leases, hooks or Hooks())
         self._batchers = {
             endpoint: Batcher(bulk, self._leases, self._post_bulk, self._note_health)
             for endpoint, bulk in (bulks or {}).items()
@@ -79,12 +71,16 @@ class SyncLoop:
         self._worker: asyncio.Task[None] | None = None
         self._drains: set[asyncio.Task[None]] = set()
         self._first_partition = 0
-        self.settled: Counter[str] = Counter()
 
     def start(self) -> None:
         """Begin to work in the background."""
         self._store.events.wakes(self._wake)
         self._worker = asyncio.get_running_loop().create_task(self._work(), name="regioncache: sync")
+
+    @property
+    def settled(self) -> Counter[str]:
+        """How many writes it has settled, by outcome."""
+        return self._settler.settled
 
     @property
     def is_stopping(self) -> bool:
@@ -172,7 +168,7 @@ class SyncLoop:
         while queued := queued or await self._read(claim, stalled=stalled):
             replaced = () if stalled else await self._replaced(claim, queued)
             if replaced:
-                if not await self._supersede(claim, replaced):
+                if not await self._settler.supersede(claim, replaced):
                     return
                 queued = ()  # what stands behind them may replace the last one, too
                 continue
@@ -187,10 +183,10 @@ class SyncLoop:
             queued = await queue.read_queue(self._store, claim.partition, claim.claimed.digest)
         except UnreadableRecordError as error:
             logger.warning("region %s: left to a newer edge: %s", self._store.name, error)
-            await self._give_back(claim, _UNREADABLE_DELAY)
+            await self._leases.give_back(claim, UNREADABLE_DELAY)
             return ()
         if not queued:
-            await self._give_back(claim, 0.0)
+            await self._leases.give_back(claim, 0.0)
         elif stalled:
             await self._doubt_successors(claim, queued)
         return queued
@@ -202,17 +198,17 @@ class SyncLoop:
         """
         item = queued[0]
         if item.record is None:
-            return int(await self._bury_corrupt(claim, item))
+            return int(await self._settler.bury(claim, item))
         write = item.record
         if self._leases.is_closed or not await self._leases.renew([claim]):
             return int(await self._not_sent(claim, write))
         body = await self._body(claim, write)
         if body is None:
-            return int(await self._settle(claim, item, Outcome(Verdict.DEAD, "body-lost"), None))
+            return int(await self._settler.settle(claim, item, Outcome(Verdict.DEAD, "body-lost"), None))
         if write.chained:
             resolved = await chain.resolve(self._store, claim.partition, write, claim.claimed.digest, stalled=stalled)
             if isinstance(resolved, chain.Broken):
-                return int(await self._settle(claim, item, resolved.outcome, resolved.answer, attempted=False))
+                return int(await self._settler.settle(claim, item, resolved.outcome, resolved.answer, attempted=False))
             write = resolved
         ready = _Ready(item, write, body)
         batcher = self._batcher(ready, claim.claimed.stalls if stalled else 0)
@@ -229,7 +225,7 @@ class SyncLoop:
         if attempt is None:
             return await self._not_sent(claim, ready.write)
         if isinstance(attempt, Outcome):
-            return await self._settle(claim, ready.item, attempt, None)
+            return await self._settler.settle(claim, ready.item, attempt, None)
         return await self._after(claim, ready.item, ready.write, attempt, stalled=stalled)
 
     async def _attempt(self, claim: Claim, ready: _Ready, *, stalled: bool) -> Attempt | Outcome | None:
@@ -322,24 +318,13 @@ class SyncLoop:
         statuses = await asyncio.gather(*(queue.status(self._store, claim.partition, each) for each in ids))
         return untried(found, [known or {} for known in statuses])
 
-    async def _supersede(self, claim: Claim, replaced: Sequence[Queued]) -> bool:
-        *records, last = [item.record for item in replaced if item.record]
-        settlement = Settlement(
-            Verdict.SUPERSEDED.value, {"reason": f"replaced by {last.id}", "by": last.id}, attempted=False
-        )
-        for item, write in zip(replaced, records, strict=False):
-            one = msgspec.structs.replace(settlement, idempotency=write.idempotency)
-            if not await self._end(claim, item.seq, write.id, one, write.affected, _known(write)):
-                return False
-        return True
-
     # --- outcomes ---
 
     async def _after(self, claim: Claim, item: Queued, write: WriteRecord, attempt: Attempt, *, stalled: bool) -> bool:
         history = await self._history(claim, write, attempt, stalled=stalled)
         judged = outcome.judge(write.method, attempt, history, self._patience(write), now=time.time())
         if judged.verdict is not Verdict.RETRY:
-            return await self._settle(claim, item, judged, attempt, doubtful=history.unknown)
+            return await self._settler.settle(claim, item, judged, attempt, doubtful=history.unknown)
         delay = outcome.retry_delay(
             history.tries, judged.retry_after, base=self._settings.retry_base, cap=self._settings.retry_cap
         )
@@ -386,96 +371,13 @@ class SyncLoop:
             return write.body
         return await queue.read_body(self._store, claim.partition, write.id)
 
-    async def _settle(
-        self,
-        claim: Claim,
-        item: Queued,
-        judged: Outcome,
-        attempt: Attempt | None,
-        *,
-        attempted: bool = True,
-        doubtful: bool = False,
-    ) -> bool:
-        """End a write. `doubtful`: an earlier attempt may have been applied, whatever this one came to."""
-        write = item.record
-        assert write is not None  # noqa: S101 - a corrupt one is buried
-        may_be_applied = doubtful or judged.verdict in (Verdict.SYNCED, Verdict.DEAD)
-        digests = (claim.claimed.digest, *write.affected)
-        settlement = Settlement(
-            judged.verdict.value,
-            {"reason": judged.reason, **_answer_fields(attempt)},
-            # What the origin may have applied, the other regions must hear of.
-            announce=announce(write.group, digests) if may_be_applied else b"",
-            blocks=outcome.blocks(judged, write.on_dead),
-            attempted=attempted and attempt is not None,
-            idempotency=write.idempotency,
-        )
-        if may_be_applied and judged.verdict is not Verdict.SYNCED:
-            # The origin may still be at it, and change what is stored meanwhile.
-            seconds = self._settings.intent_seconds
-            await intents.expect(self._store, claim.partition, write.group, digests, seconds)
-        return await self._end(claim, item.seq, write.id, settlement, write.affected, _known(write))
-
-    async def _bury_corrupt(self, claim: Claim, item: Queued) -> bool:
-        write_id = await queue.write_id_at(self._store, claim.partition, item.seq)
-        if write_id is None:  # nobody counts it: only an operator can tell what it was
-            logger.error("region %s: what stands at the head of %s is no write", self._store.name, claim.claimed.digest)
-            await self._give_back(claim, _UNREADABLE_DELAY)
-            return False
-        known = await queue.status(self._store, claim.partition, write_id) or {}
-        affected = tuple(known.get("affected", "").split())
-        settlement = Settlement(
-            "dead", {"reason": "corrupt"}, attempted=False, idempotency=known.get("idempotency", "")
-        )
-        return await self._end(claim, item.seq, write_id, settlement, affected, known)
-
-    async def _end(
-        self,
-        claim: Claim,
-        seq: int,
-        write_id: str,
-        settlement: Settlement,
-        affected: tuple[str, ...],
-        known: Mapping[str, str],
-    ) -> bool:
-        deadline = self._leases.deadline()
-        answer, left = await queue.settle(
-            self._store, claim.partition, claim.claimed, write_id, seq, settlement, affected, self._limits
-        )
-        if answer == "settled":
-            self.settled[settlement.outcome] += 1
-            claim.deadline = deadline  # a settle extends the lease
-        if answer in ("settled", "already"):
-            self._announce(write_id, settlement, known)
-            return left > 0
-        if settlement.outcome == Verdict.SYNCED.value:
-            # It was sent once more by a sender that came back too late. An origin that honours no key has applied it
-            # again, over whatever came after it.
-            digests = (claim.claimed.digest, *affected)
-            await entries.invalidate(self._store, claim.partition, digests, announce=settlement.announce)
-        return self._lost(write_id, answer)
-
-    def _announce(self, write_id: str, settlement: Settlement, known: Mapping[str, str]) -> None:
-        level = logging.WARNING if settlement.keep_record else logging.DEBUG
-        logger.log(level, "write %s is %s: %s", write_id, settlement.outcome, settlement.fields.get("reason"))
-        ended = ended_event(
-            write_id, self._store.name, settlement.outcome, settlement.fields, known, now=self._store.now()
-        )
-        self._hooks.announce(ended)
-
-    def _lost(self, write_id: str, answer: str) -> bool:
-        logger.warning("write %s: its resource belongs to another sender now (%s)", write_id, answer)
-        return False
-
     async def _not_sent(self, claim: Claim, write: WriteRecord) -> bool:
         """Give a resource back whose write was not sent, if it is still ours."""
         if claim.is_lost:
-            return self._lost(write.id, "lost")
-        await self._give_back(claim, 0.0 if self.is_stopping else self._breaker.remaining)
+            note_lost(write.id, "lost")
+            return False
+        await self._leases.give_back(claim, 0.0 if self.is_stopping else self._breaker.remaining)
         return False
-
-    async def _give_back(self, claim: Claim, delay: float) -> None:
-        await queue.defer(self._store, claim.partition, claim.claimed, delay=delay)
 
     def _patience(self, write: WriteRecord) -> Patience:
         return Patience(
@@ -484,25 +386,3 @@ class SyncLoop:
             write.repeatable,
             self._settings.max_stalls,
         )
-
-
-def _known(write: WriteRecord) -> dict[str, str]:
-    """What the status of a write says of it from the beginning."""
-    return {
-        "method": write.method,
-        "url": write.url,
-        "principal": write.principal,
-        "accepted": str(write.accepted),
-    }
-
-
-def _answer_fields(attempt: Attempt | None) -> dict[str, str]:
-    """The origin's answer as fields of the write's status."""
-    if attempt is None or not attempt.status:
-        return {}
-    headers = [(name, value) for name, value in attempt.headers if name.lower() in _ANSWER_FIELDS]
-    return {
-        "answer": str(attempt.status),
-        "answer_headers": json.dumps(headers),
-        "answer_body": attempt.body.decode("latin-1"),
-    }
