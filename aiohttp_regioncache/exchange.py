@@ -64,6 +64,20 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         return next((rule.rule.dirty_wait for rule in rules if rule and rule.rule.dirty_wait is not None), None)
 
 
+MAX_KEY: Final = 255
+"""Characters of the longest `Idempotency-Key` accepted."""
+
+
+def idempotency_key(request: web.Request) -> str | None:
+    """Read the client's idempotency key; None without one. Raises `ValueError` for what is no one key."""
+    keys = request.headers.getall("Idempotency-Key", [])
+    if not keys:
+        return None
+    if len(keys) > 1 or not 0 < len(keys[0]) <= MAX_KEY:
+        raise ValueError(f"Idempotency-Key must be one key of 1 to {MAX_KEY} characters.")
+    return keys[0]
+
+
 def fingerprint_of(request: web.Request, body: bytes) -> str:
     """A hash of what a request says beside its target: two of one idempotency key are the same when theirs is."""
     content_type = request.headers.get("Content-Type", "").encode("utf-8", "surrogateescape")

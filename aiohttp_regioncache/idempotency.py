@@ -19,7 +19,7 @@ from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import ContentEncodingError
 from redis.asyncio import Redis, RedisCluster
 
-from .exchange import Handler, fingerprint_of
+from .exchange import Handler, fingerprint_of, idempotency_key
 from .keys import Target
 from .principal import Signer, identity
 from .problems import problem, unavailable
@@ -29,7 +29,6 @@ from .responses import respond
 from .semantics.fields import Headers, end_to_end, first, remove
 from .semantics.methods import is_safe
 from .tasks import Tasks
-from .writes.accept import MAX_KEY
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +43,6 @@ _STORAGE_SECONDS: Final = 3.0
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 _DRAIN_SECONDS: Final = 10.0
-_KEY_FIELD: Final = "Idempotency-Key"
 _NOT_STORED: Final = ("set-cookie", "content-length", "date", "server")
 
 PrincipalSource = str | Callable[[web.Request], str | None] | None
@@ -347,17 +345,18 @@ class _Guard:
 
     async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer one write."""
-        keys = request.headers.getall(_KEY_FIELD, [])
-        if not keys:
+        try:
+            key = idempotency_key(request)
+        except ValueError as error:
+            return _bad(str(error))
+        if key is None:
             return await handler(request) if not self._required else _bad("This request needs an Idempotency-Key.")
-        if len(keys) > 1 or not 0 < len(keys[0]) <= MAX_KEY:
-            return _bad(f"Idempotency-Key must be one key of 1 to {MAX_KEY} characters.")
         try:
             body = await request.read()
         except (web.RequestPayloadError, ContentEncodingError):
             return _bad("The body is not what its Content-Encoding says.")
         _rewind(request, body)
-        claim = _Claim(self._scope.key(request, keys[0]), fingerprint_of(request, body), random.token_hex(16))
+        claim = _Claim(self._scope.key(request, key), fingerprint_of(request, body), random.token_hex(16))
         try:
             held = await self._reserve(claim)
             if held is not None:

@@ -17,7 +17,7 @@ from aiohttp.http_exceptions import ContentEncodingError
 from ..durability import parse_durability
 from ..effects import AUTO, DELETE, UNKNOWN_EFFECT, effect_for
 from ..errors import RegionUnavailableError
-from ..exchange import Exchange, described_body, fingerprint_of, read_body
+from ..exchange import Exchange, described_body, fingerprint_of, idempotency_key, read_body
 from ..hooks import Hooks, WriteEvent
 from ..keys import Groups
 from ..pin import PIN_COOKIE, PIN_HEADER, make_pin
@@ -39,8 +39,6 @@ from .through import Past
 
 logger = logging.getLogger(__name__)
 
-MAX_KEY: Final = 255
-"""Characters of the longest `Idempotency-Key` accepted."""
 MAX_WAIT: Final = 60
 """Seconds of the longest `Prefer: wait` honoured."""
 _POLL_SECONDS: Final = 1.0
@@ -92,9 +90,10 @@ class Accepter:
         authorize = rule.rule.authorize
         if callable(authorize) and not await authorize(exchange.request):
             return problem(403, "Forbidden", "This write is not allowed.")
-        key = exchange.request.headers.get("Idempotency-Key")
-        if key is not None and not 0 < len(key) <= MAX_KEY:
-            return problem(400, "Bad Request", f"Idempotency-Key must have 1 to {MAX_KEY} characters.")
+        try:
+            key = idempotency_key(exchange.request)
+        except ValueError as error:
+            return problem(400, "Bad Request", str(error))
         limit = self._settings.queue.max_body
         try:
             body = await read_body(exchange.request, limit)

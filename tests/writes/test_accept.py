@@ -194,6 +194,13 @@ async def test_two_users_with_the_same_key_never_meet(tmp_path: Path) -> None:
         assert len({effect.key for effect in world.origin.effects}) == 2
 
 
+async def test_two_keys_are_refused(tmp_path: Path) -> None:
+    async with one_edge(tmp_path) as (world, edge):
+        keys = [("Idempotency-Key", '"k1"'), ("Idempotency-Key", '"k2"')]
+        assert (await edge.put("/items/1", {"n": 1}, headers=keys)).status == 400
+        assert world.origin.effects == []
+
+
 @pytest.mark.parametrize("key", ["", "k" * 256])
 async def test_an_impossible_key_is_refused(tmp_path: Path, key: str) -> None:
     async with one_edge(tmp_path) as (_, edge):
