@@ -113,7 +113,7 @@ class Edge:
         resource_at = functools.partial(self._resource_at, request)
         rule = self._rules.find(request.method, target.path)
         touching = self._rules.touching(target.path)
-        principal = self._writer(request, touching, self._principal(request, rule))
+        principal = self._reader_and_writer(request, rule, touching)
         return Exchange(
             request=request,
             headers=headers,
@@ -168,12 +168,16 @@ class Edge:
             found = identity(_Head(request), source)
         return principal_of(found, self._signer)
 
-    def _writer(self, request: web.Request, touching: Sequence[CompiledRule], principal: Principal) -> Principal:
+    def _reader_and_writer(
+        self, request: web.Request, rule: CompiledRule | None, touching: Sequence[CompiledRule]
+    ) -> Principal:
         """The principal of a request, together with those that its bearer writes as under the rules `touching`."""
-        sources = {rule.rule.principal: rule for rule in touching}
+        principal = self._principal(request, rule)
+        sources = {other.rule.principal: other for other in touching}
+        sources.pop(rule.rule.principal if rule is not None else None, None)  # known already
         if not sources:
             return principal
-        ids = (name for rule in sources.values() for name in self._principal(request, rule).ids)
+        ids = (name for other in sources.values() for name in self._principal(request, other).ids)
         return msgspec.structs.replace(principal, ids=tuple(dict.fromkeys((*principal.ids, *ids))))
 
     def _identities(self, request: web.Request) -> tuple[str, ...]:
