@@ -98,7 +98,7 @@ class Settlement(msgspec.Struct, frozen=True):
     """How a write ends: `outcome` is synced, rejected, dead or superseded; `fields` go to its status.
 
     `blocks`: the writes behind it wait until an operator has decided. `attempted`: an attempt ended it.
-    `anywhere`: it need not be the head of its queue. `idempotency` as in the write's `Acceptance`.
+    `anywhere`: it need not be the head of its queue. `idempotency` as in the write's record.
     """
 
     outcome: str
