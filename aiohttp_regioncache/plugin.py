@@ -144,14 +144,13 @@ class RegionCache:
         self._start_sync()
 
     def _store(self, region: Region, rules: Rules, *, writes_behind: bool) -> RegionStore:
-        queue, home = self.settings.queue, self.settings.home_region
-        # What another region's Redis can give is for its own edges to refuse.
-        served = home in (None, region.name)
+        queue = self.settings.queue
         return RegionStore(
             region,
             self.settings.connections,
             writes_behind=writes_behind,
-            durabilities=rules.durabilities(queue.durability) if served else frozenset(),
+            # What another region's Redis can give is for its own edges to refuse.
+            durabilities=rules.durabilities(queue.durability) if self._serves(region.name) else frozenset(),
             durability_timeout=queue.durability_timeout,
             cipher=Cipher(queue.encryption_keys),
             holdoff=self.settings.cache.holdoff,
@@ -203,8 +202,10 @@ class RegionCache:
     @property
     def served(self) -> list[RegionStore]:
         """The regions whose queues and outboxes this edge works on."""
-        home = self.settings.home_region
-        return [store for store in self.stores.values() if home in (None, store.name)]
+        return [store for store in self.stores.values() if self._serves(store.name)]
+
+    def _serves(self, region: str) -> bool:
+        return self.settings.home_region in (None, region)
 
     def _build(self, rules: Rules) -> None:
         settings = self.settings

@@ -354,7 +354,7 @@ class Reader:
         if state is not None and state.token.startswith(found.store.run) and not self._settings.holdoff:
             return Remembered(state.token, state.landed)
         try:
-            begun = await entries.begin(found.store, found.partition, exchange.resource, self._settings.holdoff)
+            begun = await entries.begin(found.store, found.partition, exchange.resource)
         except RegionUnavailableError:
             return None
         return begun if begun.token else None

@@ -107,13 +107,13 @@ async def look(
     )
 
 
-async def begin(store: RegionStore, partition: Partition, resource: Resource, holdoff: float) -> Remembered:
+async def begin(store: RegionStore, partition: Partition, resource: Resource) -> Remembered:
     """Remember the state of a resource before a fetch, making one if nothing is known.
 
-    `holdoff` is seconds; what changed within it the origin's readers may not show yet: then the token is empty.
+    What changed within the region's `holdoff` the origin's readers may not show yet: then the token is empty.
     Raises `RegionUnavailableError`.
     """
-    arguments = (store.new_token(), store.run, int(holdoff * 1000), BEGUN_SECONDS * 1000)
+    arguments = (store.new_token(), store.run, int(store.holdoff * 1000), BEGUN_SECONDS * 1000)
     token, asof = await store.reads.run(script("begin"), partition.resource(resource.digest), arguments)
     return Remembered(token.decode(), asof)
 

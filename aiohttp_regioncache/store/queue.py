@@ -116,13 +116,12 @@ class Settlement(msgspec.Struct, frozen=True):
 
 
 class SettleLimits(msgspec.Struct, frozen=True):
-    """How long a status, landed writes and a client's key are kept, how many landed ones, lease, `holdoff`; seconds."""
+    """How long a status, landed writes and a client's key are kept, how many landed ones, and the lease; seconds."""
 
     status_seconds: float
     landed_seconds: float
     landed_count: int
     lease: float
-    holdoff: float = 0.0
     known_seconds: float = 86_400.0
 
     @classmethod
@@ -134,7 +133,6 @@ class SettleLimits(msgspec.Struct, frozen=True):
             cache.landed_seconds,
             cache.landed_count,
             settings.sync.lease,
-            cache.holdoff,
             settings.queue.idempotency_seconds,
         )
 
@@ -306,7 +304,7 @@ async def settle(
     arguments: list[Any] = [
         claimed.fence, claimed.digest, seq, write_id, settlement.outcome, store.new_token(),
         int(status_seconds * 1000), STATE_SECONDS * 1000, int(limits.landed_seconds * 1000), limits.landed_count,
-        int(limits.holdoff * 1000), int(limits.lease * 1000), events_channel(store.name),
+        int(store.holdoff * 1000), int(limits.lease * 1000), events_channel(store.name),
         announcement(partition.number, write_id, digests), settlement.announce, OUTBOX_LENGTH,
         int(settlement.keep_record), int(settlement.blocks), int(settlement.anywhere), int(settlement.attempted),
         ENDED_LENGTH, int(known_seconds * 1000), "blocks", int(settlement.blocks),

@@ -49,7 +49,7 @@ async def store(cluster: ValkeyCluster) -> AsyncIterator[RegionStore]:
 
 async def _tokens(store: RegionStore) -> list[str]:
     """The tokens of all resources, made where there are none; asked for at once."""
-    asked = (entries.begin(store, store.partition(each), each, 0) for each in RESOURCES)
+    asked = (entries.begin(store, store.partition(each), each) for each in RESOURCES)
     return [remembered.token for remembered in await asyncio.gather(*asked)]
 
 
@@ -82,7 +82,7 @@ async def test_writes_are_accepted_claimed_and_settled_on_every_node(store: Regi
 
 
 async def test_entries_are_stored_read_and_invalidated(store: RegionStore) -> None:
-    begun = [await entries.begin(store, store.partition(each), each, 0) for each in RESOURCES]
+    begun = [await entries.begin(store, store.partition(each), each) for each in RESOURCES]
     assert all(remembered.token.startswith(store.run) for remembered in begun)
     filling = [
         entries.fill(store, store.partition(each), each, each.path, tools.entry(each.path, remembered), 60, None)

@@ -67,7 +67,7 @@ async def test_a_forgotten_script_is_loaded_again(store: RegionStore, client: Re
     for _ in range(2):
         await raw(client, "SCRIPT", "FLUSH", "SYNC")
         looks = (look(store, ITEM, key=str(n)) for n in range(5))
-        begun, looked = await asyncio.gather(entries.begin(store, store.partitions[0], ITEM, 0), asyncio.gather(*looks))
+        begun, looked = await asyncio.gather(entries.begin(store, store.partitions[0], ITEM), asyncio.gather(*looks))
         assert begun.asof == 0
         assert len(looked) == 5
     assert await _calls(client, "evalsha") > 0

@@ -79,7 +79,7 @@ async def test_a_full_server_still_hears_of_invalidations_and_tells_them(small: 
     async with opened(small.url) as store, small.client() as client:
         partition = store.partitions[0]
         await accept(store, acceptance())  # its state must stay
-        remembered = await entries.begin(store, partition, ITEM, 0)
+        remembered = await entries.begin(store, partition, ITEM)
         await _fill_memory(client)
         await entries.invalidate(store, partition, (ITEM.digest,), announce=outbox.announce(ITEM.group, (ITEM.digest,)))
         looked = await look(store, ITEM)
@@ -96,11 +96,11 @@ async def test_a_full_server_still_hears_of_invalidations_and_tells_them(small: 
 async def test_a_full_server_is_a_miss_for_readers(small: ValkeyServer) -> None:
     async with opened(small.url) as store, small.client() as client:
         partition = store.partitions[0]
-        remembered = await entries.begin(store, partition, ITEM, 0)
+        remembered = await entries.begin(store, partition, ITEM)
         await _fill_memory(client)
         record = tools.entry(ITEM.path, remembered, LARGE)
         with pytest.raises(RegionUnavailableError):
-            await entries.begin(store, partition, resource("/new"), 0)
+            await entries.begin(store, partition, resource("/new"))
         with contextlib.suppress(RegionUnavailableError):  # or its state has been evicted
             assert not await entries.fill(store, partition, ITEM, "key", record, 60, None)
         assert (await entries.glance(store, partition, "key", ITEM)).entry is None
@@ -139,7 +139,7 @@ async def test_volatile_lru_gives_up_entries_and_never_the_queue(tmp_path: Path)
             await accept(store, write)
         for n in range(400):
             page = resource(f"/pages/{n}")
-            remembered = await entries.begin(store, partition, page, 0)
+            remembered = await entries.begin(store, partition, page)
             await entries.fill(store, partition, page, str(n), tools.entry(page.path, remembered, LARGE), 60, None)
         assert int((await client.info("stats"))["evicted_keys"]) > 0
         assert (await queue.depth(store, partition)).writes == 20

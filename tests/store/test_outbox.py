@@ -33,7 +33,7 @@ async def _announce(store: RegionStore, *paths: str) -> None:
 
 async def _known(store: RegionStore, *paths: str) -> list[str]:
     """The tokens of the resources of `paths`, made where there is none."""
-    return [(await entries.begin(store, store.partitions[0], resource(path), 0)).token for path in paths]
+    return [(await entries.begin(store, store.partitions[0], resource(path))).token for path in paths]
 
 
 async def test_items_are_read_after_a_cursor_and_what_is_no_item_is_passed(store: RegionStore, client: Redis) -> None:
@@ -67,8 +67,8 @@ async def test_what_is_invalidated_is_not_stored_from_a_lagging_reader_though_no
 ) -> None:
     async with opened(server.url, holdoff=60.0) as lagging:
         await _announce(lagging, "/items/1")
-        begun = await entries.begin(lagging, lagging.partitions[0], ITEM, lagging.holdoff)
-        other = await entries.begin(lagging, lagging.partitions[0], resource("/items/2"), lagging.holdoff)
+        begun = await entries.begin(lagging, lagging.partitions[0], ITEM)
+        other = await entries.begin(lagging, lagging.partitions[0], resource("/items/2"))
         assert (begun.token, bool(other.token)) == ("", True)
 
 

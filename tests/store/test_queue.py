@@ -311,7 +311,7 @@ async def _land(store: RegionStore, write: queue.Acceptance) -> None:
 
 
 async def _fill(store: RegionStore) -> None:
-    remembered = await entries.begin(store, store.partitions[0], ITEM, 0)
+    remembered = await entries.begin(store, store.partitions[0], ITEM)
     record = tools.entry(ITEM.path, remembered)
     assert await entries.fill(store, store.partitions[0], ITEM, "key", record, 60, None)
 
@@ -358,7 +358,7 @@ async def test_a_state_that_is_gone_ends_every_entry(store: RegionStore, client:
     await raw(client, "DEL", store.partitions[0].state(ITEM.digest))
     looked = await look(store, ITEM)
     assert looked.state is None
-    await entries.begin(store, store.partitions[0], ITEM, 0)
+    await entries.begin(store, store.partitions[0], ITEM)
     assert not await _serves(store)
 
 
@@ -368,7 +368,7 @@ async def test_a_state_that_is_gone_under_pending_writes_is_made_anew(store: Reg
     await _land(store, acceptance())
     seq = (await accept(store, write)).seq
     await raw(client, "DEL", partition.state(ITEM.digest))
-    await entries.begin(store, partition, ITEM, 0)
+    await entries.begin(store, partition, ITEM)
     looked = await look(store, ITEM)
     assert looked.state is not None
     assert (looked.state.pending, looked.state.landed) == (1, 0)
@@ -402,7 +402,7 @@ async def test_landed_writes_of_a_lost_state_are_lost_with_it(store: RegionStore
 
 async def test_a_state_lasts_when_something_has_been_stored_under_it(store: RegionStore, client: Redis) -> None:
     state = store.partitions[0].state(ITEM.digest)
-    await entries.begin(store, store.partitions[0], ITEM, 0)
+    await entries.begin(store, store.partitions[0], ITEM)
     assert 0 < await raw(client, "PTTL", state) <= entries.BEGUN_SECONDS * 1000
     await _fill(store)
     assert await raw(client, "PTTL", state) > entries.MAX_ENTRY_SECONDS * 1000
@@ -410,11 +410,11 @@ async def test_a_state_lasts_when_something_has_been_stored_under_it(store: Regi
 
 async def test_a_fill_is_refused_when_its_state_was_lost_meanwhile(store: RegionStore, client: Redis) -> None:
     partition = store.partitions[0]
-    remembered = await entries.begin(store, partition, ITEM, 0)
+    remembered = await entries.begin(store, partition, ITEM)
     await raw(client, "DEL", partition.state(ITEM.digest))
     record = tools.entry(ITEM.path, remembered)
     assert not await entries.fill(store, partition, ITEM, "key", record, 60, None)
-    await entries.begin(store, partition, ITEM, 0)
+    await entries.begin(store, partition, ITEM)
     assert not await entries.fill(store, partition, ITEM, "key", record, 60, None)
 
 
@@ -423,17 +423,18 @@ async def test_a_holdoff_leaves_out_what_landed_a_moment_ago(store: RegionStore,
     await _land(store, acceptance())
     looked = await look(store, ITEM)
     assert looked.state is not None
-    assert (await entries.begin(store, partition, ITEM, 0)).asof == looked.state.landed
-    assert (await entries.begin(store, partition, ITEM, 3600)).asof == 0
+    assert (await entries.begin(store, partition, ITEM)).asof == looked.state.landed
+    store.holdoff = 3600.0
+    assert (await entries.begin(store, partition, ITEM)).asof == 0
     (element,) = await raw(client, "ZRANGE", partition.landed(ITEM.digest), 0, -1)
     await raw(client, "ZREM", partition.landed(ITEM.digest), element)
     await raw(client, "ZADD", partition.landed(ITEM.digest), looked.state.landed, b"%013d" % 1 + element[13:])
-    assert (await entries.begin(store, partition, ITEM, 3600)).asof == looked.state.landed
+    assert (await entries.begin(store, partition, ITEM)).asof == looked.state.landed
 
 
 async def test_the_marker_of_a_resource_that_varies_is_stored_with_its_entry(store: RegionStore, client: Redis) -> None:
     partition = store.partitions[0]
-    remembered = await entries.begin(store, partition, ITEM, 0)
+    remembered = await entries.begin(store, partition, ITEM)
     record = tools.entry(ITEM.path, remembered)
     marker = msgspec.structs.replace(record, status=0, vary=("accept",), body=b"")
     assert await entries.fill(store, partition, ITEM, "one", record, 60, ("all", marker))
@@ -545,12 +546,18 @@ async def test_a_reader_gets_at_most_so_many_writes_and_is_told_of_the_rest(stor
 # --- readers of the origin that lag behind its writers ---
 
 HOLDOFF = 3600.0
-LAGGING = msgspec.structs.replace(tools.LIMITS, holdoff=HOLDOFF)
+
+
+@pytest.fixture
+def lagging(store: RegionStore) -> RegionStore:
+    """The region of an origin whose readers lag."""
+    store.holdoff = HOLDOFF
+    return store
 
 
 async def _storable(store: RegionStore) -> bool:
     """Whether what is fetched now may be stored."""
-    return bool((await entries.begin(store, store.partitions[0], ITEM, HOLDOFF)).token)
+    return bool((await entries.begin(store, store.partitions[0], ITEM)).token)
 
 
 async def _backdate(store: RegionStore, client: Redis) -> None:
@@ -564,73 +571,72 @@ async def _backdate(store: RegionStore, client: Redis) -> None:
 
 @pytest.mark.parametrize("outcome", ["rejected", "dead", "invalidated"])
 async def test_nothing_is_stored_for_a_while_after_a_change_without_a_landing(
-    store: RegionStore, client: Redis, outcome: str
+    lagging: RegionStore, client: Redis, outcome: str
 ) -> None:
-    partition, write = store.partitions[0], acceptance()
-    assert await _storable(store)
+    partition, write = lagging.partitions[0], acceptance()
+    assert await _storable(lagging)
     if outcome == "invalidated":
-        await entries.invalidate(store, partition, (ITEM.digest,))
+        await entries.invalidate(lagging, partition, (ITEM.digest,))
     else:
-        seq = (await accept(store, write)).seq
-        await settle(store, partition, await claim_one(store, partition), write, seq, outcome, limits=LAGGING)
-    assert not await _storable(store)
-    assert (await entries.begin(store, partition, ITEM, 0)).token
-    await _backdate(store, client)
-    assert await _storable(store)
+        seq = (await accept(lagging, write)).seq
+        await settle(lagging, partition, await claim_one(lagging, partition), write, seq, outcome)
+    assert not await _storable(lagging)
+    await _backdate(lagging, client)
+    assert await _storable(lagging)
 
 
-async def test_a_replaced_write_changes_nothing_for_readers(store: RegionStore) -> None:
-    partition, write = store.partitions[0], acceptance()
-    before = await entries.begin(store, partition, ITEM, HOLDOFF)
-    seq = (await accept(store, write)).seq
-    await accept(store, acceptance())
-    claimed = await claim_one(store, partition)
-    answer = await settle(store, partition, claimed, write, seq, "superseded", anywhere=True, attempted=False)
+async def test_a_replaced_write_changes_nothing_for_readers(lagging: RegionStore) -> None:
+    partition, write = lagging.partitions[0], acceptance()
+    before = await entries.begin(lagging, partition, ITEM)
+    seq = (await accept(lagging, write)).seq
+    await accept(lagging, acceptance())
+    claimed = await claim_one(lagging, partition)
+    answer = await settle(lagging, partition, claimed, write, seq, "superseded", anywhere=True, attempted=False)
     assert answer == ("settled", 1)
-    assert await entries.begin(store, partition, ITEM, HOLDOFF) == before
-    known = await queue.status(store, partition, write.record.id)
+    assert await entries.begin(lagging, partition, ITEM) == before
+    known = await queue.status(lagging, partition, write.record.id)
     assert known is not None
     assert (known["state"], known["tries"]) == ("superseded", "0")
 
 
 async def test_landed_writes_that_gave_way_within_the_hold_off_are_in_no_fetch_of_it(
-    store: RegionStore, client: Redis
+    lagging: RegionStore, client: Redis
 ) -> None:
-    few = msgspec.structs.replace(LAGGING, landed_count=1)
-    partition = store.partitions[0]
+    few = msgspec.structs.replace(tools.LIMITS, landed_count=1)
+    partition = lagging.partitions[0]
     for _ in range(2):
         write = acceptance()
-        seq = (await accept(store, write)).seq
-        await settle(store, partition, await claim_one(store, partition), write, seq, limits=few)
-    assert not await _storable(store)
-    await _backdate(store, client)
-    assert await _storable(store)
+        seq = (await accept(lagging, write)).seq
+        await settle(lagging, partition, await claim_one(lagging, partition), write, seq, limits=few)
+    assert not await _storable(lagging)
+    await _backdate(lagging, client)
+    assert await _storable(lagging)
 
 
 async def test_landed_writes_that_were_evicted_are_in_no_fetch_of_the_hold_off(
-    store: RegionStore, client: Redis
+    lagging: RegionStore, client: Redis
 ) -> None:
-    await _land(store, acceptance())
-    assert await _storable(store)
-    await raw(client, "DEL", store.partitions[0].landed(ITEM.digest))
-    assert not await _storable(store)
-    assert not await _storable(store)
-    await _backdate(store, client)
-    assert await _storable(store)
+    await _land(lagging, acceptance())
+    assert await _storable(lagging)
+    await raw(client, "DEL", lagging.partitions[0].landed(ITEM.digest))
+    assert not await _storable(lagging)
+    assert not await _storable(lagging)
+    await _backdate(lagging, client)
+    assert await _storable(lagging)
 
 
 # --- intents ---
 
 
 async def test_an_intent_is_overdue_until_its_invalidation(store: RegionStore) -> None:
-    partition, before = store.partitions[0], await entries.begin(store, store.partitions[0], ITEM, 0)
+    partition, before = store.partitions[0], await entries.begin(store, store.partitions[0], ITEM)
     late, fresh = await intents.intend(store, [ITEM], 0.0), await intents.intend(store, [ITEM], 60.0)
     assert late.octets != fresh.octets
     assert await intents.overdue(store, partition, 10) == [late]
     for _ in range(2):  # the second as after a lost reply
         await intents.fulfil(late)
     assert await intents.overdue(store, partition, 10) == []
-    assert (await entries.begin(store, partition, ITEM, 0)).token != before.token
+    assert (await entries.begin(store, partition, ITEM)).token != before.token
     _, items = await outbox.read_items(store, partition, "0-0")
     assert {item.digests for item in items} == {(ITEM.digest,)}
     await intents.renew(fresh, 0.0)

@@ -125,7 +125,7 @@ async def test_another_run_of_the_server_shows_in_its_entries(tmp_path: Path) ->
     config = {"appendonly": "yes", "appendfsync": "always"}
     async with ValkeyServer(tmp_path, config=config) as server, opened(server.url, breaker_seconds=0.05) as store:
         partition, before = store.partitions[0], store.run
-        remembered = await entries.begin(store, partition, ITEM, 0)
+        remembered = await entries.begin(store, partition, ITEM)
         assert await entries.fill(store, partition, ITEM, "key", tools.entry(ITEM.path, remembered), 60, None)
         seen = await entries.glance(store, partition, "key", ITEM)
         assert standing(seen.entry, seen.state, store.run) is Standing.USABLE
@@ -134,10 +134,10 @@ async def test_another_run_of_the_server_shows_in_its_entries(tmp_path: Path) ->
         await eventually(lambda: store.run != before)
         seen = await _glance(store)
         assert standing(seen.entry, seen.state, store.run) is Standing.OTHER_RUN
-        renewed = await entries.begin(store, partition, ITEM, 0)
+        renewed = await entries.begin(store, partition, ITEM)
         assert renewed.token != remembered.token
         assert renewed.token.startswith(store.run)
-        assert await entries.begin(store, partition, ITEM, 0) == renewed  # fetches of one moment join
+        assert await entries.begin(store, partition, ITEM) == renewed  # fetches of one moment join
         seen = await _glance(store)
         assert standing(seen.entry, seen.state, store.run) is Standing.OTHER_RUN  # as long as no fetch has succeeded
         for _ in range(2):
@@ -154,12 +154,12 @@ async def test_an_invalidation_during_the_first_fetch_of_a_run_ends_it(tmp_path:
     config = {"appendonly": "yes", "appendfsync": "always"}
     async with ValkeyServer(tmp_path, config=config) as server, opened(server.url, breaker_seconds=0.05) as store:
         partition, before = store.partitions[0], store.run
-        await entries.begin(store, partition, ITEM, 0)
+        await entries.begin(store, partition, ITEM)
         await server.kill()
         await server.start()
         await eventually(lambda: store.run != before)
         await _glance(store)
-        renewed = await entries.begin(store, partition, ITEM, 0)
+        renewed = await entries.begin(store, partition, ITEM)
         await entries.invalidate(store, partition, (ITEM.digest,))
         assert not await entries.fill(store, partition, ITEM, "key", tools.entry(ITEM.path, renewed), 60, None)
 
@@ -227,7 +227,7 @@ async def test_an_address_that_leads_to_another_primary_is_followed(tmp_path: Pa
 async def test_a_refused_port_opens_at_once(tmp_path: Path) -> None:
     async with opened(f"redis://127.0.0.1:{free_port()}") as store:
         with pytest.raises(RegionUnavailableError):
-            await entries.begin(store, store.partitions[0], ITEM, 0)
+            await entries.begin(store, store.partitions[0], ITEM)
 
 
 async def test_regions_that_must_hear_are_registered_by_name(store: RegionStore) -> None:

@@ -308,7 +308,7 @@ class Machine:
 
     async def begin(self) -> None:
         target = self.random.choice(list(self.resources.values()))
-        remembered = await entries.begin(self.store, self.partition, resource(target.path), 0)
+        remembered = await entries.begin(self.store, self.partition, resource(target.path))
         target.touch()
         assert remembered.asof == target.landed
         target.remembered.append((target.epoch, target.landed, remembered))

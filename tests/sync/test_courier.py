@@ -59,7 +59,7 @@ class Globe:
 
         async def is_known() -> bool:
             with contextlib.suppress(RegionUnavailableError):
-                tokens.append((await entries.begin(store, store.partition(found), found, 0)).token)
+                tokens.append((await entries.begin(store, store.partition(found), found)).token)
             return bool(tokens)
 
         await eventually(is_known)
@@ -331,12 +331,12 @@ async def test_an_edge_tells_a_region_that_its_settings_do_not_know(tmp_path: Pa
         edge = await world.edge()
         await edge.cache.stores[TOKYO].register({SAO_PAULO: new.url})
         partition = unknown.partition(ITEM)
-        before = await entries.begin(unknown, partition, ITEM, 0)
+        before = await entries.begin(unknown, partition, ITEM)
         written = await edge.put("/items/1", {"n": 1}, headers=worlds.TOKYO)
         assert written.status == 202
 
         async def has_heard() -> bool:
-            return (await entries.begin(unknown, partition, ITEM, 0)).token != before.token
+            return (await entries.begin(unknown, partition, ITEM)).token != before.token
 
         await eventually(has_heard)
 

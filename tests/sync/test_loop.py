@@ -214,7 +214,7 @@ async def test_what_a_sender_that_came_back_too_late_has_changed_is_invalidated_
 ) -> None:
     write, partition = acceptance(), store.partitions[0]
     await accept(store, write)
-    token = (await entries.begin(store, partition, write.target, 0)).token
+    token = (await entries.begin(store, partition, write.target)).token
     async with (
         Origin(idempotent=False) as origin,
         looping(store, origin.url, start=False) as paused,
@@ -230,7 +230,7 @@ async def test_what_a_sender_that_came_back_too_late_has_changed_is_invalidated_
         await asyncio.gather(late, owner)
         assert (len(origin.effects), paused.settled.total(), awake.settled.total()) == (2, 0, 1)
     assert await client.xlen(partition.out) == 2
-    assert (await entries.begin(store, partition, write.target, 0)).token != token
+    assert (await entries.begin(store, partition, write.target)).token != token
 
 
 async def test_a_loop_that_stops_gives_back_what_it_has_not_sent(store: RegionStore, origin: Origin) -> None:
@@ -297,7 +297,7 @@ async def test_a_refusal_ends_its_write_and_its_successor_goes_on(
 async def test_a_rejected_write_vanishes_from_what_readers_see(store: RegionStore, origin: Origin) -> None:
     partition = store.partitions[0]
     origin.refuse[ITEM.path] = 422
-    before = await entries.begin(store, partition, ITEM, 0)
+    before = await entries.begin(store, partition, ITEM)
     await accept(store, acceptance())
     async with looping(store, origin.url):
         await drained(store)
@@ -749,11 +749,11 @@ async def test_what_an_attempt_may_change_that_nobody_waits_for_is_invalidated_l
     async with looping(store, origin.url, start=False, intent_seconds=0.001) as loop:
         await loop.turn()
     assert await state_of(store, write) == "dead: ambiguous"
-    token = (await entries.begin(store, partition, write.target, 0)).token
+    token = (await entries.begin(store, partition, write.target)).token
     sweeper = Sweeper(store)
 
     async def has_swept() -> bool:
         return bool(await sweeper.turn())
 
     await eventually(has_swept)
-    assert (await entries.begin(store, partition, write.target, 0)).token != token
+    assert (await entries.begin(store, partition, write.target)).token != token
