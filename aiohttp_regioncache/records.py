@@ -43,6 +43,8 @@ class CacheRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     `vary` alone, with status 0, is the marker of a resource that varies: the fields that select its entries.
     `response_time` is the region's clock, seconds since the epoch; `initial_age` seconds (RFC 9111 section 4.2.3);
     `token` and `asof` say which state of the resource it belongs to; `owner` is the principal of a private entry.
+    `tags` are the groups that the origin put it in; `purge` the newest purge of its region when it was asked for;
+    `cost` the seconds that the fetch took.
     """
 
     version: int = VERSION
@@ -60,6 +62,9 @@ class CacheRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     initial_age: float = 0.0
     response_time: float = 0.0
     owner: str = ""
+    tags: tuple[str, ...] = ()
+    purge: int = 0
+    cost: float = 0.0
 
     @property
     def is_marker(self) -> bool:
