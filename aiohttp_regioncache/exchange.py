@@ -58,6 +58,11 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         return self.principal.id if per_user and known else ""
 
     @property
+    def asks_range(self) -> bool:
+        """Whether the request asks for a part of the representation."""
+        return "Range" in self.request.headers
+
+    @property
     def dirty_wait(self) -> float | None:
         """The `dirty_wait` of the request's rule, or else of a rule whose writes touch the target; seconds."""
         rules = (self.rule, *self.touching)

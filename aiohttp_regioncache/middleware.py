@@ -201,6 +201,7 @@ class Edge:
                 heuristics=cache.heuristics,
                 stale_if_error=cache.stale_if_error,
                 stale_while_revalidate=cache.stale_while_revalidate,
+                stale_if_unreachable=cache.stale_if_unreachable,
             )
         return policy
 

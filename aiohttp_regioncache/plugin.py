@@ -17,6 +17,7 @@ from .control.writes import WriteDesk
 from .effects import Effects
 from .errors import NotSetUpError, RegionUnavailableError, StoreError
 from .gateway.forward import Forwarder
+from .gateway.interim import InterimAwareResponse
 from .hooks import Hooks, WriteEvent
 from .middleware import CONTROL_PATH, Edge, make_middleware
 from .principal import Signer
@@ -138,7 +139,7 @@ class RegionCache:
             greet = self._greeter(store)
             store.events.on_link(greet)
             greet(store.events.is_connected)
-        self._session = client_session()
+        self._session = client_session(response_class=InterimAwareResponse)
         self._fresh_session = client_session(reuse=False)
         self._build(rules)
         self._start_sync()
@@ -219,7 +220,7 @@ class RegionCache:
         self._reader = Reader(settings.cache, effects, memories, self._tasks)
         accepter = Accepter(settings, rules.groups, signer, self._location_of, self.hooks) if signer else None
         intents = Intents(settings.sync.intent_seconds, self._tasks)
-        through = Through(settings, rules.groups, memories.values(), intents, self._tasks)
+        through = Through(settings, rules, memories.values(), intents, self._tasks)
         hook = SyncHook(settings.webhook, self.served, lambda: self.loops)
         self._edge = Edge(settings, rules, self.stores, signer, self._reader, through, accepter, hook, name)
         if settings.origin is not None and self._session is not None:

@@ -8,6 +8,10 @@ import msgspec
 from aiohttp import web
 
 
+class Unanswered(web.Response):
+    """Our own answer in place of one that the origin did not give: it may be at it still."""
+
+
 def problem(
     status: int,
     title: str,
@@ -15,13 +19,14 @@ def problem(
     *,
     instance: str | None = None,
     headers: Mapping[str, str] | None = None,
+    kind: type[web.Response] = web.Response,
     **members: object,
 ) -> web.Response:
     """Make an `application/problem+json` response (RFC 9457 section 3). `members` are extension members."""
     document: dict[str, object] = {"type": "about:blank", "title": title, "status": status, "detail": detail}
     if instance is not None:
         document["instance"] = instance
-    return web.Response(
+    return kind(
         status=status,
         body=msgspec.json.encode(document | members),
         content_type="application/problem+json",

@@ -13,13 +13,15 @@ import msgspec
 
 from .errors import CorruptRecordError, UnreadableRecordError
 from .semantics.freshness import Terms
+from .semantics.vary import NOTHING_KNOWN, Known
 
 VERSION: Final = 1
 """Version of the layout that this package writes, and the newest that it reads."""
 
 WirePairs = tuple[tuple[bytes, bytes], ...]
 
-_NO_TERMS: Final = Terms(lifetime=0.0, no_cache=True, must_revalidate=True, swr=0.0, sie=0.0)
+NO_TERMS: Final = Terms(lifetime=0.0, no_cache=True, must_revalidate=True, swr=0.0, sie=0.0)
+"""Those of a response that is never reused without validation."""
 
 
 def to_wire(headers: Iterable[tuple[str, str]]) -> WirePairs:
@@ -44,7 +46,7 @@ class CacheRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     `response_time` is the region's clock, seconds since the epoch; `initial_age` seconds (RFC 9111 section 4.2.3);
     `token` and `asof` say which state of the resource it belongs to; `owner` is the principal of a private entry.
     `tags` are the groups that the origin put it in; `purge` the newest purge of its region when it was asked for;
-    `cost` the seconds that the fetch took.
+    `cost` the seconds that the fetch took. `known` is what a marker knows of the fields that select the entries.
     """
 
     version: int = VERSION
@@ -58,13 +60,14 @@ class CacheRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     reason: bytes = b""
     headers: WirePairs = ()
     body: bytes = b""
-    terms: Terms = _NO_TERMS
+    terms: Terms = NO_TERMS
     initial_age: float = 0.0
     response_time: float = 0.0
     owner: str = ""
     tags: tuple[str, ...] = ()
     purge: int = 0
     cost: float = 0.0
+    known: Known = NOTHING_KNOWN
 
     @property
     def is_marker(self) -> bool:

@@ -11,18 +11,36 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from .exchange import Handler
+from .semantics.directives import TARGETED
 from .semantics.fields import remove
 
 CACHE_STATUS: Final = "Cache-Status"
+_OURS_ALONE: Final = TARGETED[0]
 
 Streaming = Callable[[web.StreamResponse], None]
 """What is called with a response that a handler sends by itself, just before its head goes out."""
 _streaming: Final[ContextVar[Streaming | None]] = ContextVar("regioncache_streaming", default=None)
+_is_unattended: Final[ContextVar[bool]] = ContextVar("regioncache_unattended", default=False)
 
 
 def cache_name(region: str | None) -> str:
     """Our name in `Cache-Status`: with the region that answered."""
     return f"regioncache/{region}" if region else "regioncache"
+
+
+@contextlib.contextmanager
+def unattended() -> Iterator[None]:
+    """Ask for nobody: the request that is asked with has its answer, and its connection may carry another's by now."""
+    token = _is_unattended.set(True)
+    try:
+        yield
+    finally:
+        _is_unattended.reset(token)
+
+
+def is_unattended() -> bool:
+    """Whether nobody waits at the connection of the request that is being asked with."""
+    return _is_unattended.get()
 
 
 async def ask(request: web.Request, handler: Handler, streaming: Streaming) -> tuple[web.StreamResponse, bool]:
@@ -62,7 +80,7 @@ async def note_streaming(_request: web.Request, response: web.StreamResponse) ->
 
 async def ask_marked(request: web.Request, handler: Handler, status: str) -> web.StreamResponse:
     """Call the handler and add `Cache-Status` to its answer, also to one that it sends by itself."""
-    response, raised = await ask(request, handler, lambda streamed: streamed.headers.add(CACHE_STATUS, status))
+    response, raised = await ask(request, handler, lambda streamed: mark(streamed, status))
     return as_it_came(with_status(response, status), raised)
 
 
@@ -70,7 +88,7 @@ def respond(
     status: int, reason: str, headers: Iterable[tuple[str, str]], body: bytes, *, extra: Iterable[tuple[str, str]] = ()
 ) -> web.Response:
     """Make a new response; aiohttp counts its length itself."""
-    fields = CIMultiDict(remove(list(headers), ("content-length", "transfer-encoding")))
+    fields = CIMultiDict(remove(list(headers), ("content-length", "transfer-encoding", _OURS_ALONE)))
     fields.extend(extra)
     has_type = "Content-Type" in fields
     response = web.Response(status=status, reason=reason or None, headers=fields, body=body or None)
@@ -82,8 +100,14 @@ def respond(
 def with_status(response: web.StreamResponse, status: str) -> web.StreamResponse:
     """Add our `Cache-Status` to an answer of the origin; to one that is on its way already nothing can be added."""
     if not response.prepared:
-        response.headers.add(CACHE_STATUS, status)
+        mark(response, status)
     return response
+
+
+def mark(response: web.StreamResponse, status: str) -> None:
+    """Add our `Cache-Status`, and keep back the field that tells nobody but us how to store (RFC 9213 section 2.3)."""
+    response.headers.add(CACHE_STATUS, status)
+    response.headers.popall(_OURS_ALONE, None)
 
 
 def as_it_came(response: web.StreamResponse, raised: bool) -> web.StreamResponse:

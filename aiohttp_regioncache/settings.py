@@ -84,6 +84,8 @@ class Cache(_Group, frozen=True, kw_only=True):
 
     `ttl`: seconds of freshness for responses that do not say, None for none. `heuristics`: whether RFC 9111
     section 4.2.2 may guess. `stale_while_revalidate`, `stale_if_error`: seconds, for responses that do not say.
+    `stale_if_unreachable`: seconds that a response may be stale which stands in for an origin without any answer,
+    where the response does not forbid it (RFC 9111 section 4.2.4).
     `max_body`: bytes of the largest body stored. `keep`: seconds that an entry stays after it went stale.
     `memory_seconds`, `memory_bytes`: the process's own memory; 0 seconds turns it off.
     `dirty_wait`: seconds that a read waits for a write of unknown effect. `flight_wait`: seconds that a request
@@ -91,13 +93,14 @@ class Cache(_Group, frozen=True, kw_only=True):
     `landed_count`, `landed_seconds`: how many landed writes stay over an older base, and how long.
     `exclude`: path patterns that are never cached. `cookies_are_credentials`: whether a response to a request
     with cookies is shared only when it says so, as with `Authorization` (RFC 9111 section 3.5).
-    `store_set_cookie`: whether responses that set cookies may be stored.
+    `store_set_cookie`: whether responses that set cookies may be stored where the origin has given them a lifetime.
     """
 
     ttl: float | None = None
     heuristics: bool = True
     stale_while_revalidate: float = 0.0
     stale_if_error: float = 0.0
+    stale_if_unreachable: float = 86_400.0
     max_body: int = _MIB
     keep: float = 86_400.0
     memory_seconds: float = 1.0
@@ -109,7 +112,7 @@ class Cache(_Group, frozen=True, kw_only=True):
     landed_seconds: float = 600.0
     exclude: Texts = ()
     cookies_are_credentials: bool = True
-    store_set_cookie: bool = False
+    store_set_cookie: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

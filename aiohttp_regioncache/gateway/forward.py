@@ -14,9 +14,10 @@ from yarl import URL
 from ..exchange import described_body
 from ..keys import ascii_only
 from ..pin import without_pins
-from ..problems import problem
+from ..problems import Unanswered, problem
 from ..replays import is_looping, with_loop_mark
 from ..semantics.fields import Headers, end_to_end, remove
+from .interim import relay_to
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Forwarder:
         headers = list(request.headers.items())
         if is_looping(headers, self._name):
             return problem(508, "Loop Detected", "This request has been here before.")
+        relay_to(request)
         try:
             # Still to come, or read already: by us, or by an outer middleware.
             body = request.content if request.can_read_body else await request.read()
@@ -126,9 +128,9 @@ def _failed(request: web.Request, error: Exception) -> web.Response:
     if isinstance(request.content.exception(), (web.RequestPayloadError, ContentEncodingError)):
         return problem(400, "Bad Request", "The body is not what its Content-Encoding says.")
     if isinstance(error, TimeoutError):
-        return problem(504, "Gateway Timeout", "The origin did not answer in time.")
+        return problem(504, "Gateway Timeout", "The origin did not answer in time.", kind=Unanswered)
     logger.warning("%s %s: the origin failed: %s", request.method, request.path, error)
-    return problem(502, "Bad Gateway", "The origin cannot be reached or broke off.")
+    return problem(502, "Bad Gateway", "The origin cannot be reached or broke off.", kind=Unanswered)
 
 
 async def _read_up_to(content: aiohttp.StreamReader, limit: int) -> bytes:

@@ -17,6 +17,7 @@ from ..semantics.cache_status import cache_status
 from ..semantics.fields import Headers, remove
 from ..semantics.freshness import Judgement
 from ..tags import DirtyTag
+from .parts import cut
 from .snapshot import Snapshot
 
 # What was true of the origin's bytes and is not of folded ones.
@@ -31,12 +32,8 @@ def stored(exchange: Exchange, record: CacheRecord, age: float, status: str) -> 
     """Answer from a stored response, with 304 where the client has it already (RFC 9110 section 13.2)."""
     headers = from_wire(record.headers)
     extra = [("Age", str(max(0, int(age)))), (CACHE_STATUS, status)]
-    return conditionally(
-        exchange,
-        Snapshot(record.status, record.reason.decode("latin-1"), tuple(remove(headers, ("age",))), record.body),
-        extra,
-        response_time=record.response_time,
-    )
+    saved = Snapshot(record.status, record.reason.decode("latin-1"), tuple(remove(headers, ("age",))), record.body)
+    return conditionally(exchange, saved, extra, response_time=record.response_time)
 
 
 def conditionally(
@@ -46,13 +43,14 @@ def conditionally(
     *,
     response_time: float | None = None,
 ) -> web.Response:
-    """Answer with a complete response, or 304 when the request's conditions say that the client has it."""
+    """Answer with a response, the range of it that is asked for, or 304 when the client has it (RFC 9110 13.2.2)."""
     method = exchange.request.method
     if conditional.not_modified(
         method, exchange.headers, snapshot.status, snapshot.headers, response_time=response_time
     ):
         return respond(304, "Not Modified", conditional.headers_for_304(snapshot.headers), b"", extra=extra)
-    return respond(snapshot.status, snapshot.reason, snapshot.headers, snapshot.body, extra=extra)
+    piece = cut(method, exchange.headers, snapshot) if exchange.asks_range else snapshot
+    return respond(piece.status, piece.reason, piece.headers, piece.body, extra=extra)
 
 
 def hit_status(region: str, judgement: Judgement, detail: str | None = None) -> str:

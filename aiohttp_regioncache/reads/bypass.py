@@ -22,8 +22,8 @@ class Bypass:
             return "rule"
         if exchange.terms.no_store:
             return "no-store"
-        if "Range" in request.headers or "Upgrade" in request.headers:
-            return "range" if "Range" in request.headers else "upgrade"
+        if "Upgrade" in request.headers:
+            return "upgrade"
         if request.can_read_body:
             return "body"
         if any(name in request.headers for name in ORIGIN_PRECONDITIONS):

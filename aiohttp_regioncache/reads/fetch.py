@@ -11,17 +11,20 @@ from multidict import CIMultiDict
 
 from ..exchange import Exchange, Handler
 from ..pin import without_pins
-from ..records import CacheRecord, from_wire, to_wire
-from ..responses import Streaming, ask
+from ..problems import Unanswered
+from ..records import NO_TERMS, CacheRecord, from_wire, to_wire
+from ..responses import Streaming, ask, is_unattended
 from ..semantics import conditional
 from ..semantics.dates import format_date
 from ..semantics.fields import Headers, end_to_end, first, remove
 from ..semantics.freshness import initial_age, terms
-from ..semantics.storing import Storability, may_store
-from ..semantics.vary import selecting, vary_names
+from ..semantics.ranges import content_range, missing, requested, strong_validator
+from ..semantics.storing import Storability, answers_get, may_store, unstorable_fields
+from ..semantics.vary import NOTHING_KNOWN, Known, learn, selecting, selecting_names
 from ..settings import Cache
 from ..store.entries import Remembered
-from .snapshot import Snapshot, take
+from . import parts
+from .snapshot import Snapshot, as_sent, take
 
 Clock = Callable[[], float]
 """Seconds since the epoch."""
@@ -36,7 +39,8 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
     """What the origin's answer came to.
 
     `response` is the very answer, for the request that asked; `raised` that it was raised. `snapshot` is None when it
-    is no complete response; `record` when it may not be stored, for which `reason` is the ground.
+    is no complete response; `record` when it may not be stored, for which `reason` is the ground. `is_whole`: the
+    snapshot is another than the answer, with what was stored already. `known`: of the fields that it varies on.
     """
 
     request: web.Request
@@ -46,25 +50,137 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
     record: CacheRecord | None = None
     reason: str = ""
     revalidated: bool = False
+    is_whole: bool = False
     vary: tuple[str, ...] = ()
+    known: Known = NOTHING_KNOWN
 
     @property
     def failed(self) -> bool:
         """Whether the origin failed, and nothing of its answer has gone out yet."""
         return self.response.status in SERVER_ERRORS and not self.response.prepared
 
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether the origin gave no answer at all."""
+        return isinstance(self.response, Unanswered)
 
-def conditioned(exchange: Exchange, validators: Sequence[tuple[str, str]], *, no_cache: bool) -> web.Request:
-    """Make the request for the origin: for the whole of it, the client's own conditions replaced by ours.
+
+class Stored(msgspec.Struct, frozen=True):
+    """What is stored when the origin is asked, as far as the question and the answer depend on it.
+
+    `entry` lends its validators; `is_usable`: it holds still, so that a part may be completed. `remembered` is None
+    when nothing can be stored. `known`: of the fields that select the entries.
+    """
+
+    entry: CacheRecord | None
+    is_usable: bool
+    remembered: Remembered | None
+    known: Known = NOTHING_KNOWN
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The entry as a response."""
+        entry = self.entry
+        if entry is None:
+            return None
+        return Snapshot(entry.status, entry.reason.decode("latin-1"), tuple(from_wire(entry.headers)), entry.body)
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What is asked of the origin: conditions and range in place of the client's own.
+
+    `completes`: the range is what a stored part lacks, for a request that wants the whole.
+    """
+
+    fields: tuple[tuple[str, str], ...] = ()
+    completes: bool = False
+
+    @property
+    def validates(self) -> bool:
+        """Whether a 304 may be the answer."""
+        return any(name in _VALIDATING for name, _ in self.fields)
+
+
+_VALIDATING: Final = ("If-None-Match", "If-Modified-Since")
+
+
+def question(exchange: Exchange, stored: Stored, *, attended: bool = True) -> Question:
+    """Decide what to ask the origin for. Unless `attended`, it is for the store alone: the whole, whatever the Range.
+
+    A complete entry is validated. A part is validated when it holds what the request wants, completed when the whole is
+    wanted and a strong validator names it, and else it does not count (RFC 9111 sections 3.4 and 4.3.1).
+    """
+    method, headers, saved = exchange.request.method, exchange.headers, stored.snapshot
+    ranged = tuple(pair for pair in headers if pair[0].lower() in ("range", "if-range"))
+    asks_range = attended and method == "GET" and requested(headers) is not None
+    if saved is None:
+        return Question(ranged if asks_range else ())
+    checks = tuple(validators(saved.headers))
+    if saved.status != 206:
+        return Question(checks if checks or not asks_range else ranged)
+    if asks_range:
+        covered = stored.is_usable and parts.covers(method, headers, saved.status, saved.headers)
+        return Question((*checks, *ranged) if covered and checks else ranged)
+    return _completion(saved) if stored.is_usable else Question()
+
+
+def _completion(saved: Snapshot) -> Question:
+    part, validator = content_range(saved.headers), strong_validator(saved.headers)
+    span = missing(part) if part is not None else None
+    if span is None or validator is None:
+        return Question()
+    return Question((("Range", f"bytes={span[0]}-{span[1]}"), ("If-Range", validator)), completes=True)
+
+
+async def posted(
+    exchange: Exchange,
+    request: web.Request,
+    response: web.StreamResponse,
+    remembered: Remembered,
+    settings: Cache,
+    *,
+    asked: float,
+    answered: float,
+) -> tuple[CacheRecord, Known] | None:
+    """Make the record of an answer to POST that represents its target (RFC 9110 9.3.3); None of any other."""
+    taken = await take(request, response, settings.max_body)
+    if taken is None:
+        return None
+    governing = await as_sent(request, taken)
+    if not answers_get(exchange.target.url, governing, response_time=answered, shared=not exchange.owner):
+        return None
+    age = initial_age(taken.headers, request_time=asked, response_time=answered)
+    stored = Stored(None, False, remembered)
+    record, _, known = _record(exchange, taken, governing, stored, settings, age, answered)
+    return (record, known) if record is not None else None
+
+
+def range_of(exchange: Exchange) -> str:
+    """The part that a request asks for, as far as another must ask for the same to share its answer; else empty."""
+    if exchange.request.method != "GET" or requested(exchange.headers) is None:
+        return ""
+    return "\n".join(value for name, value in exchange.headers if name.lower() in ("range", "if-range"))
+
+
+def validators(headers: Headers) -> list[tuple[str, str]]:
+    """The conditions that validate what is stored; a date that does not identify the bytes is none."""
+    found = conditional.validators(headers)
+    if conditional.is_strong_date(headers):
+        return found
+    return [pair for pair in found if pair[0] != "If-Modified-Since"]
+
+
+def conditioned(exchange: Exchange, fields: Sequence[tuple[str, str]], *, no_cache: bool) -> web.Request:
+    """Make the request for the origin, the client's own conditions and range replaced by `fields`.
 
     Raises `UnicodeEncodeError` for header octets that aiohttp cannot send on.
     """
     present = {name.lower() for name, _ in exchange.headers}
     own = _ANSWERED_HERE & present
-    if not own and not validators and not no_cache:
+    if not own and not fields and not no_cache:
         return exchange.request
     headers = CIMultiDict(remove(exchange.headers, _ANSWERED_HERE))
-    headers.extend(validators)
+    headers.extend(fields)
     if no_cache:
         headers["Cache-Control"] = "no-cache"
     return exchange.request.clone(headers=headers)
@@ -73,94 +189,158 @@ def conditioned(exchange: Exchange, validators: Sequence[tuple[str, str]], *, no
 async def fetch(
     exchange: Exchange,
     handler: Handler,
-    entry: CacheRecord | None,
-    remembered: Remembered | None,
+    stored: Stored,
     settings: Cache,
     *,
     no_cache: bool,
     clock: Clock,
     streaming: Streaming,
 ) -> Fetched:
-    """Ask the origin once.
+    """Ask the origin; once more for the whole, when it gave a piece that does not complete what is stored.
 
-    `entry` lends its validators; `remembered` is None when nothing can be stored; `streaming` as in `ask`.
+    `streaming` as in `ask`.
     """
-    validators = conditional.validators(from_wire(entry.headers)) if entry is not None else []
-    if entry is not None and not conditional.is_strong_date(from_wire(entry.headers)):
-        validators = [pair for pair in validators if pair[0] != "If-Modified-Since"]
-    request = conditioned(exchange, validators, no_cache=no_cache)
-    asked = clock()
+    asked = question(exchange, stored, attended=not is_unattended())
+    fetched = await _fetch(exchange, handler, stored, settings, asked, no_cache, clock, streaming)
+    if fetched is not None:
+        return fetched
+    whole = msgspec.structs.replace(stored, entry=None)
+    fetched = await _fetch(exchange, handler, whole, settings, Question(), no_cache, clock, streaming)
+    assert fetched is not None  # noqa: S101 - only a completion can fail
+    return fetched
+
+
+async def _fetch(
+    exchange: Exchange,
+    handler: Handler,
+    stored: Stored,
+    settings: Cache,
+    asked: Question,
+    no_cache: bool,
+    clock: Clock,
+    streaming: Streaming,
+) -> Fetched | None:
+    """Ask the origin once; None for an answer to a completion that completes nothing."""
+    request = conditioned(exchange, asked.fields, no_cache=no_cache)
+    sent = clock()
     response, raised = await ask(request, handler, streaming)
-    snapshot = await take(response, settings.max_body)
-    if snapshot is None:
+    answer = await take(request, response, settings.max_body)
+    if asked.completes and (answer is None or answer.status not in (200, 206, *SERVER_ERRORS)):
+        return None
+    if answer is None:
         return Fetched(request=exchange.request, response=response, raised=raised, reason="no complete response")
-    revalidated = snapshot.status == 304 and entry is not None and bool(validators)
-    answered = clock()
+    received = clock()
     # The age is that of the answer, also when it only confirms what is stored (RFC 9111 section 4.3.4).
-    age = initial_age(snapshot.headers, request_time=asked, response_time=answered)
-    if revalidated and entry is not None:
-        snapshot = _updated(entry, snapshot)
-    record, storability = _record(exchange, snapshot, remembered, settings, age, answered)
+    age = initial_age(answer.headers, request_time=sent, response_time=received)
+    revalidated = answer.status == 304 and asked.validates
+    whole = _together(stored, answer, revalidated=revalidated)
+    if asked.completes and answer.status == 206 and whole.status != 200:
+        return None
+    governing = whole.headers if revalidated else await as_sent(request, whole)
+    record, storability, known = _record(exchange, whole, governing, stored, settings, age, received)
     return Fetched(
         request=exchange.request,
         response=response,
         raised=raised,
-        snapshot=snapshot,
+        # A client that asked for a range gets what the origin gave it, not all that is stored by now.
+        snapshot=whole if revalidated or asked.completes else answer,
         record=record,
         reason=storability.reason,
         revalidated=revalidated,
-        vary=vary_names(snapshot.headers) or (),
+        is_whole=asked.completes or answer.is_coded,
+        vary=selecting_names(governing) or (),
+        known=known,
     )
 
 
-def _updated(entry: CacheRecord, answer: Snapshot) -> Snapshot:
-    """The stored response with the fields of the 304 (RFC 9111 section 4.3.4)."""
-    headers = conditional.update_stored(from_wire(entry.headers), answer.headers)
-    return Snapshot(entry.status, entry.reason.decode("latin-1"), tuple(headers), entry.body)
+async def fetch_head(
+    exchange: Exchange,
+    handler: Handler,
+    stored: Stored,
+    entry: CacheRecord,
+    settings: Cache,
+    *,
+    clock: Clock,
+    streaming: Streaming,
+) -> Fetched:
+    """Ask the origin for a head: the record is `entry`, renewed by it or known to be out of date (RFC 9111 4.3.5)."""
+    request = conditioned(exchange, (), no_cache=False)
+    sent = clock()
+    response, raised = await ask(request, handler, streaming)
+    answer = await take(request, response, settings.max_body)
+    received = clock()
+    nothing = Fetched(request=exchange.request, response=response, raised=raised)
+    if answer is None or stored.remembered is None or response.status in SERVER_ERRORS:
+        return nothing
+    outdated = msgspec.structs.replace(nothing, record=msgspec.structs.replace(entry, terms=NO_TERMS))
+    if answer.status != entry.status or not conditional.head_agrees(
+        from_wire(entry.headers), len(entry.body), answer.headers
+    ):
+        return outdated
+    age = initial_age(answer.headers, request_time=sent, response_time=received)
+    whole = _together(stored, answer, revalidated=True)
+    record, _, known = _record(exchange, whole, whole.headers, stored, settings, age, received)
+    if record is None:
+        return outdated
+    return msgspec.structs.replace(nothing, snapshot=whole, record=record, is_whole=True, known=known)
+
+
+def _together(stored: Stored, answer: Snapshot, *, revalidated: bool) -> Snapshot:
+    """The answer with what it confirms or adds to (RFC 9111 sections 3.4 and 4.3.4)."""
+    saved = stored.snapshot
+    if saved is not None and revalidated:
+        headers = conditional.update_stored(saved.headers, answer.headers)
+        return Snapshot(saved.status, saved.reason, tuple(headers), saved.body)
+    if saved is None or answer.status != 206 or not stored.is_usable or not parts.is_sound(answer):
+        return answer
+    return parts.combined(saved, answer) or answer
 
 
 def _record(
     exchange: Exchange,
     snapshot: Snapshot,
-    remembered: Remembered | None,
+    governing: Headers,
+    stored: Stored,
     settings: Cache,
     age: float,
     answered: float,
-) -> tuple[CacheRecord | None, Storability]:
+) -> tuple[CacheRecord | None, Storability, Known]:
+    """Make the record of a response, if it may be stored by the fields `governing` it."""
     shared = not exchange.owner
     storability = may_store(
         "GET",
         exchange.headers,
         snapshot.status,
-        snapshot.headers,
+        governing,
         exchange.policy,
         shared=shared,
         credentials=exchange.has_credentials,
         store_set_cookie=settings.store_set_cookie,
         response_time=answered,
     )
+    vary = selecting_names(governing) or ()
+    known = learn(stored.known, vary, exchange.headers, governing)
     if not storability.allowed:
-        return None, storability
-    if remembered is None:
-        return None, Storability(False, "region")
+        return None, storability, known
+    if stored.remembered is None or not parts.is_sound(snapshot):
+        return None, Storability(False, "partial" if stored.remembered else "region"), known
     headers = _dated(end_to_end(snapshot.headers), answered)
-    vary = vary_names(headers) or ()
     record = CacheRecord(
         url=exchange.target.url,
         request_headers=to_wire(remove(selecting(exchange.headers, vary), _PRIVATE_REQUEST_FIELDS)),
         vary=vary,
-        token=remembered.token,
-        asof=remembered.asof,
+        token=stored.remembered.token,
+        asof=stored.remembered.asof,
         status=snapshot.status,
         reason=snapshot.reason.encode("latin-1", "replace"),
-        headers=to_wire(headers),
+        headers=to_wire(remove(headers, unstorable_fields(governing))),
         body=snapshot.body,
-        terms=terms(snapshot.status, headers, exchange.policy, response_time=answered, shared=shared),
+        terms=terms(snapshot.status, governing, exchange.policy, response_time=answered, shared=shared),
         initial_age=age,
         response_time=answered,
         owner=exchange.owner,
     )
-    return record, storability
+    return record, storability, known
 
 
 def _dated(headers: Headers, answered: float) -> Headers:
@@ -177,10 +357,11 @@ def shareable(exchange: Exchange, fetched: Fetched) -> bool:
     """Whether another request's answer may go to this one: it may be stored, and the varying fields agree."""
     if fetched.record is None:
         return False
-    theirs = selecting(without_pins(end_to_end(list(fetched.request.headers.items()))), fetched.vary)
-    return theirs == selecting(exchange.headers, fetched.vary)
+    theirs = without_pins(end_to_end(list(fetched.request.headers.items())))
+    names, known = fetched.vary, fetched.known
+    return selecting(theirs, names, known) == selecting(exchange.headers, names, known)
 
 
-def marker_of(exchange: Exchange, record: CacheRecord) -> CacheRecord:
+def marker_of(exchange: Exchange, record: CacheRecord, known: Known) -> CacheRecord:
     """The marker that stands under the resource's plain key and names the selecting fields."""
-    return CacheRecord(url=exchange.target.url, vary=record.vary, token=record.token, asof=record.asof)
+    return CacheRecord(url=exchange.target.url, vary=record.vary, token=record.token, asof=record.asof, known=known)

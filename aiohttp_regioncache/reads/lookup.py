@@ -11,7 +11,7 @@ from ..exchange import Exchange
 from ..keys import record_key
 from ..overlay import Base, Fold, Folder, Listed, Outcome, own, steps
 from ..records import CacheRecord
-from ..semantics.vary import selecting
+from ..semantics.vary import NOTHING_KNOWN, Known, selecting
 from ..store import entries
 from ..store.entries import Look, State
 from ..store.keyspace import Partition
@@ -22,7 +22,7 @@ from .decide import Standing, entry_base, needs_lists, standing
 class Found(msgspec.Struct, frozen=True):
     """An entry as it stands, and what the principal's view of it folds to.
 
-    `lacking` is how many landed writes a usable entry does not contain.
+    `lacking` is how many landed writes a usable entry does not contain; `known` what is known of the selecting fields.
     """
 
     store: RegionStore
@@ -34,6 +34,7 @@ class Found(msgspec.Struct, frozen=True):
     fold: Fold
     has_pending: bool = False
     lacking: int = 0
+    known: Known = NOTHING_KNOWN
 
     @property
     def usable(self) -> CacheRecord | None:
@@ -44,26 +45,29 @@ class Found(msgspec.Struct, frozen=True):
 _CLEAN = Fold(Outcome.CLEAN)
 
 
-def entry_key(exchange: Exchange, names: tuple[str, ...] = ()) -> str:
-    """The key of the entry for a request, given the names of the fields that select among the resource's entries."""
+def entry_key(exchange: Exchange, names: tuple[str, ...] = (), known: Known = NOTHING_KNOWN) -> str:
+    """The key of the entry for a request, given the fields that select among the resource's entries."""
     # The names themselves keep a request without any such field apart from the resource's plain key.
-    selected = [(":vary", ",".join(names)), *selecting(exchange.headers, names)] if names else ()
+    selected = [(":vary", ",".join(names)), *selecting(exchange.headers, names, known)] if names else ()
     return record_key(exchange.site, exchange.target, "GET", selected, principal=exchange.owner)
 
 
 async def find(store: RegionStore, exchange: Exchange, folder: Folder) -> Found:
     """Look up entry, state and, where they count, the lists of writes. Raises `RegionUnavailableError`."""
     partition = store.partition(exchange.resource)
-    key = entry_key(exchange)
+    key, known = entry_key(exchange), NOTHING_KNOWN
     seen = await entries.glance(store, partition, key, exchange.resource)
     if seen.entry is not None and seen.entry.is_marker:
-        key = entry_key(exchange, seen.entry.vary)
+        known = seen.entry.known
+        key = entry_key(exchange, seen.entry.vary, known)
         seen = await entries.glance(store, partition, key, exchange.resource)
     entry = _response(seen.entry)
     if not needs_lists(entry, seen.state, store.run):
-        return Found(store, partition, key, entry, seen.state, standing(entry, seen.state, store.run), _CLEAN)
+        stands = standing(entry, seen.state, store.run)
+        return Found(store, partition, key, entry, seen.state, stands, _CLEAN, known=known)
     looked = await entries.look(store, partition, key, exchange.resource, exchange.principal.ids, exchange.target.url)
-    return await _folded(store, partition, exchange, folder, key, looked)
+    found = await _folded(store, partition, exchange, folder, key, looked)
+    return msgspec.structs.replace(found, known=known)
 
 
 async def _folded(

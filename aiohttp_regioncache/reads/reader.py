@@ -15,12 +15,25 @@ from ..effects import Effects
 from ..errors import RegionUnavailableError
 from ..exchange import Exchange, Handler
 from ..overlay import Fold, Folder, Outcome
+from ..problems import Unanswered
 from ..records import CacheRecord, from_wire
-from ..responses import CACHE_STATUS, as_it_came, ask, ask_marked, cache_name, streaming_too, with_status
+from ..responses import (
+    CACHE_STATUS,
+    Streaming,
+    as_it_came,
+    ask,
+    ask_marked,
+    cache_name,
+    mark,
+    streaming_too,
+    unattended,
+    with_status,
+)
 from ..semantics.cache_status import cache_status
 from ..semantics.freshness import Judgement, Verdict, judge
 from ..semantics.requests import PLAIN_REQUEST, RequestTerms
 from ..semantics.storing import shared_despite_credentials
+from ..semantics.vary import Known
 from ..settings import Cache
 from ..store import entries
 from ..store.entries import Remembered
@@ -29,10 +42,11 @@ from ..tasks import Tasks
 from . import answers
 from .bypass import Bypass
 from .decide import Standing, base_of
-from .fetch import SERVER_ERRORS, Fetched, fetch, is_fresh, marker_of, shareable
+from .fetch import SERVER_ERRORS, Fetched, Stored, fetch, fetch_head, is_fresh, marker_of, range_of, shareable
 from .flights import Flight, Flights
 from .lookup import Found, entry_key, find, refold
 from .memory import Memory
+from .parts import covers
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +54,7 @@ REFETCHES: Final = 3
 """Fetches for one request, should writes of unknown effect land during each."""
 RENEW_AT: Final = 4
 """A base is renewed when it lacks this part of the landed writes that are kept: one in four."""
-_FOLDED_ALL_THE_SAME: Final = ("no-store", "range")
+_FOLDED_ALL_THE_SAME: Final = ("no-store",)
 """Reasons to bypass the cache under which one's own pending writes are folded; under the others they are admitted."""
 _UNKNOWN_YET: Final = (Outcome.UNKNOWN_PENDING, Outcome.NEEDS_BASE)
 """What a fold over the origin's own answer comes to while nobody can tell what a pending write does."""
@@ -63,6 +77,7 @@ class Reader:
         self._flights: Flights[Fetched] = Flights()
         self._bypass = Bypass(settings.exclude)
         self._renewing: set[tuple[str, str]] = set()
+        self._filling: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     async def drain(self, timeout: float) -> None:
         """Wait up to `timeout` seconds for fetches under way."""
@@ -97,6 +112,7 @@ class Reader:
             if (kept := self._kept(exchange, store)) is not None:
                 return kept
             generation = self._memories[store.name].generation
+            await self._until_filled(store, exchange)
             try:
                 found = await find(store, exchange, self._folder)
             except RegionUnavailableError:
@@ -137,8 +153,8 @@ class Reader:
             return None
         record = memory.get(entry_key(exchange))
         if record is not None and record.is_marker:
-            record = memory.get(entry_key(exchange, record.vary))
-        if record is None or record.is_marker:
+            record = memory.get(entry_key(exchange, record.vary, record.known))
+        if record is None or record.is_marker or not _covers(exchange, record):
             return None
         judgement = _judge(exchange, record, store)
         if judgement.verdict is not Verdict.FRESH:
@@ -151,7 +167,8 @@ class Reader:
         memory = self._memories[found.store.name]
         base_key = entry_key(exchange)
         if found.key != base_key:
-            memory.put(base_key, marker_of(exchange, record), exchange.resource.digest, generation)
+            marker = marker_of(exchange, record, found.known)
+            memory.put(base_key, marker, exchange.resource.digest, generation)
         memory.put(found.key, record, exchange.resource.digest, generation)
 
     # --- region ---
@@ -166,16 +183,16 @@ class Reader:
             return self._folded(exchange, found.store, found.fold, found.entry)
         entry = found.entry
         judgement = _judge(exchange, entry, found.store) if entry is not None else None
-        if found.usable and judgement and self._is_servable(found, judgement):
+        if found.usable and judgement and self._is_servable(exchange, found, judgement):
             return self._serve(exchange, handler, found, found.usable, judgement, generation)
         if exchange.terms.only_if_cached:
             return answers.not_cached(found.store.name)
         return await self._from_origin(exchange, handler, found, judgement)
 
     @staticmethod
-    def _is_servable(found: Found, judgement: Judgement) -> bool:
+    def _is_servable(exchange: Exchange, found: Found, judgement: Judgement) -> bool:
         known = found.fold.outcome in (Outcome.CLEAN, Outcome.FOLDED, Outcome.GONE)
-        return known and judgement.verdict in (Verdict.FRESH, Verdict.STALE_USABLE)
+        return known and judgement.verdict in (Verdict.FRESH, Verdict.STALE_USABLE) and _covers(exchange, found.entry)
 
     def _serve(
         self,
@@ -228,7 +245,7 @@ class Reader:
         status = cache_status(cache_name(store.name), fwd="stale", detail="dirty")
 
         def admit(response: web.StreamResponse) -> None:
-            response.headers.add(CACHE_STATUS, status)
+            mark(response, status)
             answers.keep_out_of_caches(response.headers)
 
         response, raised = await ask(exchange.request, handler, admit)
@@ -260,7 +277,7 @@ class Reader:
         name = (found.store.name, found.key)
         self._renewing.add(name)
         try:
-            with contextlib.suppress(_StreamedError, UnicodeEncodeError):
+            with contextlib.suppress(_StreamedError, UnicodeEncodeError), unattended():
                 await self._fly(exchange, handler, found, in_background=True)
         finally:
             self._renewing.discard(name)
@@ -280,7 +297,7 @@ class Reader:
                     raise
                 logger.warning("%s: the origin failed; served stale", exchange.target.path, exc_info=True)
                 return stale
-            if fetched.failed and (stale := self._instead(exchange, found, judgement)) is not None:
+            if fetched.failed and (stale := self._instead(exchange, found, judgement, silent=fetched.is_unanswered)):
                 return stale
             fold = await self._refolded(exchange, found, fetched, remembered)
             renewed = await self._renewed(exchange, found, fold, attempt) if fold else None
@@ -292,16 +309,40 @@ class Reader:
     async def _head(
         self, exchange: Exchange, handler: Handler, found: Found, judgement: Judgement | None
     ) -> web.StreamResponse:
-        """Ask for the head alone; what is stored may stand in for a failure."""
-        stale = self._instead(exchange, found, judgement)
+        """Ask for the head alone: it renews what is stored, or shows that it is out of date (RFC 9111 4.3.5)."""
         try:
-            response = await self._as_it_is(exchange, handler, found, "miss")
+            response = await self._head_of(exchange, handler, found)
         except Exception as error:
-            if stale is None or getattr(error, "status", 500) not in SERVER_ERRORS:
+            if getattr(error, "status", 500) not in SERVER_ERRORS:
+                raise
+            if (stale := self._instead(exchange, found, judgement)) is None:
                 raise
             return stale
         failed = response.status in SERVER_ERRORS and not response.prepared
-        return stale if stale is not None and failed else response
+        silent = isinstance(response, Unanswered)
+        stale = self._instead(exchange, found, judgement, silent=silent) if failed else None
+        return response if stale is None else stale
+
+    async def _head_of(self, exchange: Exchange, handler: Handler, found: Found) -> web.StreamResponse:
+        entry = found.usable
+        if entry is None or found.fold.outcome is not Outcome.CLEAN:
+            return await self._as_it_is(exchange, handler, found, "miss")
+        stored = Stored(entry, True, await self._remember(exchange, found), found.known)
+        try:
+            fetched = await fetch_head(
+                exchange,
+                handler,
+                stored,
+                entry,
+                self._settings,
+                clock=found.store.now,
+                streaming=self._streaming(exchange, found),
+            )
+        except UnicodeEncodeError:  # header octets that cannot be sent on in another request
+            return await self._as_it_is(exchange, handler, found, "bypass", "header")
+        if fetched.record is not None:
+            self._spawn_fill(exchange, found, fetched.record, fetched.known, None)
+        return await self._fetched(exchange, found, fetched, _CLEAN, True)
 
     async def _renewed(self, exchange: Exchange, found: Found, fold: Fold, attempt: int) -> Found | None:
         """Look whether another fetch would show more than one whose fold came to this; None when it would not."""
@@ -321,7 +362,11 @@ class Reader:
         fetched, remembered, begun = await self._fly(exchange, handler, found)
         if fetched is not None and (begun or shareable(exchange, fetched)):
             return fetched, remembered, begun
-        if fetched is not None and fetched.failed and self._may_cover(found, judgement):
+        if (
+            fetched is not None
+            and fetched.failed
+            and self._may_cover(exchange, found, judgement, silent=fetched.is_unanswered)
+        ):
             return fetched, remembered, False
         own = None if fetched is None else remembered  # who waited too long stores nothing
         return await self._fetch_once(exchange, handler, found, own), remembered, True
@@ -342,7 +387,8 @@ class Reader:
 
         if (exchange.has_credentials and not exchange.owner) or remembered is None:
             return await fetch_for(None), remembered, True
-        key = (found.store.name, found.key, remembered.token, remembered.asof)
+        ranged = range_of(exchange) if not in_background else ""
+        key = (found.store.name, found.key, remembered.token, remembered.asof, ranged)
         joined, begun = await self._flights.join(
             key, fetch_for, self._settings.flight_wait, unfinished=exchange.terms is not PLAIN_REQUEST
         )
@@ -374,34 +420,62 @@ class Reader:
                 flight.leave_alone()
             if in_background:
                 raise _StreamedError
-            is_dirty = found.fold.outcome is not Outcome.CLEAN
-            detail = "dirty" if is_dirty else "stream"
-            status = cache_status(cache_name(found.store.name), fwd=_forwarded(exchange, found), detail=detail)
-            response.headers.add(CACHE_STATUS, status)
-            if is_dirty:
-                answers.keep_out_of_caches(response.headers)
+            note(response)
 
+        note = self._streaming(exchange, found)
         fetched = await fetch(
             exchange,
             handler,
-            found.entry,
-            remembered,
+            Stored(found.entry, found.usable is not None, remembered, found.known),
             self._settings,
             no_cache=_is_outdated(found),
             clock=found.store.now,
             streaming=streaming,
         )
         record = fetched.record
-        filling = self._tasks.spawn(self._fill(exchange, found, record, flight), "fill") if record else None
+        filling = self._spawn_fill(exchange, found, record, fetched.known, flight) if record else None
         if flight is not None and (filling is None or not is_fresh(record)):
             flight.land()
         return fetched
 
+    @staticmethod
+    def _streaming(exchange: Exchange, found: Found) -> Streaming:
+        def note(response: web.StreamResponse) -> None:
+            is_dirty = found.fold.outcome is not Outcome.CLEAN
+            detail = "dirty" if is_dirty else "stream"
+            status = cache_status(cache_name(found.store.name), fwd=_forwarded(exchange, found), detail=detail)
+            mark(response, status)
+            if is_dirty:
+                answers.keep_out_of_caches(response.headers)
+
+        return note
+
+    def _spawn_fill(
+        self, exchange: Exchange, found: Found, record: CacheRecord, known: Known, flight: Flight[Fetched] | None
+    ) -> asyncio.Task[None] | None:
+        name = (found.store.name, exchange.resource.digest)
+        task = self._tasks.spawn(self._fill(exchange, found, record, known, flight), "fill")
+        if task is None:
+            return None
+        self._filling[name] = task
+
+        def done(_task: asyncio.Task[None]) -> None:
+            if self._filling.get(name) is task:
+                del self._filling[name]
+
+        task.add_done_callback(done)
+        return task
+
+    async def _until_filled(self, store: RegionStore, exchange: Exchange) -> None:
+        """Wait for what is being stored of a resource, so that a request sees what the one before it fetched."""
+        if self._filling and (task := self._filling.get((store.name, exchange.resource.digest))) is not None:
+            await asyncio.wait((task,))
+
     async def _fill(
-        self, exchange: Exchange, found: Found, record: CacheRecord, flight: Flight[Fetched] | None
+        self, exchange: Exchange, found: Found, record: CacheRecord, known: Known, flight: Flight[Fetched] | None
     ) -> None:
-        key = entry_key(exchange, record.vary)
-        marker = (entry_key(exchange), marker_of(exchange, record)) if record.vary else None
+        key = entry_key(exchange, record.vary, known)
+        marker = (entry_key(exchange), marker_of(exchange, record, known)) if record.vary else None
         lifetime = record.terms.lifetime + self._settings.keep
         try:
             await entries.fill(found.store, found.partition, exchange.resource, key, record, lifetime, marker)
@@ -413,17 +487,21 @@ class Reader:
                 flight.land()
 
     @staticmethod
-    def _may_cover(found: Found, judgement: Judgement | None) -> bool:
-        """Whether what is stored may stand in for a failure (RFC 5861 section 4)."""
-        lacks_landed = found.entry and found.state and found.entry.asof < found.state.landed
+    def _may_cover(exchange: Exchange, found: Found, judgement: Judgement | None, *, silent: bool) -> bool:
+        """Whether what is stored may stand in for a failure (RFC 5861 section 4, RFC 9111 section 4.2.4)."""
+        if found.entry is None or judgement is None or not _covers(exchange, found.entry):
+            return False
+        lacks_landed = found.state is not None and found.entry.asof < found.state.landed
         stands = found.standing is Standing.USABLE or (found.standing is Standing.OTHER_RUN and not lacks_landed)
-        allowed = stands and judgement and judgement.stale_if_error
-        return bool(allowed) and found.fold.outcome in (Outcome.CLEAN, Outcome.FOLDED, Outcome.GONE)
+        allowed = judgement.stale_if_unreachable if silent else judgement.stale_if_error
+        return stands and allowed and found.fold.outcome in (Outcome.CLEAN, Outcome.FOLDED, Outcome.GONE)
 
-    def _instead(self, exchange: Exchange, found: Found, judgement: Judgement | None) -> web.StreamResponse | None:
+    def _instead(
+        self, exchange: Exchange, found: Found, judgement: Judgement | None, *, silent: bool = False
+    ) -> web.StreamResponse | None:
         """A stale answer in place of a failure, where that is allowed."""
         entry = found.entry
-        if entry is None or judgement is None or not self._may_cover(found, judgement):
+        if entry is None or judgement is None or not self._may_cover(exchange, found, judgement, silent=silent):
             return None
         if found.fold.outcome is not Outcome.CLEAN:
             return self._folded(exchange, found.store, found.fold, entry)
@@ -490,10 +568,19 @@ class Reader:
         if fetched.request is not exchange.request and fetched.record is not None:
             return answers.stored(exchange, fetched.record, fetched.record.initial_age, status)
         snapshot = fetched.snapshot
-        conditions = any(name in exchange.request.headers for name in ("If-None-Match", "If-Modified-Since"))
-        if snapshot is None or not (fetched.revalidated or conditions):
+        conditions = any(name in exchange.request.headers for name in ("If-None-Match", "If-Modified-Since", "Range"))
+        # A part that the origin has cut is the client's as it is.
+        is_ready = conditions and snapshot is not None and snapshot.status != 206
+        if snapshot is None or not (fetched.revalidated or fetched.is_whole or is_ready):
             return with_status(fetched.response, status)
         return answers.conditionally(exchange, snapshot, [(CACHE_STATUS, status)])
+
+
+def _covers(exchange: Exchange, record: CacheRecord | None) -> bool:
+    """Whether a stored response, which may be a part, holds what a request asks for."""
+    if record is None or record.status != 206:
+        return True
+    return covers(exchange.request.method, exchange.headers, record.status, from_wire(record.headers))
 
 
 def _forwarded(exchange: Exchange, found: Found) -> str:

@@ -117,6 +117,12 @@ def update_stored(stored_headers: Headers, headers_304: Headers) -> list[tuple[s
     return [*remove(stored_headers, replaced), *updates]
 
 
+def head_agrees(stored_headers: Headers, length: int, head_headers: Headers) -> bool:
+    """Tell whether the answer to a HEAD describes the stored response of `length` bytes (RFC 9111 4.3.5)."""
+    same = all(first(head_headers, name) in (None, first(stored_headers, name)) for name in ("etag", "last-modified"))
+    return same and first(head_headers, "content-length") in (None, str(length))
+
+
 def is_strong_date(headers: Headers) -> bool:
     """Tell whether Last-Modified lies far enough before Date to identify the bytes (RFC 9110 8.8.2.2)."""
     modified, generated = (parse_date(first(headers, name) or "") for name in ("last-modified", "date"))

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from .fields import OWS, Headers, split_list, unquote, values
 from .structured import Item, Kind, Member, parse_dictionary
 
+TARGETED = ("Regioncache-Cache-Control", "CDN-Cache-Control")
+"""The targeted fields that count here, the one that is meant for us alone before that of all CDNs (RFC 9213 2.1)."""
+
 LIMIT = 2**31
 """Seconds beyond which a delta-seconds value is clamped (RFC 9111 1.2.2)."""
 
@@ -85,7 +88,7 @@ def parse_directives(values: Iterable[str]) -> Directives:
     return Directives({name: tuple(arguments) for name, arguments in occurrences.items()})
 
 
-def response_directives(headers: Headers, *, targeted: tuple[str, ...] = ("CDN-Cache-Control",)) -> Directives:
+def response_directives(headers: Headers, *, targeted: tuple[str, ...] = TARGETED) -> Directives:
     """Return the directives that govern a stored response.
 
     The first of the `targeted` fields that is present, not empty and a valid dictionary replaces

@@ -22,7 +22,8 @@ class Policy:
     instead of whatever it gives; both run from the moment the response arrives here, whatever its Age.
     Neither lifts no-store, private, no-cache or a status that is not cacheable. `heuristics` allows 10 % of
     the age since Last-Modified, at most `max_heuristic` (RFC 9111 4.2.2). `stale_if_error` and
-    `stale_while_revalidate` count where the response has no such directive.
+    `stale_while_revalidate` count where the response has no such directive. `stale_if_unreachable` is how
+    stale a response may be that stands in for an origin that gives no answer at all (RFC 9111 4.2.4).
     """
 
     default_ttl: float | None = None
@@ -31,6 +32,7 @@ class Policy:
     max_heuristic: float = 86400.0
     stale_if_error: float = 0.0
     stale_while_revalidate: float = 0.0
+    stale_if_unreachable: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,9 @@ class Terms:
     """What a stored response says about its reuse, computed once when it is stored; scalars only.
 
     `lifetime` is the freshness lifetime in seconds. `no_cache`: never without validation.
-    `must_revalidate`: never when stale (also proxy-revalidate and s-maxage in a shared store). `swr` and
-    `sie` are the seconds of staleness that stale-while-revalidate and stale-if-error allow, 0 where the
-    response forbids them.
+    `must_revalidate`: never when stale (also proxy-revalidate and s-maxage in a shared store). `swr`, `sie` and
+    `unreachable` are the seconds of staleness that stale-while-revalidate, stale-if-error and an origin
+    without an answer allow, 0 where the response forbids them. `immutable`: it does not change while fresh.
     """
 
     lifetime: float
@@ -48,6 +50,8 @@ class Terms:
     must_revalidate: bool
     swr: float
     sie: float
+    unreachable: float = 0.0
+    immutable: bool = False
 
 
 class Verdict(Enum):
@@ -64,13 +68,15 @@ class Judgement:
     """A verdict with its figures.
 
     `age` is the current age and `ttl` the remaining lifetime (negative: stale since), both in seconds.
-    `stale_if_error`: may be served after all if the origin fails to answer (RFC 5861 4).
+    `stale_if_error`: may be served after all if the origin answers with an error (RFC 5861 4), and
+    `stale_if_unreachable` if it gives no answer (RFC 9111 4.2.4).
     """
 
     verdict: Verdict
     age: float
     ttl: float
     stale_if_error: bool
+    stale_if_unreachable: bool
 
 
 def initial_age(headers: Headers, *, request_time: float, response_time: float) -> float:
@@ -119,8 +125,8 @@ def heuristically_cacheable(status: int, directives: Directives, *, shared: bool
 def terms(status: int, headers: Headers, policy: Policy, *, response_time: float, shared: bool = True) -> Terms:
     """Return everything that `judge` needs of a response; `response_time` in epoch seconds."""
     directives = response_directives(headers)
-    # RFC 9111 5.2.2.4: the qualified form of no-cache may be treated as the unqualified.
-    no_cache = directives.has("no-cache")
+    # RFC 9111 5.2.2.4: the qualified form is about the fields that it lists, and these are not stored.
+    no_cache = directives.has("no-cache") and not directives.fields("no-cache")
     must_revalidate = _forbids_stale(directives, shared)
     # RFC 9111 4.2.4: none of these may be served stale, whatever else permits it.
     graced = not (no_cache or must_revalidate)
@@ -130,6 +136,8 @@ def terms(status: int, headers: Headers, policy: Policy, *, response_time: float
         must_revalidate=must_revalidate,
         swr=_grace(directives, "stale-while-revalidate", policy.stale_while_revalidate) if graced else 0.0,
         sie=_grace(directives, "stale-if-error", policy.stale_if_error) if graced else 0.0,
+        unreachable=policy.stale_if_unreachable if graced else 0.0,
+        immutable=directives.has("immutable"),
     )
 
 
@@ -141,26 +149,31 @@ def judge(request: RequestTerms, terms: Terms, *, initial_age: float, response_t
     age = current_age(initial_age, response_time, now)
     ttl = terms.lifetime - age
     if request is PLAIN_REQUEST and ttl > 0 and not terms.no_cache:
-        return Judgement(Verdict.FRESH, age, ttl, True)
+        return Judgement(Verdict.FRESH, age, ttl, True, True)
     verdict = _verdict(request, terms, age, ttl)
     if request.only_if_cached and verdict is Verdict.REVALIDATE:  # RFC 9111 5.2.1.7
         verdict = Verdict.UNAVAILABLE
-    return Judgement(verdict, age, ttl, _may_survive_errors(request, terms, ttl))
+    errors, silence = max(terms.sie, request.stale_if_error), max(terms.sie, terms.unreachable)
+    return Judgement(
+        verdict, age, ttl, _may_cover(request, terms, ttl, errors), _may_cover(request, terms, ttl, silence)
+    )
 
 
 def _verdict(request: RequestTerms, terms: Terms, age: float, ttl: float) -> Verdict:
     if terms.no_cache or request.no_cache:  # RFC 9111 5.2.2.4, 5.2.1.4
         return Verdict.REVALIDATE
-    if _too_old_for(request, age) or (request.min_fresh and ttl < request.min_fresh):  # RFC 9111 5.2.1.3
+    if _too_old_for(request, age, terms, ttl) or (request.min_fresh and ttl < request.min_fresh):  # 9111 5.2.1.3
         return Verdict.REVALIDATE
     if ttl > 0:
         return Verdict.FRESH
     return Verdict.STALE_USABLE if _stale_welcome(request, terms, -ttl) else Verdict.REVALIDATE
 
 
-def _too_old_for(request: RequestTerms, age: float) -> bool:
-    # RFC 9111 5.2.1.1; 0 is how a reload asks for validation, however young the response.
-    return request.max_age is not None and (age > request.max_age or request.max_age == 0)
+def _too_old_for(request: RequestTerms, age: float, terms: Terms, ttl: float) -> bool:
+    if request.max_age == 0:
+        # How a reload asks for validation, however young the response; RFC 8246 2: needless while it is immutable.
+        return not (terms.immutable and ttl > 0)
+    return request.max_age is not None and age > request.max_age  # RFC 9111 5.2.1.1
 
 
 def _stale_welcome(request: RequestTerms, terms: Terms, staleness: float) -> bool:
@@ -172,12 +185,13 @@ def _stale_welcome(request: RequestTerms, terms: Terms, staleness: float) -> boo
     return request.max_age is None and staleness < terms.swr
 
 
-def _may_survive_errors(request: RequestTerms, terms: Terms, ttl: float) -> bool:
+def _may_cover(request: RequestTerms, terms: Terms, ttl: float, grace: float) -> bool:
+    """Whether a response may stand in for a failure, stale by less than `grace` seconds."""
     if terms.no_cache or request.no_cache:
         return False
     if ttl > 0:
         return True
-    return not terms.must_revalidate and -ttl < max(terms.sie, request.stale_if_error)
+    return not terms.must_revalidate and -ttl < grace
 
 
 def _lifetime(

@@ -30,11 +30,12 @@ def invalidated_targets(target_uri: str, response_headers: Headers) -> tuple[str
     References are resolved against the target, fragments dropped, other origins left out (RFC 9111 4.4).
     """
     references = [*values(response_headers, "location"), *values(response_headers, "content-location")]
-    resolved = (_same_origin(target_uri, reference) for reference in references)
-    return tuple(dict.fromkeys([target_uri, *(uri for uri in resolved if uri is not None)]))
+    named = (resolved(target_uri, reference) for reference in references)
+    return tuple(dict.fromkeys([target_uri, *(uri for uri in named if uri is not None)]))
 
 
-def _same_origin(target_uri: str, reference: str) -> str | None:
+def resolved(target_uri: str, reference: str) -> str | None:
+    """Resolve a reference against a target, without fragment; None for another origin, and for what is no reference."""
     try:
         target, other = urlsplit(target_uri), urlsplit(urljoin(target_uri, reference))
         if _origin(target) != _origin(other):

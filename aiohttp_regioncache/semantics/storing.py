@@ -4,17 +4,19 @@ from dataclasses import dataclass
 
 from .conditional import validators
 from .directives import Directives, response_directives
-from .fields import Headers, first
+from .fields import Headers, combined, first, remove
 from .freshness import Policy, Terms, explicit_lifetime, heuristically_cacheable, terms
+from .methods import resolved
+from .ranges import content_range
 from .requests import request_terms
 from .vary import vary_names
 
 UNDERSTOOD_STATUSES: frozenset[int] = frozenset(
-    {*range(200, 206), *range(300, 304), 305, 307, 308, *range(400, 418), 421, 422, 426, *range(500, 506)}
+    {*range(200, 207), *range(300, 304), 305, 307, 308, *range(400, 418), 421, 422, 426, *range(500, 506)}
 )
 """Statuses of RFC 9110 whose caching requirements are met here (must-understand, RFC 9111 5.2.2.3)."""
 
-_PARTIAL_STATUSES = frozenset({206, 304})
+_PARTIAL, _NOT_MODIFIED = 206, 304
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +36,16 @@ def may_store(
     *,
     shared: bool = True,
     credentials: bool,
-    store_set_cookie: bool = False,
+    store_set_cookie: bool = True,
     response_time: float = 0.0,
 ) -> Storability:
     """Decide whether a response may be stored (RFC 9111 3).
 
     `shared=False` is the store of one user, where private responses and those to requests with credentials
     may lie. `credentials`: the request carried some; Authorization counts as such in any case.
-    `store_set_cookie` admits responses that set cookies. `response_time` (epoch seconds) stands in for a
-    missing Date where Expires is judged. Responses that could never be reused are refused with "no
-    freshness".
+    `store_set_cookie` admits responses that set cookies where the origin has given them a lifetime (RFC 9111
+    7.3). `response_time` (epoch seconds) stands in for a missing Date where Expires is judged. Responses that
+    could never be reused are refused with "no freshness".
     """
     directives = response_directives(response_headers)
     identified = credentials or first(request_headers, "authorization") is not None
@@ -51,10 +53,21 @@ def may_store(
         _refused_by_message(method, status, response_headers)
         or _refused_by_directives(request_headers, status, directives)
         or (_refused_by_owner(directives, identified) if shared else "")
-        or ("" if store_set_cookie else _refused_by_cookies(response_headers))
+        or _refused_by_cookies(response_headers, directives, response_time, shared, store_set_cookie)
         or _refused_by_freshness(status, response_headers, policy, response_time, shared)
     )
     return Storability(not reason, reason)
+
+
+def answers_get(target_uri: str, response_headers: Headers, *, response_time: float, shared: bool = True) -> bool:
+    """Tell whether the answer to a POST may be stored for later GETs of its target (RFC 9110 9.3.3).
+
+    It is a representation of the target, as its Content-Location says, and the origin has given it a lifetime.
+    """
+    directives = response_directives(response_headers)
+    explicit = explicit_lifetime(response_headers, directives, response_time=response_time, shared=shared)
+    location = combined(response_headers, "content-location")
+    return bool(explicit) and location is not None and resolved(target_uri, location) == resolved(target_uri, "")
 
 
 def shared_despite_credentials(response_headers: Headers) -> bool:
@@ -62,12 +75,25 @@ def shared_despite_credentials(response_headers: Headers) -> bool:
     return not _refused_by_owner(response_directives(response_headers), credentials=True)
 
 
+def unstorable_fields(response_headers: Headers) -> frozenset[str]:
+    """Return the fields that a qualified no-cache or private keeps out of the store (RFC 9111 5.2.2.4, 5.2.2.7)."""
+    directives = response_directives(response_headers)
+    return frozenset((*directives.fields("no-cache"), *directives.fields("private")))
+
+
+def storable(response_headers: Headers) -> list[tuple[str, str]]:
+    """Return the fields of a response without those that must not be stored with it."""
+    return remove(response_headers, unstorable_fields(response_headers))
+
+
 def _refused_by_message(method: str, status: int, headers: Headers) -> str:
     if method != "GET":
         return "method"
     if not 200 <= status <= 599:  # RFC 9111 3: final
         return "status"
-    if status in _PARTIAL_STATUSES or first(headers, "content-range") is not None:  # RFC 9111 3.3
+    is_part = status == _PARTIAL and content_range(headers) is not None
+    looks_partial = status == _PARTIAL or first(headers, "content-range") is not None
+    if status == _NOT_MODIFIED or looks_partial is not is_part:  # RFC 9111 3.3
         return "partial"
     return "vary" if vary_names(headers) is None else ""  # RFC 9111 4.1: * never matches
 
@@ -82,15 +108,21 @@ def _refused_by_directives(request_headers: Headers, status: int, directives: Di
 
 
 def _refused_by_owner(directives: Directives, credentials: bool) -> str:
-    # RFC 9111 5.2.2.7: the qualified form of private may be treated as the unqualified.
-    if directives.has("private"):
+    # RFC 9111 5.2.2.7: the qualified form is about the fields that it lists.
+    if directives.has("private") and not directives.fields("private"):
         return "private"
     permitted = any(directives.has(name) for name in ("public", "must-revalidate", "s-maxage"))
     return "credentials" if credentials and not permitted else ""  # RFC 9111 3.5
 
 
-def _refused_by_cookies(headers: Headers) -> str:
-    return "set-cookie" if first(headers, "set-cookie") is not None else ""
+def _refused_by_cookies(
+    headers: Headers, directives: Directives, response_time: float, shared: bool, store_set_cookie: bool
+) -> str:
+    if first(storable(headers), "set-cookie") is None:
+        return ""
+    # RFC 9111 7.3: a cookie does not inhibit storing; but who set it without a word on caching did not think of it.
+    explicit = explicit_lifetime(headers, directives, response_time=response_time, shared=shared)
+    return "" if store_set_cookie and explicit is not None else "set-cookie"
 
 
 def _refused_by_freshness(status: int, headers: Headers, policy: Policy, response_time: float, shared: bool) -> str:

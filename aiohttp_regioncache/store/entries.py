@@ -82,6 +82,13 @@ class Remembered(msgspec.Struct, frozen=True):
     asof: int
 
 
+class Exchanged(msgspec.Struct, frozen=True):
+    """The token that a resource had, empty when nothing was known of it, and the one that it has now."""
+
+    before: str
+    after: str
+
+
 async def glance(store: RegionStore, partition: Partition, key: str, resource: Resource) -> Glance:
     """Read an entry and the state of its resource. Raises `RegionUnavailableError`."""
     entry, state = await store.reads.command("MGET", partition.entry(key), partition.state(resource.digest))
@@ -144,10 +151,11 @@ async def fill(
 
 async def invalidate(
     store: RegionStore, partition: Partition, digests: Sequence[str], *, announce: bytes = b"", intent: bytes = b""
-) -> None:
+) -> Exchanged:
     """Stop serving every entry of some resources of a partition.
 
-    `announce` goes to the outbox for the other regions; `intent` is fulfilled. Raises `RegionUnavailableError`.
+    `announce` goes to the outbox for the other regions; `intent` is fulfilled. Gives the tokens of the first resource.
+    Raises `RegionUnavailableError`.
     """
     keys = [partition.out, partition.intents, *(key for digest in digests for key in partition.resource(digest))]
     message = announcement(partition.number, "", tuple(digests))
@@ -155,7 +163,8 @@ async def invalidate(
         store.new_token(), STATE_SECONDS * 1000, events_channel(store.name), message, announce, OUTBOX_LENGTH, intent,
         int(store.holdoff * 1000),
     )  # fmt: skip
-    await store.queue.run(script("invalidate"), keys, arguments)
+    before, after = await store.queue.run(script("invalidate"), keys, arguments)
+    return Exchanged(before.decode(), after.decode())
 
 
 async def body_of(store: RegionStore, partition: Partition, write_id: str) -> bytes | None:

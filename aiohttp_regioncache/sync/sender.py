@@ -161,10 +161,12 @@ class _Once:
         return await handler(request)
 
 
-def client_session(*, reuse: bool = True) -> aiohttp.ClientSession:
+def client_session(
+    *, reuse: bool = True, response_class: type[aiohttp.ClientResponse] = aiohttp.ClientResponse
+) -> aiohttp.ClientSession:
     """Make the client session for an origin: no cookies kept, nothing decoded or added.
 
-    `reuse`: whether connections serve more than one request.
+    `reuse`: whether connections serve more than one request. `response_class`: what answers are.
     """
     connector = (
         aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
@@ -175,5 +177,6 @@ def client_session(*, reuse: bool = True) -> aiohttp.ClientSession:
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
+        response_class=response_class,
         skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
     )

@@ -16,31 +16,31 @@ from multidict import CIMultiDict
 
 from ..errors import RegionUnavailableError
 from ..exchange import Exchange, Handler, with_body
-from ..keys import Groups, Resource, normalize_path
-from ..problems import unavailable
+from ..keys import Resource, normalize_path
+from ..problems import Unanswered, unavailable
 from ..reads.memory import Memory
 from ..records import WriteRecord, from_wire
-from ..responses import CACHE_STATUS, as_it_came, ask, cache_name, with_status
+from ..responses import as_it_came, ask, cache_name, mark, with_status
+from ..rules import Rules
 from ..semantics.cache_status import cache_status
 from ..semantics.fields import remove, values
 from ..semantics.methods import invalidated_targets, invalidates
 from ..settings import Settings
-from ..store.entries import invalidate
+from ..store.entries import Exchanged, invalidate
 from ..store.outbox import announce
 from ..store.queue import is_idle
 from ..store.region import RegionStore
 from ..tasks import Tasks
 from .intents import Intents, Noted
+from .posting import Begun, Posting, Told
 
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 600.0
 """How long an edge that reaches no region goes on trying to tell one of a change."""
 _RETRY_PAUSE: Final = 1.0
-_MAY_HAVE_WRITTEN: Final = frozenset({500, 502, 503, 504})
-"""Failures that do not tell whether the write was applied."""
 _UNANSWERED: Final = frozenset({502, 504})
-"""Failures of a gateway that waits no longer for an origin which may still be at it."""
+"""Failures of a gateway before the origin, which do not tell whether the write was applied, or still will be."""
 
 
 class Past(msgspec.Struct, frozen=True):
@@ -62,10 +62,11 @@ class Through:
     """
 
     def __init__(
-        self, settings: Settings, groups: Groups, memories: Collection[Memory], intents: Intents, tasks: Tasks
+        self, settings: Settings, rules: Rules, memories: Collection[Memory], intents: Intents, tasks: Tasks
     ) -> None:
         self._dirty_wait = settings.cache.dirty_wait
-        self._groups = groups
+        self._groups = rules.groups
+        self._posting = Posting(settings.cache, rules)
         self._memories = memories
         self._intents = intents
         self._tasks = tasks
@@ -82,8 +83,10 @@ class Through:
             return with_status(refused, cache_status(cache_name(region), detail="dirty"))
         status = cache_status(cache_name(region), fwd="method")
         # A replay's own record is what brings another edge to look after it.
-        noted = None if is_replay else await self._note(exchange)
-        return await self._ask(exchange, exchange.request, handler, status, noted)
+        if is_replay:
+            return await self._ask(exchange, exchange.request, handler, status, None)
+        noted, begun = await asyncio.gather(self._note(exchange), self._posting.begin(exchange))
+        return await self._ask(exchange, exchange.request, handler, status, noted, begun)
 
     async def past_queue(self, exchange: Exchange, handler: Handler, past: Past) -> web.StreamResponse:
         """Answer a write that could not be queued: the origin takes it now, whatever may be pending."""
@@ -97,19 +100,27 @@ class Through:
         return await self._ask(exchange, request, handler, status, await self._note(exchange))
 
     async def _ask(
-        self, exchange: Exchange, request: web.Request, handler: Handler, status: str, noted: Noted | None
+        self,
+        exchange: Exchange,
+        request: web.Request,
+        handler: Handler,
+        status: str,
+        noted: Noted | None,
+        begun: Begun | None = None,
     ) -> web.StreamResponse:
         try:
-            response, raised = await ask(request, handler, lambda streamed: streamed.headers.add(CACHE_STATUS, status))
+            response, raised = await ask(request, handler, lambda streamed: mark(streamed, status))
         except BaseException:  # also when the client leaves: the origin may have applied it, or still be at it
             await asyncio.shield(self._invalidate(exchange, (), noted, is_over=False))
             raise
         method = exchange.request.method
-        if invalidates(method, response.status) or response.status in _MAY_HAVE_WRITTEN:
+        is_over = not (isinstance(response, Unanswered) or response.status in _UNANSWERED)
+        if invalidates(method, response.status) or not is_over:
             headers = list(response.headers.items())
             _, *named = invalidated_targets(exchange.target.url, headers)  # the target itself need not be parsed
-            is_over = response.status not in _UNANSWERED
-            await asyncio.shield(self._invalidate(exchange, named, noted, is_over=is_over))
+            told = await asyncio.shield(self._invalidate(exchange, named, noted, is_over=is_over))
+            if begun is not None and told is not None and is_over:
+                await asyncio.shield(self._posting.store(exchange, begun, response, told))
         elif noted is not None:
             noted.take_back()
         return as_it_came(with_status(response, status), raised)
@@ -144,10 +155,11 @@ class Through:
 
     async def _invalidate(
         self, exchange: Exchange, targets: Sequence[str], noted: Noted | None, *, is_over: bool
-    ) -> None:
+    ) -> Told | None:
         """Stop serving the target, what the rule says it affects, and what the answer names, in every region.
 
         Unless the write `is_over`, its intent stays: the origin may apply it later, and then all is invalidated again.
+        Gives the region that was told at once, with what the target's token has become; None when there is none.
         """
         named = [exchange.resource_at(normalize_path(urlsplit(target).path)) for target in targets]
         resources = list(dict.fromkeys((*self._own(exchange), *named)))
@@ -157,22 +169,24 @@ class Through:
             first = noted.intent.store  # it could be reached just now
             stores.sort(key=lambda store: store is not first)
         fulfilled = noted if is_over else None
-        if not await self._in_any(stores, resources, fulfilled):
+        told = await self._in_any(stores, resources, fulfilled)
+        if told is None:
             logger.warning("%s: no region can be told that it has changed; tried again", exchange.target.path)
             self._tasks.spawn(self._keep_trying(stores, resources, fulfilled), "invalidate later")
         for memory in self._memories:
             memory.forget(resource.digest for resource in resources)
+        return told
 
-    async def _in_any(self, stores: Sequence[RegionStore], resources: list[Resource], noted: Noted | None) -> bool:
+    async def _in_any(
+        self, stores: Sequence[RegionStore], resources: list[Resource], noted: Noted | None
+    ) -> Told | None:
         """Invalidate in the first region that can be reached: its outbox tells the others."""
         for store in stores:
             try:
-                await self._in_region(store, resources, noted)
+                return Told(store, await self._in_region(store, resources, noted))
             except RegionUnavailableError as error:
                 logger.debug("not invalidated: %s", error)
-            else:
-                return True
-        return False
+        return None
 
     async def _keep_trying(self, stores: Sequence[RegionStore], resources: list[Resource], noted: Noted | None) -> None:
         deadline = time.monotonic() + RETRY_SECONDS
@@ -183,13 +197,15 @@ class Through:
         logger.error("%s: no region has been told that it has changed", resources[0].path)
 
     @staticmethod
-    async def _in_region(store: RegionStore, resources: list[Resource], noted: Noted | None) -> None:
+    async def _in_region(store: RegionStore, resources: list[Resource], noted: Noted | None) -> Exchanged:
         by_group: dict[str, list[Resource]] = {}
         for resource in resources:
             by_group.setdefault(resource.group, []).append(resource)
+        tokens: list[Exchanged] = []
         for group, members in by_group.items():
             partition = store.partition(members[0])
             names = tuple(resource.digest for resource in members)
             is_noted = noted is not None and noted.intent.partition is partition and members[0] is resources[0]
             intent = noted.intent.octets if noted is not None and is_noted else b""
-            await invalidate(store, partition, names, announce=announce(group, names), intent=intent)
+            tokens.append(await invalidate(store, partition, names, announce=announce(group, names), intent=intent))
+        return tokens[0]

@@ -146,7 +146,9 @@ def test_no_policy_is_no_grace() -> None:
         pytest.param("max-age=5, proxy-revalidate", Terms(5, False, True, 0, 0), id="5.2.2.8"),
         pytest.param("s-maxage=5, stale-while-revalidate=9", Terms(5, False, True, 0, 0), id="5.2.2.10"),
         pytest.param("max-age=5, no-cache", Terms(5, True, False, 0, 0), id="5.2.2.4"),
-        pytest.param('max-age=5, no-cache="a"', Terms(5, True, False, 0, 0), id="5.2.2.4-qualified"),
+        pytest.param('max-age=5, no-cache="a"', Terms(5, False, False, 30, 60), id="5.2.2.4-qualified"),
+        pytest.param('max-age=5, no-cache="a", no-cache', Terms(5, True, False, 0, 0), id="5.2.2.4-both"),
+        pytest.param("max-age=5, immutable", Terms(5, False, False, 30, 60, immutable=True), id="8246-2"),
     ],
 )
 def test_terms(line: str, found: Terms) -> None:

@@ -2,7 +2,7 @@ import pytest
 
 from aiohttp_regioncache.semantics.fields import Headers
 from aiohttp_regioncache.semantics.freshness import Policy
-from aiohttp_regioncache.semantics.storing import may_store
+from aiohttp_regioncache.semantics.storing import answers_get, may_store, storable, unstorable_fields
 
 FRESH = ("Cache-Control", "max-age=60")
 ETAG = ("ETag", '"a"')
@@ -23,7 +23,7 @@ def reason(
     policy: Policy | None = None,
     shared: bool = True,
     credentials: bool = False,
-    store_set_cookie: bool = False,
+    store_set_cookie: bool = True,
 ) -> str:
     found = may_store(
         method,
@@ -58,14 +58,19 @@ def reason(
         pytest.param([cache_control("max-age=60, no-store")], "no-store", id="5.2.2.5"),
         pytest.param([cache_control("No-StOrE, max-age=60")], "no-store", id="5.2.2.5-any-case"),
         pytest.param([cache_control("max-age=60, private")], "private", id="5.2.2.7"),
-        pytest.param([cache_control('max-age=60, private="a"')], "private", id="5.2.2.7-qualified"),
+        pytest.param([cache_control('max-age=60, private="a"')], "", id="5.2.2.7-qualified"),
+        pytest.param([cache_control('max-age=60, private="a", private')], "private", id="5.2.2.7-both"),
         pytest.param([cache_control('max-age=60, x="private'), FRESH], "", id="other-argument"),
         pytest.param([cache_control('max-age=60, x=", private')], "private", id="open-quote-hides-nothing"),
         pytest.param([FRESH, ("Vary", "*")], "vary", id="4.1-star"),
         pytest.param([FRESH, ("Vary", "A"), ("Vary", ", *")], "vary", id="4.1-star-among-others"),
         pytest.param([FRESH, ("Vary", "A")], "", id="4.1-names"),
         pytest.param([FRESH, ("Content-Range", "bytes 0-1/2")], "partial", id="3.3-content-range"),
-        pytest.param([FRESH, ("Set-Cookie", "a=b")], "set-cookie", id="set-cookie"),
+        pytest.param([FRESH, ("Set-Cookie", "a=b")], "", id="7.3-set-cookie"),
+        pytest.param([ETAG, ("Set-Cookie", "a=b")], "set-cookie", id="7.3-set-cookie-without-lifetime"),
+        pytest.param(
+            [cache_control('no-cache="Set-Cookie"'), ETAG, ("Set-Cookie", "a=b")], "", id="5.2.2.4-set-cookie"
+        ),
         pytest.param([cache_control("no-store"), ("CDN-Cache-Control", "max-age=60")], "", id="9213-2.2-fresh"),
         pytest.param([FRESH, ("CDN-Cache-Control", "no-store")], "no-store", id="9213-2.2-no-store"),
         pytest.param([FRESH, ("CDN-Cache-Control", "private")], "private", id="9213-2.2-private"),
@@ -115,7 +120,7 @@ def test_must_understand(status: int) -> None:
 def test_a_shared_store_without_cookies_is_the_default() -> None:
     for headers, expected in (
         ([cache_control("private")], "private"),
-        ([("Set-Cookie", "a=b")], "set-cookie"),
+        ([("Set-Cookie", "a=b")], "set-cookie"),  # nothing said of caching
     ):
         found = may_store("GET", [], 200, [*headers, ETAG], Policy(), credentials=False)
         assert found.reason == expected
@@ -150,15 +155,58 @@ def test_credentials(identified: dict[str, object], line: str, expected: str) ->
         ([FRESH], ""),
         ([cache_control("no-store, max-age=60")], "no-store"),
         ([cache_control("s-maxage=60")], "no freshness"),
-        ([FRESH, ("Set-Cookie", "a=b")], "set-cookie"),
+        ([ETAG, ("Set-Cookie", "a=b")], "set-cookie"),
     ],
 )
 def test_the_store_of_one_user(headers: Headers, expected: str) -> None:
     assert reason(headers, shared=False, credentials=True) == expected
 
 
-def test_set_cookie_on_request_of_the_operator() -> None:
-    assert reason([FRESH, ("Set-Cookie", "a=b")], store_set_cookie=True) == ""
+def test_no_cookies_at_all_on_request_of_the_operator() -> None:
+    assert reason([FRESH, ("Set-Cookie", "a=b")], store_set_cookie=False) == "set-cookie"
+
+
+PART = ("Content-Range", "bytes 0-1/5")
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        pytest.param([FRESH, PART], "", id="3.3"),
+        pytest.param([ETAG, PART], "", id="15.1-heuristic"),
+        pytest.param([FRESH, ("Content-Range", "bytes 0-1/*")], "partial", id="unknown-length"),
+        pytest.param([FRESH, PART, PART], "partial", id="two"),
+        pytest.param([FRESH, ("Content-Range", "lines 0-1/5")], "partial", id="another-unit"),
+        pytest.param([FRESH, ("Content-Type", "multipart/byteranges; boundary=x")], "partial", id="several"),
+    ],
+)
+def test_parts(headers: Headers, expected: str) -> None:
+    assert reason(headers, status=206) == expected
+
+
+def test_fields_that_a_qualified_directive_names_are_not_storable() -> None:
+    headers = [cache_control('private="X-A", no-cache="x-b, X-C", max-age=9'), ("x-a", "1"), ("X-B", "2"), ("D", "3")]
+    assert unstorable_fields(headers) == {"x-a", "x-b", "x-c"}
+    assert storable(headers) == [headers[0], headers[3]]
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        pytest.param([FRESH, ("Content-Location", "/x?q")], True, id="path"),
+        pytest.param([FRESH, ("Content-Location", "")], True, id="empty"),
+        pytest.param([FRESH, ("Content-Location", "https://a.example/x?q#f")], True, id="absolute"),
+        pytest.param([FRESH, ("Content-Location", "https://b.example/x?q")], False, id="another-host"),
+        pytest.param([FRESH, ("Content-Location", "/x")], False, id="another-query"),
+        pytest.param([FRESH, ("Content-Location", "/x?q"), ("Content-Location", "/y")], False, id="two"),
+        pytest.param([FRESH, ("Content-Location", "http://[")], False, id="no-reference"),
+        pytest.param([FRESH], False, id="none"),
+        pytest.param([ETAG, ("Content-Location", "/x?q")], False, id="no-explicit-lifetime"),
+        pytest.param([cache_control("max-age=0"), ("Content-Location", "/x?q")], False, id="no-lifetime"),
+    ],
+)
+def test_answers_to_post(headers: Headers, expected: bool) -> None:
+    assert answers_get("https://a.example/x?q", headers, response_time=0.0) is expected
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aiohttp_regioncache.semantics.fields import Headers
-from aiohttp_regioncache.semantics.vary import selecting, vary_names
+from aiohttp_regioncache.semantics.vary import NOTHING_KNOWN, Known, learn, selecting, selecting_names, vary_names
 
 
 @pytest.mark.parametrize(
@@ -42,8 +44,104 @@ def test_requests_select_the_same(one: Headers, other: Headers, same: bool) -> N
 
 @pytest.mark.parametrize("name", ["accept-charset", "accept-encoding", "accept-language"])
 def test_ranges_without_case(name: str) -> None:
-    assert selecting([(name, "A, b;Q=1")], (name,)) == [(name, "a, b;q=1")]
+    assert selecting([(name, "A, b;Q=1")], (name,)) == [(name, "a, b")]
 
 
 def test_selecting_follows_the_order_of_the_names() -> None:
     assert selecting([("B", "2"), ("C", "3"), ("a", "1,1")], ("a", "b")) == [("a", "1, 1"), ("b", "2")]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        pytest.param("en, de", "de, en", True, id="9110-12.5.4-equals"),
+        pytest.param("en;q=0.9, de;q=0.1", "en, de;q=0.5", True, id="order-of-preference"),
+        pytest.param("en, de;q=0.5", "de, en;q=0.5", False, id="another-preference"),
+        pytest.param("en, de;q=0", "en", False, id="refused"),
+    ],
+)
+def test_weighted_lists_select_by_their_meaning(one: str, other: str, same: bool) -> None:
+    names = ("accept-language",)
+    first, second = (selecting([("Accept-Language", value)], names) for value in (one, other))
+    assert (first == second) is same
+
+
+def test_a_coded_response_varies_by_what_is_accepted() -> None:
+    assert selecting_names([("Content-Encoding", "gzip")]) == ("accept-encoding",)
+    assert selecting_names([("Content-Encoding", "gzip"), ("Vary", "B")]) == ("accept-encoding", "b")
+    assert selecting_names([("Content-Encoding", "identity"), ("Vary", "B")]) == ("b",)
+    assert selecting_names([("Content-Encoding", "gzip"), ("Vary", "*")]) is None
+
+
+ENCODING = ("accept-encoding",)
+LANGUAGE = ("accept-language",)
+
+
+def _seen(*exchanges: tuple[str, str]) -> Known:
+    """What is known after responses of the second coding to requests that accept the first."""
+    known = NOTHING_KNOWN
+    for accepted, coding in exchanges:
+        answer = [("Content-Encoding", coding)] if coding else []
+        known = learn(known, ENCODING, [("Accept-Encoding", accepted)], answer)
+    return known
+
+
+def _key(known: Known, accepted: str) -> str:
+    return selecting([("Accept-Encoding", accepted)], ENCODING, known)[0][1]
+
+
+def test_codings_that_the_origin_did_not_use_make_no_difference() -> None:
+    known = _seen(("gzip, deflate, br", "gzip"))
+    assert _key(known, "br, gzip;q=0.5") == _key(known, "gzip") == "gzip"
+    assert _key(known, "deflate") == _key(known, "") == ""
+
+
+def test_a_coding_that_the_origin_has_not_been_offered_yet_may_make_one() -> None:
+    known = _seen(("", ""))
+    assert _key(known, "gzip") == "gzip"
+    assert _key(_seen(("gzip", "gzip")), "zstd, gzip") == "gzip, zstd"
+
+
+def test_who_accepts_a_coding_and_who_does_not_are_kept_apart() -> None:
+    known = _seen(("gzip, br", "br"), ("gzip", "gzip"), ("", ""))
+    assert len({_key(known, accepted) for accepted in ("gzip, br", "gzip", "br", "", "identity;q=0")}) == 5
+
+
+_codings = st.lists(st.integers(0, 30).map("c{}".format), max_size=20, unique=True)
+
+
+@given(st.lists(st.tuples(_codings, st.integers(0, 30)), max_size=8), _codings, st.data())
+def test_the_key_of_a_coded_response_names_its_coding(
+    before: list[tuple[list[str], int]], accepted: list[str], data: st.DataObject
+) -> None:
+    coding = data.draw(st.sampled_from(accepted)) if accepted else ""
+    known = _seen(*((", ".join(each), each[n % len(each)] if each else "") for each, n in before))
+    value = ", ".join(accepted)
+    known = learn(known, ENCODING, [("Accept-Encoding", value)], [("Content-Encoding", coding)])
+    assert not coding or coding in _key(known, value).split(", ")
+
+
+def test_a_language_is_found_by_who_prefers_it() -> None:
+    asked = [("Accept-Language", "en, de")]
+    known = learn(NOTHING_KNOWN, LANGUAGE, asked, [("Content-Language", "DE")])
+    key = selecting(asked, LANGUAGE, known)
+    assert selecting([("Accept-Language", "fr;q=0.5, de")], LANGUAGE, known) == key
+    assert selecting([("Accept-Language", "fr, de;q=0.5")], LANGUAGE, known) != key
+    assert selecting([("Accept-Language", "fr, de")], LANGUAGE, known) != key
+
+
+def test_a_language_that_the_origin_has_no_more_is_forgotten() -> None:
+    known = learn(NOTHING_KNOWN, LANGUAGE, [("Accept-Language", "en, de")], [("Content-Language", "de")])
+    asked = [("Accept-Language", "de, fr;q=0.5")]
+    known = learn(known, LANGUAGE, asked, [("Content-Language", "fr")])
+    assert selecting([("Accept-Language", "de")], LANGUAGE, known) == [("accept-language", "de")]
+    assert dict(known.languages) == {"fr": "de, fr;q=0.999"}
+
+
+def test_what_is_known_is_bounded() -> None:
+    known = NOTHING_KNOWN
+    for n in range(100):
+        asked = [("Accept-Language", f"l{n}"), ("Accept-Encoding", f"c{n}")]
+        known = learn(known, (*ENCODING, *LANGUAGE), asked, [("Content-Language", f"l{n}")])
+    assert (len(known.languages), len(known.offered)) == (16, 16)
+    assert known.languages[-1][0] == "l99"

@@ -1,0 +1,65 @@
+"""Interim responses of the origin, 103 (Early Hints, RFC 8297) above all, passed on to the client as they come.
+
+aiohttp's client drops them and its server has no word for them. What this touches of aiohttp stands here: the client
+response reads messages from its connection's protocol until one is final, and the server's writer takes octets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, Final
+
+import aiohttp
+from aiohttp import HttpVersion11, web
+from aiohttp.connector import Connection
+
+from ..responses import is_unattended
+from ..semantics.fields import HOP_BY_HOP
+
+Relay = Callable[[int, str, tuple[tuple[bytes, bytes], ...]], Awaitable[None]]
+"""What is called with status, reason and fields of an interim response."""
+
+_relay: Final[ContextVar[Relay | None]] = ContextVar("regioncache_interim", default=None)
+_OF_THE_CONNECTION: Final = frozenset(name.encode() for name in (*HOP_BY_HOP, "content-length"))
+
+
+class InterimAwareResponse(aiohttp.ClientResponse):
+    """A client response that tells of the interim ones before it: for `ClientSession(response_class=...)`."""
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        """Read up to the head of the final response."""
+        relay, protocol = _relay.get(), connection.protocol
+        if relay is None or protocol is None:
+            return await super().start(connection)
+        read = protocol.read
+
+        async def read_and_tell() -> Any:
+            message, payload = await read()
+            if 102 <= message.code < 200:
+                await relay(message.code, message.reason, message.raw_headers)
+            return message, payload
+
+        protocol.read = read_and_tell  # type: ignore[method-assign]
+        try:
+            return await super().start(connection)
+        finally:
+            del protocol.read
+
+
+def relay_to(request: web.Request) -> None:
+    """Pass on what comes before the answer to a request of this task, unless nobody waits for it (RFC 9110 15.2)."""
+    is_attended = request.version >= HttpVersion11 and not is_unattended()
+    _relay.set(_writer(request) if is_attended else None)
+
+
+def _writer(request: web.Request) -> Relay:
+    async def write(status: int, reason: str, fields: tuple[tuple[bytes, bytes], ...]) -> None:
+        if request.transport is None:  # the client has gone; others may wait for the answer
+            return
+        kept = (field for field in fields if field[0].lower() not in _OF_THE_CONNECTION)
+        lines = [f"HTTP/1.1 {status} {reason}".encode("latin-1", "replace"), *(b"%b: %b" % field for field in kept)]
+        await request.writer.write(b"\r\n".join([*lines, b"", b""]))
+        request.writer.output_size = 0  # none of the answer has gone out yet
+
+    return write
