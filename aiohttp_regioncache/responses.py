@@ -111,7 +111,7 @@ def mark(response: web.StreamResponse, status: str) -> None:
 
 
 def as_it_came(response: web.StreamResponse, raised: bool) -> web.StreamResponse:
-    """Return a response, or raise it when its handler did."""
-    if raised and isinstance(response, web.HTTPException):
+    """Return a response, or raise an `HTTPException`: aiohttp wants none returned, even if a handler does."""
+    if isinstance(response, web.HTTPException):
         raise response
     return response

@@ -13,7 +13,7 @@ from ..exchange import Exchange, Handler
 from ..pin import without_pins
 from ..problems import Unanswered
 from ..records import NO_TERMS, CacheRecord, from_wire, to_wire
-from ..responses import Streaming, ask, is_unattended
+from ..responses import Streaming, ask
 from ..semantics import conditional
 from ..semantics.dates import format_date
 from ..semantics.fields import Headers, end_to_end, first, remove
@@ -69,13 +69,15 @@ class Stored(msgspec.Struct, frozen=True):
     """What is stored when the origin is asked, as far as the question and the answer depend on it.
 
     `entry` lends its validators; `is_usable`: it holds still, so that a part may be completed. `remembered` is None
-    when nothing can be stored. `known`: of the fields that select the entries.
+    when nothing can be stored. `known`: of the fields that select the entries. `by_parts`: the
+    part that the client wants may be all that is asked for; not so where writes are to be folded over the answer.
     """
 
     entry: CacheRecord | None
     is_usable: bool
     remembered: Remembered | None
     known: Known = NOTHING_KNOWN
+    by_parts: bool = False
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -104,15 +106,15 @@ class Question(msgspec.Struct, frozen=True):
 _VALIDATING: Final = ("If-None-Match", "If-Modified-Since")
 
 
-def question(exchange: Exchange, stored: Stored, *, attended: bool = True) -> Question:
-    """Decide what to ask the origin for. Unless `attended`, it is for the store alone: the whole, whatever the Range.
+def question(exchange: Exchange, stored: Stored) -> Question:
+    """Decide what to ask the origin for.
 
     A complete entry is validated. A part is validated when it holds what the request wants, completed when the whole is
     wanted and a strong validator names it, and else it does not count (RFC 9111 sections 3.4 and 4.3.1).
     """
     method, headers, saved = exchange.request.method, exchange.headers, stored.snapshot
     ranged = tuple(pair for pair in headers if pair[0].lower() in ("range", "if-range"))
-    asks_range = attended and method == "GET" and requested(headers) is not None
+    asks_range = stored.by_parts and method == "GET" and requested(headers) is not None
     if saved is None:
         return Question(ranged if asks_range else ())
     checks = tuple(validators(saved.headers))
@@ -200,7 +202,7 @@ async def fetch(
 
     `streaming` as in `ask`.
     """
-    asked = question(exchange, stored, attended=not is_unattended())
+    asked = question(exchange, stored)
     fetched = await _fetch(exchange, handler, stored, settings, asked, no_cache, clock, streaming)
     if fetched is not None:
         return fetched

@@ -325,7 +325,7 @@ class Reader:
 
     async def _head_of(self, exchange: Exchange, handler: Handler, found: Found) -> web.StreamResponse:
         entry = found.usable
-        if entry is None or found.fold.outcome is not Outcome.CLEAN:
+        if entry is None or entry.status == 206 or found.fold.outcome is not Outcome.CLEAN:
             return await self._as_it_is(exchange, handler, found, "miss")
         stored = Stored(entry, True, await self._remember(exchange, found), found.known)
         try:
@@ -387,7 +387,8 @@ class Reader:
 
         if (exchange.has_credentials and not exchange.owner) or remembered is None:
             return await fetch_for(None), remembered, True
-        ranged = range_of(exchange) if not in_background else ""
+        by_parts = not (in_background or self._may_lack_writes(found, remembered))
+        ranged = range_of(exchange) if by_parts else ""
         key = (found.store.name, found.key, remembered.token, remembered.asof, ranged)
         joined, begun = await self._flights.join(
             key, fetch_for, self._settings.flight_wait, unfinished=exchange.terms is not PLAIN_REQUEST
@@ -423,10 +424,11 @@ class Reader:
             note(response)
 
         note = self._streaming(exchange, found)
+        by_parts = not (in_background or self._may_lack_writes(found, remembered))
         fetched = await fetch(
             exchange,
             handler,
-            Stored(found.entry, found.usable is not None, remembered, found.known),
+            Stored(found.entry, found.usable is not None, remembered, found.known, by_parts),
             self._settings,
             no_cache=_is_outdated(found),
             clock=found.store.now,
@@ -505,7 +507,7 @@ class Reader:
             return None
         if found.fold.outcome is not Outcome.CLEAN:
             return self._folded(exchange, found.store, found.fold, entry)
-        status = answers.hit_status(found.store.name, judgement, "stale-if-error")
+        status = answers.hit_status(found.store.name, judgement, f"stale-if-{'unreachable' if silent else 'error'}")
         return answers.stored(exchange, entry, judgement.age, status)
 
     async def _refolded(

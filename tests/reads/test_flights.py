@@ -57,7 +57,8 @@ async def _crowd(world: World, url: str, gated: Gated, names: list[str]) -> list
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Cache_Control": "private"}, {"Set_Cookie": "a=1"}, {"Cache_Control": "no-store"}]
+    "headers",
+    [{"Cache_Control": "private"}, {"Set_Cookie": "a=1", "Cache_Control": "x"}, {"Cache_Control": "no-store"}],
 )
 async def test_what_is_one_users_own_is_not_shared(tmp_path: Path, headers: dict[str, str]) -> None:
     gated = Gated()
