@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -107,7 +106,7 @@ async def test_what_a_handler_compresses_is_stored_compressed(tmp_path: Path, fo
             assert [coding for coding, *_ in seen] == ["gzip"] * 6
         else:
             assert [coding for coding, *_ in seen] == ["gzip", "gzip", "gzip", "deflate", "deflate", ""]
-            assert handler.calls == 3
+            assert handler.calls == 4  # who accepts more than the origin has been offered may get something better
 
 
 def _decoded(coding: str, body: bytes) -> str:
@@ -121,9 +120,7 @@ def _decoded(coding: str, body: bytes) -> str:
         pytest.param(lambda: "text", id="text"),
         pytest.param(lambda: bytearray(b"text"), id="bytearray"),
         pytest.param(lambda: io.BytesIO(b"text"), id="in-memory-file"),
-        pytest.param(
-            lambda: aiohttp.JsonPayload("text", dumps=lambda value: str(json.loads(json.dumps(value)))), id="json"
-        ),
+        pytest.param(lambda: aiohttp.JsonPayload("text", dumps=str), id="json"),
     ],
 )
 async def test_payloads_in_memory_are_stored(tmp_path: Path, body: Callable[[], object]) -> None:

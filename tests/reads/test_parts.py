@@ -40,10 +40,8 @@ class Library:
         return web.Response(status=206, body=self.body[start:end], headers=headers)
 
 
-async def part(edge: Edge, ranges: str, **headers: str) -> Reply:
-    return await edge.get(
-        "/book", headers={"Range": f"bytes={ranges}"} | {k.replace("_", "-"): v for k, v in headers.items()}
-    )
+async def part(edge: Edge, ranges: str) -> Reply:
+    return await edge.get("/book", headers={"Range": f"bytes={ranges}"})
 
 
 async def _stored(edge: Edge, **options: Any) -> Reply:
