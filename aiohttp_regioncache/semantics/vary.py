@@ -1,5 +1,6 @@
 """Which request fields select a response, and their values in the key (RFC 9110 12.5.5, RFC 9111 4.1)."""
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from .qualities import preferred, qualities, ranked
 # RFC 9110 12.5.2 to 12.5.4: ranges whose case, white space and place among equals mean nothing.
 _WEIGHTED = frozenset({"accept-charset", "accept-encoding", "accept-language"})
 _MOST_KNOWN = 16
+_SHORT = 256
 
 
 class Known(NamedTuple):
@@ -67,6 +69,12 @@ def selecting(headers: Headers, names: Sequence[str], known: Known = NOTHING_KNO
 def _normalised(name: str, lines: list[str], known: Known) -> str:
     if name not in _WEIGHTED:
         return ", ".join(element for line in lines for element in split_list(line))
+    is_short = sum(map(len, lines)) <= _SHORT
+    return (_by_preference if is_short else _by_preference.__wrapped__)(name, tuple(lines), known)
+
+
+@functools.lru_cache(maxsize=1024)  # browsers send the same few all the time
+def _by_preference(name: str, lines: tuple[str, ...], known: Known) -> str:
     weights = qualities(lines)
     if name == "accept-encoding":
         return ranked(_that_matter(weights, known))
