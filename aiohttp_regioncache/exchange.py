@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from .keying import Parts
 from .keys import Resource, SiteKey, Target
 from .principal import Principal
 from .rules import CompiledRule
@@ -25,15 +26,18 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     """A request with its target, its rule and its principal. `headers` are the end-to-end ones but our own marks.
 
-    `resource_at` makes the resource that a path is for the principal. `stores` are the regions in the order in which
-    they are asked. `has_credentials`: the answer may be meant for its principal alone. `touching`: the rules whose
-    writes behind can change what the target shows.
+    `cached_as` is the target as keys see it, without what the rule of its reads does not count, and `key_parts` what
+    that rule adds to them. `resource_at` makes the resource that a path is for the principal. `stores` are the regions
+    in the order in which they are asked. `has_credentials`: the answer may be meant for its principal alone.
+    `touching`: the rules whose writes behind can change what the target shows.
     """
 
     request: web.Request
     headers: Headers
     site: SiteKey
     target: Target
+    cached_as: Target
+    key_parts: Parts
     resource: Resource
     rule: CompiledRule | None
     policy: Policy

@@ -9,6 +9,7 @@ import uuid
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -103,6 +104,57 @@ class Target(msgspec.Struct, frozen=True):
         return Target(self.scheme, self.host, path, "")
 
 
+class QueryForm:
+    """Write query strings in the form that keys have.
+
+    `ignored` are names of parameters that do not count, `*` in them being any characters; `kept` are names that count
+    all the same. `sort` orders the parameters by name, those of one name as they came. What counts keeps its octets;
+    names are compared decoded, so that `%66bclid` is `fbclid`. Takes a time that grows with the query's length only.
+    """
+
+    def __init__(self, ignored: Iterable[str] = (), kept: Iterable[str] = (), *, sort: bool = False) -> None:
+        names = [name.encode() for name in ignored]
+        self._ignored = frozenset(name for name in names if b"*" not in name)
+        self._globs = [name.split(b"*") for name in names if b"*" in name]
+        self._kept = frozenset(name.encode() for name in kept)
+        self._sort = sort
+        self._is_plain = not names and not sort
+
+    def of(self, query: str) -> str:
+        """The form of a raw query string in ASCII; empty pieces, which no reader of parameters sees, are left out."""
+        if self._is_plain or not query:
+            return query
+        named = [(_parameter_name(piece), piece) for piece in query.split("&") if piece]
+        counting = [pair for pair in named if not self._ignores(*pair)]
+        if self._sort:
+            counting.sort(key=lambda pair: pair[0])
+        return "&".join(piece for _, piece in counting)
+
+    def _ignores(self, name: bytes, piece: str) -> bool:
+        # Some servers divide at semicolons too: there another parameter could hide in an ignored one.
+        if name in self._kept or ";" in piece:
+            return False
+        return name in self._ignored or any(_matches(name, parts) for parts in self._globs)
+
+
+def _parameter_name(piece: str) -> bytes:
+    return unquote_to_bytes(piece.partition("=")[0])
+
+
+def _matches(name: bytes, parts: Sequence[bytes]) -> bool:
+    """Whether a name is these parts with anything between them; each part is looked for once, from left to right."""
+    first, *middle, last = parts
+    at, end = len(first), len(name) - len(last)
+    if at > end or not name.startswith(first) or not name.endswith(last):
+        return False
+    for part in middle:
+        found = name.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return True
+
+
 def _is_ipv6(text: str) -> bool:
     try:
         ipaddress.IPv6Address(text)
@@ -174,12 +226,20 @@ def partition_of(group: str, partitions: int) -> int:
 
 
 def record_key(
-    site: SiteKey, target: Target, method: str, headers: Pairs, *, body: bytes = b"", principal: str = ""
+    site: SiteKey,
+    target: Target,
+    method: str,
+    headers: Pairs,
+    *,
+    body: bytes = b"",
+    principal: str = "",
+    parts: Pairs = (),
 ) -> str:
     """Make the key of a record: a UUID version 5 in the URL namespace.
 
     It covers the canonical JSON of `{site, url, method, headers, body}` (RFC 9562 section 5.5). `headers` are those
-    that the response varies on, for writes the idempotency key; `principal` only where an entry is one user's own.
+    that the response varies on, for writes the idempotency key; `principal` only where an entry is one user's own;
+    `parts` what the rule of the path adds.
     """
     described: dict[str, object] = {
         "site": [site.id, site.epoch, *site.features],
@@ -190,6 +250,8 @@ def record_key(
     }
     if principal:
         described["principal"] = principal
+    if parts:
+        described["parts"] = [[name, _wire(value)] for name, value in parts]
     return uuid5(_canonical.encode(described))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
@@ -14,6 +14,7 @@ from aiohttp.typedefs import Middleware
 from .control.status import write_status
 from .control.webhook import SyncHook
 from .exchange import Exchange, Handler
+from .keying import Keying, country_part
 from .keys import Resource, SiteKey, Target, normalize_octets
 from .pin import pinned_region, without_pins
 from .principal import Principal, RequestHead, Signer, identity, principal_of
@@ -22,7 +23,7 @@ from .reads.reader import Reader
 from .regions import Location, Ranking, TrustedProxies, locate_request
 from .replays import CDN_LOOP, REPLAY_HEADER, is_looping, verify_replay
 from .responses import ask_marked, cache_name
-from .rules import CompiledRule, Rules
+from .rules import CompiledRule, Rule, Rules
 from .semantics.cache_status import cache_status
 from .semantics.fields import Headers, end_to_end
 from .semantics.freshness import Policy
@@ -30,6 +31,7 @@ from .semantics.methods import is_read, is_safe
 from .semantics.requests import request_terms
 from .settings import Settings
 from .store.region import RegionStore
+from .validation import ttl_by_status
 from .writes.accept import Accepter
 from .writes.through import Past, Through
 
@@ -66,7 +68,8 @@ class Edge:
             settings.regions, default_region=settings.default_region, home_region=settings.home_region
         )
         self._trusted = TrustedProxies(settings.trusted_proxies)
-        self._policies: dict[float | None, Policy] = {}
+        self._policies = {rule: self._policy(rule) for rule in (None, *rules)}
+        self._keyings = {rule: self._keying(rule) for rule in (None, *rules)}
 
     async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer one request."""
@@ -114,14 +117,19 @@ class Edge:
         rule = self._rules.find(request.method, target.path)
         touching = self._rules.touching(target.path)
         principal = self._reader_and_writer(request, rule, touching)
+        # A write is known by the target that its readers ask for, whose rule may be another one.
+        reading = rule if request.method == "GET" else self._rules.find("GET", target.path)
+        keying = self._keyings[reading]
         return Exchange(
             request=request,
             headers=headers,
             site=_DEFAULT_SITE,
             target=target,
+            cached_as=keying.target(target),
+            key_parts=keying.parts(came, functools.partial(self._country, request)),
             resource=resource_at(target.path),
             rule=rule,
-            policy=self._policy(rule),
+            policy=self._policies[rule],
             terms=request_terms(headers),
             principal=principal,
             has_credentials=self._has_credentials(request, rule, principal),
@@ -145,20 +153,24 @@ class Edge:
 
     def _ranked(self, request: web.Request, pinned: str | None) -> tuple[RegionStore, ...]:
         """The regions in the order in which they are asked, the pinned one before all others."""
-        if self._settings.home_region is not None:
-            location = Location()
-        else:
-            location = locate_request(
-                request.headers,
-                _peer(request),
-                self._trusted,
-                country_headers=self._settings.country_headers,
-                position_headers=self._settings.position_headers,
-            )
+        location = Location() if self._settings.home_region is not None else self._locate(request)
         names = self._ranking.choose(location)
         if pinned is not None and names[0] != pinned:
             names = (pinned, *(name for name in names if name != pinned))
         return tuple(self._stores[name] for name in names)
+
+    def _locate(self, request: web.Request) -> Location:
+        return locate_request(
+            request.headers,
+            _peer(request),
+            self._trusted,
+            country_headers=self._settings.country_headers,
+            position_headers=self._settings.position_headers,
+        )
+
+    def _country(self, request: web.Request) -> str:
+        headers = list(request.headers.items())
+        return country_part(self._locate(request), headers, self._settings.country_headers)
 
     def _principal(self, request: web.Request, rule: CompiledRule | None) -> Principal:
         source = rule.rule.principal if rule is not None else None
@@ -191,19 +203,31 @@ class Edge:
         named = rule is not None and rule.rule.principal is not None
         return not principal.is_anonymous and (named or self._settings.cache.cookies_are_credentials)
 
-    def _policy(self, rule: CompiledRule | None) -> Policy:
-        cache = self._settings.cache
-        ttl = cache.ttl if rule is None or rule.rule.ttl is None else rule.rule.ttl
-        policy = self._policies.get(ttl)
-        if policy is None:
-            policy = self._policies[ttl] = Policy(
-                default_ttl=ttl,
-                heuristics=cache.heuristics,
-                stale_if_error=cache.stale_if_error,
-                stale_while_revalidate=cache.stale_while_revalidate,
-                stale_if_unreachable=cache.stale_if_unreachable,
-            )
-        return policy
+    def _policy(self, compiled: CompiledRule | None) -> Policy:
+        cache, rule = self._settings.cache, compiled.rule if compiled is not None else None
+        return Policy(
+            default_ttl=ttl_by_status("ttl", _chosen(rule, "ttl", cache.ttl)),
+            forced_ttl=ttl_by_status("force_ttl", _chosen(rule, "force_ttl", None)),
+            heuristics=cache.heuristics,
+            stale_if_error=_chosen(rule, "stale_if_error", cache.stale_if_error),
+            stale_while_revalidate=_chosen(rule, "stale_while_revalidate", cache.stale_while_revalidate),
+            stale_if_unreachable=cache.stale_if_unreachable,
+            early_refresh=_chosen(rule, "early_refresh", cache.early_refresh),
+        )
+
+    def _keying(self, compiled: CompiledRule | None) -> Keying:
+        cache, rule = self._settings.cache, compiled.rule if compiled is not None else None
+        return Keying(
+            _chosen(rule, "key", ()),
+            ignore_query=_chosen(rule, "ignore_query", cache.ignore_query),
+            sort_query=_chosen(rule, "sort_query", cache.sort_query),
+        )
+
+
+def _chosen(rule: Rule | None, name: str, otherwise: Any) -> Any:
+    """What a rule says, or what the settings say where it says nothing."""
+    said = getattr(rule, name, None)
+    return otherwise if said is None else said
 
 
 class _Head(RequestHead):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
@@ -13,11 +13,12 @@ import msgspec
 from .durability import Durability, parse_durability
 from .effects import AUTO, NAMES, UNKNOWN_EFFECT, EffectFunction, function_name
 from .errors import SettingsError
+from .keying import COUNTRY, KINDS
 from .keys import Groups, ascii_only
 from .patterns import PathPattern
 from .principal import COOKIE_PREFIX
 from .semantics.methods import is_safe
-from .validation import check_number, check_types
+from .validation import check_number, check_types, ttl_by_status
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -36,16 +37,23 @@ if TYPE_CHECKING:
     Encode = BulkEncode | str | None
     Decode = BulkDecode | str | None
     Texts = Sequence[str]
+    Lifetime = float | Mapping[Any, float] | None
+    """Seconds, or seconds by status: numbers, or text such as "404", "5xx" and "any"."""
     Affects = Sequence["str | Affect"]
 else:  # msgspec reads these at run time, has no word for a function, and makes tuples of lists
     Effect = Authorization = Identity = Encode = Decode = Any
     Texts = tuple[str, ...]
+    Lifetime = float | Mapping[int | str, float] | None
     Affects = tuple["str | Affect", ...]
 
 _BEHIND_ONLY: Final = (
     "shared", "authorize", "affects", "group", "durability", "on_dead", "bulk", "coalesce", "max_tries", "max_age",
 )  # fmt: skip
 _BEHIND_CHOICES: Final = ("effect", "replay", "order", "when_region_down", "answer")
+_READS_ONLY: Final = (
+    "ttl", "force_ttl", "stale_while_revalidate", "stale_if_error", "early_refresh", "ignore_query", "sort_query",
+    "key", "bypass_cookies", "bypass_headers",
+)  # fmt: skip
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -130,8 +138,16 @@ class Rule(_Named, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `shared`: there is one representation for all; a pending write shows to everybody in the region. It needs
     `authorize`, or `authorized=True` when an outer middleware has already authorised every write that arrives.
     `principal`: where the identity is: `header:NAME`, `cookie:NAME`, a function; None: `Authorization` and cookies.
-    `ttl`: seconds of freshness for responses that do not say; `dirty_wait`: seconds that a read waits for a write
-    of unknown effect, None as in the settings.
+    `ttl`: seconds of freshness for responses that do not say; `force_ttl`: seconds whatever they say. Either may be a
+    mapping of statuses to seconds, of which the most specific counts: `{"200": 60, "4xx": 5, "any": 1}`. A status that
+    it names, alone or as a class, may be stored though it is not cacheable by default. No lifetime lifts `no-store`,
+    `private`, `no-cache` or what goes for requests with credentials.
+    `stale_while_revalidate`, `stale_if_error`, `early_refresh`, `ignore_query`, `sort_query`: as in `Cache`, for these
+    paths; None as in the settings.
+    `key`: what else is in the keys of these paths: `header:NAME`, `cookie:NAME`, `country` (as a trusted proxy tells
+    it) or `query:NAME`, a parameter that counts although `ignore_query` covers it.
+    `bypass_cookies`, `bypass_headers`: names; reads that carry one are left to the handler, and not stored.
+    `dirty_wait`: seconds that a read waits for a write of unknown effect, None as in the settings.
     `answer`: `accepted` (202), or `optimistic`: 200 or 204 with the expected representation.
     `durability`: `memory`, `replicated=N` or `fsync`: what a write has survived when it is acknowledged; None as in
     the settings. `when_region_down`: `refuse` a write with 503, or let it go `through`, past what may be pending there.
@@ -158,7 +174,16 @@ class Rule(_Named, frozen=True, kw_only=True, forbid_unknown_fields=True):
     authorize: Authorization = None
     authorized: bool = False
     principal: Identity = None
-    ttl: float | None = None
+    ttl: Lifetime = None
+    force_ttl: Lifetime = None
+    stale_while_revalidate: float | None = None
+    stale_if_error: float | None = None
+    early_refresh: float | None = None
+    ignore_query: Texts | None = None
+    sort_query: bool | None = None
+    key: Texts = ()
+    bypass_cookies: Texts = ()
+    bypass_headers: Texts = ()
     dirty_wait: float | None = None
     answer: Literal["accepted", "optimistic"] = "accepted"
     durability: str | None = None
@@ -177,6 +202,7 @@ class Rule(_Named, frozen=True, kw_only=True, forbid_unknown_fields=True):
         _pattern(f"{key}.path", self.path)
         put = msgspec.structs.force_setattr
         put(self, "methods", tuple(_method(f"{key}.methods", method) for method in self.methods))
+        _put_reading(key, self)
         put(self, "effect", _effect(f"{key}.effect", self.effect))
         put(self, "authorize", _imported(f"{key}.authorize", self.authorize))
         put(self, "principal", _identity(f"{key}.principal", self.principal))
@@ -200,6 +226,49 @@ def _pattern(key: str, pattern: str) -> PathPattern:
         return PathPattern(pattern)
     except ValueError as error:
         raise SettingsError(key, str(error)) from None
+
+
+_DEFAULTS: Final = {field.name: field.default for field in msgspec.structs.fields(Rule)}
+
+
+def _put_reading(key: str, rule: Rule) -> None:
+    """Check what is said of reads, and bring it into its one form."""
+    put = msgspec.structs.force_setattr
+    for name in ("ttl", "force_ttl"):
+        put(rule, name, ttl_by_status(f"{key}.{name}", getattr(rule, name)))
+    check_parameters(f"{key}.ignore_query", rule.ignore_query or ())
+    put(rule, "key", tuple(sorted({_key_part(f"{key}.key", part) for part in rule.key})))
+    for name, kind in (("bypass_cookies", "cookie"), ("bypass_headers", "header")):
+        for each in getattr(rule, name):
+            _check_name(f"{key}.{name}", kind, each, repr(each))
+
+
+def check_parameters(key: str, names: Iterable[str]) -> None:
+    """Refuse what is no name of a parameter of the query."""
+    for name in names:
+        if not name or "&" in name or "=" in name:
+            raise SettingsError(key, f"{name!r} is no name of a parameter, nor a pattern of names such as 'utm_*'")
+
+
+def _key_part(key: str, part: str) -> str:
+    kind, _, name = part.partition(":")
+    if part == COUNTRY:
+        return part
+    if kind not in KINDS:
+        raise SettingsError(key, f"{part!r} is none of {', '.join(f'{each}:NAME' for each in KINDS)}, {COUNTRY}")
+    if kind == "query":
+        check_parameters(key, (name,))
+        return part
+    _check_name(key, kind, name, repr(part))
+    return part.lower() if kind == "header" else part
+
+
+def _check_name(key: str, kind: str, name: str, shown: str) -> None:
+    """Refuse what is no name of a header field or a cookie, or one of our own marks."""
+    if not _TOKEN.fullmatch(name):
+        raise SettingsError(key, f"{shown} names no {kind}")
+    if name.lower().startswith(COOKIE_PREFIX):
+        raise SettingsError(key, f"{shown} is a mark of our own; it says nothing of what is answered")
 
 
 def _method(key: str, method: str) -> str:
@@ -282,7 +351,9 @@ def _durability(key: str, text: str) -> None:
 
 
 def _check_numbers(key: str, rule: Rule) -> None:
-    for name in ("ttl", "dirty_wait", "max_tries", "max_age"):
+    for name in (
+        "stale_while_revalidate", "stale_if_error", "early_refresh", "dirty_wait", "max_tries", "max_age",
+    ):  # fmt: skip
         value = getattr(rule, name)
         if value is not None:
             check_number(f"{key}.{name}", value)
@@ -293,8 +364,7 @@ def _check_numbers(key: str, rule: Rule) -> None:
 def _check_through(key: str, rule: Rule) -> None:
     """Refuse what only writes behind have."""
     needless = [name for name in _BEHIND_ONLY if getattr(rule, name)]
-    defaults = {field.name: field.default for field in msgspec.structs.fields(Rule)}
-    needless += [name for name in _BEHIND_CHOICES if getattr(rule, name) != defaults[name]]
+    needless += [name for name in _BEHIND_CHOICES if getattr(rule, name) != _DEFAULTS[name]]
     if needless:
         raise SettingsError(f"{key}.{needless[0]}", "only makes sense with write='behind'")
 
@@ -328,6 +398,7 @@ def _check_contradictions(key: str, rule: Rule) -> None:
         raise SettingsError(f"{key}.shared", "contradicts per_user: a representation is one for all or one for each")
     if rule.group is not None:
         _check_group(key, rule)
+    _check_reading(key, rule)
     if rule.behind:
         _check_behind(key, rule)
     else:
@@ -341,6 +412,15 @@ def _check_contradictions(key: str, rule: Rule) -> None:
                 f"{key}.affects",
                 f"{affect.path!r} may use only the parameters of the rule's path: {sorted(parameters)}",
             )
+
+
+def _check_reading(key: str, rule: Rule) -> None:
+    needless = [name for name in _READS_ONLY if getattr(rule, name) != _DEFAULTS[name]]
+    if rule.read == "pass" and needless:
+        raise SettingsError(f"{key}.{needless[0]}", "is about what is cached, yet read='pass'")
+    forced = rule.force_ttl
+    if rule.ttl is not None and forced is not None and (not isinstance(forced, Mapping) or "any" in forced):
+        raise SettingsError(f"{key}.ttl", "never counts: force_ttl goes for every status")
 
 
 def _check_group(key: str, rule: Rule) -> None:

@@ -17,8 +17,8 @@ from .durability import parse_durability
 from .errors import SettingsError
 from .patterns import PathPattern
 from .regions import COUNTRY_HEADERS, POSITION_HEADERS, Region, TrustedProxies
-from .rules import Rule, Rules
-from .validation import check_number, check_types, explained, struct_in, type_at
+from .rules import Lifetime, Rule, Rules, check_parameters
+from .validation import check_number, check_types, explained, struct_in, ttl_by_status, type_at
 
 if TYPE_CHECKING:
     Texts = Sequence[str]
@@ -82,31 +82,41 @@ class _Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Cache(_Group, frozen=True, kw_only=True):
     """How reads are cached.
 
-    `ttl`: seconds of freshness for responses that do not say, None for none. `heuristics`: whether RFC 9111
-    section 4.2.2 may guess. `stale_while_revalidate`, `stale_if_error`: seconds, for responses that do not say.
-    `stale_if_unreachable`: seconds that a response may be stale which stands in for an origin without any answer,
-    where the response does not forbid it (RFC 9111 section 4.2.4).
+    `ttl`: seconds of freshness for responses that do not say, None for none; or seconds by status, as in a `Rule`.
+    `heuristics`: whether RFC 9111 section 4.2.2 may guess. `stale_while_revalidate`, `stale_if_error`: seconds, for
+    responses that do not say. `stale_if_unreachable`: seconds that a response may be stale which stands in for an
+    origin without any answer, where the response does not forbid it (RFC 9111 section 4.2.4).
+    `early_refresh`: how early a response in demand is fetched anew while it is still fresh, by chance and the more
+    likely the nearer its end and the longer its fetch took (XFetch); 0 never, 1 is usual.
+    `ignore_query`: parameters of the query that do not count in the key: names, `*` in them being anything.
+    `sort_query`: whether the order of differently named parameters does not count.
     `max_body`: bytes of the largest body stored. `keep`: seconds that an entry stays after it went stale.
     `memory_seconds`, `memory_bytes`: the process's own memory; 0 seconds turns it off.
     `dirty_wait`: seconds that a read waits for a write of unknown effect. `flight_wait`: seconds that a request
-    waits for another's fetch. `holdoff`: seconds that the origin's readers may lag behind its writers.
+    waits for another's fetch; then it asks for itself, and its answer is not stored. `flight_age`: seconds after which
+    one more request begins a fetch beside one that still runs, and its answer is stored; 0 for never. `holdoff`:
+    seconds that the origin's readers may lag behind its writers.
     `landed_count`, `landed_seconds`: how many landed writes stay over an older base, and how long.
     `exclude`: path patterns that are never cached. `cookies_are_credentials`: whether a response to a request
     with cookies is shared only when it says so, as with `Authorization` (RFC 9111 section 3.5).
     `store_set_cookie`: whether responses that set cookies may be stored where the origin has given them a lifetime.
     """
 
-    ttl: float | None = None
+    ttl: Lifetime = None
     heuristics: bool = True
     stale_while_revalidate: float = 0.0
     stale_if_error: float = 0.0
     stale_if_unreachable: float = 86_400.0
+    early_refresh: float = 0.0
+    ignore_query: Texts = ()
+    sort_query: bool = False
     max_body: int = _MIB
     keep: float = 86_400.0
     memory_seconds: float = 1.0
     memory_bytes: int = 64 * _MIB
     dirty_wait: float = 2.0
     flight_wait: float = 10.0
+    flight_age: float = 5.0
     holdoff: float = 0.0
     landed_count: int = 128
     landed_seconds: float = 600.0
@@ -116,6 +126,8 @@ class Cache(_Group, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        msgspec.structs.force_setattr(self, "ttl", ttl_by_status("cache.ttl", self.ttl))
+        check_parameters("cache.ignore_query", self.ignore_query)
         if self.landed_seconds <= self.holdoff:
             raise SettingsError("cache.landed_seconds", f"must be more than cache.holdoff {self.holdoff!r}")
 
@@ -373,7 +385,8 @@ def _override(data: dict[str, Any], variable: str, value: str) -> None:
 def _from_text(variable: str, kind: Any, value: str) -> Any:
     if kind == tuple[str, ...]:
         return [part.strip() for part in value.split(",") if part.strip()]
-    if get_origin(kind) is not tuple and struct_in(kind) is None:
+    is_table = kind == Lifetime and value.lstrip().startswith("{")
+    if get_origin(kind) is not tuple and struct_in(kind) is None and not is_table:
         return value
     try:
         return msgspec.json.decode(value.encode())

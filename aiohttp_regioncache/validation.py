@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final, Literal, get_args, get_origin
 
 import msgspec
@@ -11,6 +12,7 @@ from .errors import SettingsError
 
 _MAX_SECONDS: Final = 1e10  # some 300 years; in milliseconds they are still exact
 _MAX_COUNT: Final = 2**53
+_STATUS: Final = re.compile(r"[2-5](?:[0-9][0-9]|xx)|any", re.ASCII)
 _UNKNOWN_FIELD: Final = re.compile(r"unknown field `([^`]*)`")
 
 
@@ -34,6 +36,27 @@ def check_number(key: str, value: int | float) -> None:
     most = _MAX_COUNT if isinstance(value, int) else _MAX_SECONDS
     if not 0 <= value <= most:
         raise SettingsError(key, f"{value!r} is not a number >= 0 and at most {most}")
+
+
+def ttl_by_status(key: str, ttl: float | Mapping[Any, float] | None) -> float | Mapping[str, float] | None:
+    """Write a lifetime in its one form: seconds, or seconds by "404", "4xx" or "any", where numbers became text.
+
+    Raises `SettingsError` for what is no status of a response, no number of seconds, or there twice.
+    """
+    if not isinstance(ttl, Mapping):
+        if ttl is not None:
+            check_number(key, ttl)
+        return ttl
+    found: dict[str, float] = {}
+    for status, seconds in ttl.items():
+        name = str(status)
+        if not _STATUS.fullmatch(name):
+            raise SettingsError(f"{key}[{name}]", 'is no status; allowed: 200 to 599, "2xx" to "5xx", "any"')
+        if name in found:
+            raise SettingsError(f"{key}[{name}]", "is there twice, as a number and as text")
+        check_number(f"{key}[{name}]", seconds)
+        found[name] = seconds
+    return found
 
 
 def explained(error: msgspec.ValidationError, root: Any, name: str = "") -> SettingsError:

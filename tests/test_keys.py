@@ -1,6 +1,8 @@
 """Keys: normal forms, groups, partitions, and that what differs has another key."""
 
+import time
 import uuid
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from aiohttp_regioncache.keys import (
     Groups,
+    QueryForm,
     SiteKey,
     Target,
     normalize_path,
@@ -173,3 +176,109 @@ def test_the_case_of_a_header_name_does_not_count() -> None:
 def test_a_key_is_the_canonical_json_of_what_it_covers() -> None:
     described = '{"body":"","headers":[],"method":"GET","site":["default",0],"url":"https://a.example/items/1?q=1"}'
     assert record_key(SITE, TARGET, "GET", ()) == str(uuid.uuid5(uuid.NAMESPACE_URL, described))
+
+
+QUERIES = st.lists(
+    st.builds(
+        "{}{}{}".format,
+        st.sampled_from(["a", "b", "%61", "utm_x", "UTM_x", "utm%5Fy", "", "a[]", "%", "%zz", "%C3%A9"]),
+        st.sampled_from(["", "=", "=1", "=2", "=%26", "=1=2", "=1;b=2", "=+", "=%2B"]),
+        st.sampled_from(["", "&"]),
+    ),
+    max_size=8,
+).map("&".join)
+
+
+@pytest.mark.parametrize(
+    ("ignored", "query", "counting"),
+    [
+        (["utm_*"], "a=1&utm_source=x&b=2", "a=1&b=2"),
+        (["utm_*"], "utm_source=x", ""),
+        (["utm_*"], "utm_=x&utm_&utm&xutm_=1", "utm&xutm_=1"),
+        (["fbclid"], "fbclid&fbclid=1&fbclid=2&fbclids=3&FBCLID=4", "fbclids=3&FBCLID=4"),
+        (["fbclid"], "%66bclid=1&fbcli%64=2", ""),
+        (["é"], "%C3%A9=1&%c3%a9=2&%E9=3", "%E9=3"),
+        (["*"], "a=1&&b", ""),
+        (["a*b*c"], "abc&aXbXc&aXcXb&abXc&ab&ac", "aXcXb&ab&ac"),
+        (["a*a"], "a&aa&aXa", "a"),
+        (["x"], "a=%41&a=A&&b==&=c&", "a=%41&a=A&b==&=c"),
+        (["x"], "x=1;a=2&x=3%3Ba", "x=1;a=2"),
+        (["a[]"], "a[]=1&a%5B%5D=2&a=3", "a=3"),
+        (["a[b]"], "a=1&ab=2", "a=1&ab=2"),
+        (["x"], "%&%zz=1&%7=2", "%&%zz=1&%7=2"),
+        (["x"], "", ""),
+    ],
+)
+def test_parameters_that_do_not_count(ignored: list[str], query: str, counting: str) -> None:
+    assert QueryForm(ignored).of(query) == counting
+
+
+def test_a_kept_parameter_counts_all_the_same() -> None:
+    assert QueryForm(["*"], ["page", "q*"]).of("a=1&page=2&p%61ge=3&q1=4&pages=5") == "page=2&p%61ge=3"
+
+
+@pytest.mark.parametrize(
+    ("query", "sorted_query"),
+    [
+        ("b=1&a=2", "a=2&b=1"),
+        ("a=2&b=0&a=1", "a=2&a=1&b=0"),
+        ("b=0&%61=2&a=1", "%61=2&a=1&b=0"),
+        ("b&a=&a&b=", "a=&a&b&b="),
+        ("&&b=1&&a=1&", "a=1&b=1"),
+        ("b=%61&a=%2b", "a=%2b&b=%61"),
+        ("a-b=1&a=2", "a=2&a-b=1"),
+    ],
+)
+def test_a_sorted_query(query: str, sorted_query: str) -> None:
+    assert QueryForm(sort=True).of(query) == sorted_query
+
+
+@given(QUERIES)
+def test_a_form_is_its_own_form_and_keeps_the_pieces_that_count(query: str) -> None:
+    assert QueryForm().of(query) == query
+    for form in (QueryForm(["utm_*", "a"]), QueryForm(sort=True), QueryForm(["b"], sort=True)):
+        found = form.of(query)
+        assert form.of(found) == found
+        pieces = query.split("&")
+        assert all(pieces.count(piece) >= found.split("&").count(piece) for piece in found.split("&") if piece)
+
+
+@given(QUERIES, st.randoms(use_true_random=False))
+def test_the_order_of_different_names_does_not_count_and_that_of_equal_ones_does(query: str, chance: Any) -> None:
+    form = QueryForm(sort=True)
+    pieces = [piece for piece in query.split("&") if piece]
+    chance.shuffle(pieces)
+    shuffled = "&".join(pieces)
+    names = {unquote_to_bytes(piece.partition("=")[0]) for piece in pieces}
+    same_order = all(_of_name(query, name) == _of_name(shuffled, name) for name in names)
+    assert (form.of(query) == form.of(shuffled)) is same_order
+
+
+def _of_name(query: str, name: bytes) -> list[str]:
+    return [p for p in query.split("&") if p and unquote_to_bytes(p.partition("=")[0]) == name]
+
+
+def test_a_hostile_query_takes_no_more_time_for_each_character() -> None:
+    form = QueryForm(["a*a*a*a*a*a*b", "*" * 50 + "x"], sort=True)
+    begun = time.process_time()
+    for query in ("a" * 200_000, "a&" * 100_000, "%61" * 70_000, "=" * 200_000):
+        form.of(query)
+    assert time.process_time() - begun < 5  # seconds; a quadratic search takes minutes
+
+
+def test_the_parts_that_a_rule_adds_are_in_the_key() -> None:
+    keys = [
+        record_key(SITE, TARGET, "GET", (), parts=parts)
+        for parts in (
+            (),
+            (("header:a", ""),),
+            (("header:a", "b"),),
+            (("header:a", "b"), ("header:a", "c")),
+            (("header:a", "c"), ("header:a", "b")),
+            (("cookie:a", "b"),),
+            (("header:a", "\udce9"),),
+        )
+    ]
+    assert len(set(keys)) == len(keys)
+    assert keys[0] == record_key(SITE, TARGET, "GET", ())
+    assert record_key(SITE, TARGET, "GET", (("a", "b"),)) != record_key(SITE, TARGET, "GET", (), parts=(("a", "b"),))

@@ -18,6 +18,18 @@ from aiohttp_regioncache.patterns import PathPattern
 from aiohttp_regioncache.rules import Affect, AffectedPath, Bulk, CompiledRule, Rule, Rules
 
 NOT_CALLABLE = "text"
+ABOUT_READS: dict[str, Any] = {
+    "ttl": 0,
+    "force_ttl": {"any": 1},
+    "stale_while_revalidate": 0,
+    "stale_if_error": 1,
+    "early_refresh": 1,
+    "ignore_query": [],
+    "sort_query": False,
+    "key": ["country"],
+    "bypass_cookies": ["a"],
+    "bypass_headers": ["a"],
+}
 
 
 def count(base: Representation | None, write: Write) -> Representation | Unknown | None:
@@ -94,6 +106,40 @@ def test_a_filled_pattern_is_a_path_in_its_normal_form(name: str) -> None:
         ({"ttl": "60"}, "ttl", "float"),
         ({"ttl": -1}, "ttl", ">= 0"),
         ({"ttl": float("nan")}, "ttl", ">= 0"),
+        ({"ttl": {"404": -1}}, "ttl[404]", ">= 0"),
+        ({"ttl": {"404": "5"}}, "ttl[...]", "float"),
+        ({"ttl": {404: 5, "404": 6}}, "ttl[404]", "twice"),
+        ({"ttl": {"4XX": 5}}, "ttl[4XX]", '"5xx"'),
+        ({"ttl": {"1xx": 5}}, "ttl[1xx]", "200 to 599"),
+        ({"ttl": {199: 5}}, "ttl[199]", "200 to 599"),
+        ({"ttl": {"600": 5}}, "ttl[600]", "200 to 599"),
+        ({"ttl": {"4\u0660\u0664": 5}}, "ttl[4", "200 to 599"),
+        ({"ttl": {"all": 5}}, "ttl[all]", '"any"'),
+        ({"ttl": [5]}, "ttl", "float"),
+        ({"force_ttl": {"404": float("nan")}}, "force_ttl[404]", ">= 0"),
+        ({"force_ttl": "60"}, "force_ttl", "float"),
+        ({"force_ttl": 5, "ttl": 5}, "ttl", "force_ttl"),
+        ({"force_ttl": {"any": 5}, "ttl": {"404": 1}}, "ttl", "force_ttl"),
+        ({"stale_while_revalidate": -1}, "stale_while_revalidate", ">= 0"),
+        ({"stale_if_error": "1"}, "stale_if_error", "float"),
+        ({"early_refresh": -0.5}, "early_refresh", ">= 0"),
+        ({"ignore_query": "utm_*"}, "ignore_query", "array"),
+        ({"ignore_query": [""]}, "ignore_query", "utm_*"),
+        ({"ignore_query": ["a=1"]}, "ignore_query", "utm_*"),
+        ({"sort_query": 1}, "sort_query", "bool"),
+        ({"key": "country"}, "key", "array"),
+        ({"key": ["X-Kind"]}, "key", "header:NAME, cookie:NAME, query:NAME, country"),
+        ({"key": ["country:JP"]}, "key", "header:NAME"),
+        ({"key": ["header:"]}, "key", "header"),
+        ({"key": ["header:a b"]}, "key", "header"),
+        ({"key": ["cookie:a=b"]}, "key", "cookie"),
+        ({"key": ["cookie:regioncache-pin"]}, "key", "our own"),
+        ({"key": ["query:"]}, "key", "parameter"),
+        ({"bypass_cookies": ["a b"]}, "bypass_cookies", "cookie"),
+        ({"bypass_cookies": ["regioncache-pin"]}, "bypass_cookies", "our own"),
+        ({"bypass_headers": ["X-Preview: 1"]}, "bypass_headers", "header"),
+        ({"bypass_headers": "X-Preview"}, "bypass_headers", "array"),
+        *(({"read": "pass", name: value}, name, "read='pass'") for name, value in ABOUT_READS.items()),
         ({"dirty_wait": float("inf")}, "dirty_wait", ">= 0"),
         ({"max_tries": 0}, "max_tries", "None"),
         ({"max_age": 1e300}, "max_age", "at most"),
@@ -167,6 +213,20 @@ def test_mistakes_are_refused_with_their_key(options: dict[str, Any], key: str, 
     assert refused.value.key.startswith("rules[")
     assert refused.value.key.partition("].")[2].startswith(key)
     assert allowed in str(refused.value)
+
+
+def test_what_is_said_of_reads_is_brought_into_one_form() -> None:
+    rule = Rule(
+        "/a",
+        ttl={200: 60, "4xx": 5},
+        force_ttl={"502": 1},
+        key=["query:Page", "header:X-Kind", "cookie:Lang", "country", "header:x-kind"],
+        ignore_query=["utm_*"],
+    )
+    assert rule.ttl == {"200": 60, "4xx": 5}
+    assert rule.key == ("cookie:Lang", "country", "header:x-kind", "query:Page")
+    assert rule.ignore_query == ("utm_*",)
+    assert Rule("/a", ttl=5, force_ttl={"502": 1}).ttl == 5
 
 
 def test_a_rule_is_made_ready_when_it_is_made() -> None:

@@ -89,6 +89,37 @@ def test_a_file(tmp_path: Path) -> None:
     assert not settings.only_embedded
 
 
+def test_rules_over_the_word_of_the_origin_in_a_file(tmp_path: Path) -> None:
+    table = """
+    [[rules]]
+    path = "/pages/**"
+    ttl = {404 = 5, 5xx = 1, any = 60}
+    force_ttl = {200 = 30}
+    stale_while_revalidate = 10
+    stale_if_error = 20
+    early_refresh = 1
+    ignore_query = ["utm_*", "fbclid"]
+    sort_query = true
+    key = ["country", "header:X-Kind"]
+    bypass_cookies = ["preview"]
+    bypass_headers = ["X-Preview"]
+    """
+    expected = Rule(
+        "/pages/**",
+        ttl={"404": 5.0, "5xx": 1.0, "any": 60.0},
+        force_ttl={200: 30},
+        stale_while_revalidate=10,
+        stale_if_error=20,
+        early_refresh=1,
+        ignore_query=["utm_*", "fbclid"],
+        sort_query=True,
+        key=["header:x-kind", "country"],
+        bypass_cookies=["preview"],
+        bypass_headers=["X-Preview"],
+    )
+    assert load(written(tmp_path, TOML + table), {}).rules[-1] == expected
+
+
 def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     environment = {
         "REGIONCACHE_ORIGIN": "http://other.example/base",
@@ -112,6 +143,8 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     assert settings.position_headers == (("X-Lat", "X-Lon"),)
     assert [rule.path for rule in settings.rules] == ["/x/{id}"]
     assert load(written(tmp_path), {"REGIONCACHE_CACHE__TTL": "null"}).cache.ttl is None
+    by_status = load(written(tmp_path), {"REGIONCACHE_CACHE__TTL": '{"404": 5, "5xx": 1}'})
+    assert by_status.cache == Cache(ttl={404: 5, "5xx": 1}, exclude=("/admin/**",))
 
 
 def test_the_environment_of_the_process_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +168,8 @@ def test_the_environment_of_the_process_is_the_default(tmp_path: Path, monkeypat
         ("REGIONCACHE_REGIONS", "eu", "REGIONCACHE_REGIONS", "JSON"),
         ("REGIONCACHE_CACHE", "ttl=5", "REGIONCACHE_CACHE", "JSON"),
         ("REGIONCACHE_CACHE__TTL", "soon", "cache.ttl", "float"),
+        ("REGIONCACHE_CACHE__TTL", "{404: 5}", "REGIONCACHE_CACHE__TTL", "JSON"),
+        ("REGIONCACHE_CACHE__TTL", '{"40x": 5}', "cache.ttl[40x]", "200 to 599"),
         ("REGIONCACHE_SYNC__ENABLED", "maybe", "sync.enabled", "bool"),
         ("REGIONCACHE_HOME_REGION", "mars", "home_region", "eu-west-1"),
     ],
@@ -198,6 +233,12 @@ _SAME_EVERYWHERE: list[tuple[Mapping[str, Any], str, str]] = [
     ({"origin": "http://o", "rules": [{"path": "/x", "write": "behind"}]}, "secrets", "share"),
     ({"rules": [{"path": "/x", "per_user": True}]}, "secrets", "share"),
     ({"cache": {"ttl": "x"}}, "cache.ttl", "float"),
+    ({"cache": {"ttl": {"404": -1}}}, "cache.ttl[404]", ">= 0"),
+    ({"cache": {"ttl": {"4xxx": 1}}}, "cache.ttl[4xxx]", '"5xx"'),
+    ({"cache": {"ignore_query": ["a&b"]}}, "cache.ignore_query", "parameter"),
+    ({"cache": {"flight_age": -1}}, "cache.flight_age", ">= 0"),
+    ({"rules": [{"path": "/x", "ttl": {"404": -1}}]}, "rules[/x].ttl[404]", ">= 0"),
+    ({"rules": [{"path": "/x", "key": ["X-Kind"]}]}, "rules[/x].key", "country"),
     ({"cache": {"ttl": -1}}, "cache.ttl", ">= 0"),
     ({"cache": {"foo": 1}}, "cache.foo", "max_body"),
     ({"cache": {"max_body": 1.5}}, "cache.max_body", "int"),

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 from ..exchange import Exchange
 from ..patterns import PathPattern
+from ..rules import Rule
 from ..semantics.conditional import ORIGIN_PRECONDITIONS
+from ..semantics.cookies import cookies
 
 
 class Bypass:
@@ -20,6 +22,8 @@ class Bypass:
         request = exchange.request
         if exchange.rule is not None and exchange.rule.rule.read == "pass":
             return "rule"
+        if exchange.rule is not None and (named := _named(exchange, exchange.rule.rule)):
+            return named
         if exchange.terms.no_store:
             return "no-store"
         if "Upgrade" in request.headers:
@@ -31,3 +35,15 @@ class Bypass:
         if any(pattern.match(exchange.target.path) is not None for pattern in self._excluded):
             return "excluded"
         return None
+
+
+def _named(exchange: Exchange, rule: Rule) -> str | None:
+    """Which of the things that the rule leaves to the handler a request carries."""
+    request = exchange.request
+    if any(name in request.headers for name in rule.bypass_headers):
+        return "header"
+    if rule.bypass_cookies and "Cookie" in request.headers:
+        sent = cookies(list(request.headers.items()))
+        if any(name in rule.bypass_cookies for name, _ in sent):
+            return "cookie"
+    return None

@@ -45,8 +45,7 @@ def base_of(status: int, headers: Headers, body: bytes, asof: int, *, private: b
     return Base(asof, Representation(body, content_type or "") if foldable else None, private)
 
 
-def entry_base(entry: CacheRecord) -> Base:
-    """See a stored entry as something to fold over."""
-    return base_of(
-        entry.status, from_wire(entry.headers), entry.body, entry.asof, private=bool(entry.owner or entry.vary)
-    )
+def entry_base(entry: CacheRecord, *, selected: bool = False) -> Base:
+    """See a stored entry as something to fold over; `selected` by more than its target, as `Vary` does."""
+    private = bool(entry.owner or entry.vary or selected)
+    return base_of(entry.status, from_wire(entry.headers), entry.body, entry.asof, private=private)

@@ -330,7 +330,7 @@ def _record(
         return None, Storability(False, "partial" if stored.remembered else "region"), known
     headers = _dated(end_to_end(snapshot.headers), answered)
     record = CacheRecord(
-        url=exchange.target.url,
+        url=exchange.cached_as.url,
         request_headers=to_wire(remove(selecting(exchange.headers, vary), _PRIVATE_REQUEST_FIELDS)),
         vary=vary,
         token=stored.remembered.token,
@@ -368,4 +368,5 @@ def shareable(exchange: Exchange, fetched: Fetched) -> bool:
 
 def marker_of(exchange: Exchange, record: CacheRecord, known: Known) -> CacheRecord:
     """The marker that stands under the resource's plain key and names the selecting fields."""
-    return CacheRecord(url=exchange.target.url, vary=record.vary, token=record.token, asof=record.asof, known=known)
+    url = exchange.cached_as.url
+    return CacheRecord(url=url, vary=record.vary, token=record.token, asof=record.asof, known=known)

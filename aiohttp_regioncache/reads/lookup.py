@@ -49,7 +49,9 @@ def entry_key(exchange: Exchange, names: tuple[str, ...] = (), known: Known = NO
     """The key of the entry for a request, given the fields that select among the resource's entries."""
     # The names themselves keep a request without any such field apart from the resource's plain key.
     selected = [(":vary", ",".join(names)), *selecting(exchange.headers, names, known)] if names else ()
-    return record_key(exchange.site, exchange.target, "GET", selected, principal=exchange.owner)
+    return record_key(
+        exchange.site, exchange.cached_as, "GET", selected, principal=exchange.owner, parts=exchange.key_parts
+    )
 
 
 async def find(store: RegionStore, exchange: Exchange, folder: Folder) -> Found:
@@ -65,7 +67,8 @@ async def find(store: RegionStore, exchange: Exchange, folder: Folder) -> Found:
     if not needs_lists(entry, seen.state, store.run):
         stands = standing(entry, seen.state, store.run)
         return Found(store, partition, key, entry, seen.state, stands, _CLEAN, known=known)
-    looked = await entries.look(store, partition, key, exchange.resource, exchange.principal.ids, exchange.target.url)
+    url = exchange.cached_as.url
+    looked = await entries.look(store, partition, key, exchange.resource, exchange.principal.ids, url)
     found = await _folded(store, partition, exchange, folder, key, looked)
     return msgspec.structs.replace(found, known=known)
 
@@ -80,7 +83,7 @@ async def _folded(
         stands, usable = Standing.INVALIDATED, None  # landed writes that it lacks have been evicted
     # Without a usable base the origin's next answer contains whatever has landed.
     landed = looked.landed if usable is not None else ()
-    base = entry_base(usable) if usable is not None else None
+    base = entry_base(usable, selected=bool(exchange.key_parts)) if usable is not None else None
     result = await refold(store, partition, exchange, folder, base, landed, looked.pending)
     has_pending = looked.state is not None and looked.state.pending > 0
     lacking = sum(item.number > usable.asof for item in landed) if usable is not None else 0
@@ -101,7 +104,7 @@ async def refold(
     if any(item.record is not None and item.record.body_stored for item in pending):
         pending = tuple(await asyncio.gather(*(_with_body(store, partition, item, ids) for item in pending)))
     landed = tuple(_without_body(item) for item in landed)
-    return folder.fold(base, steps(base, landed, pending, ids), url=exchange.target.url, principals=ids)
+    return folder.fold(base, steps(base, landed, pending, ids), url=exchange.cached_as.url, principals=ids)
 
 
 def _response(entry: CacheRecord | None) -> CacheRecord | None:

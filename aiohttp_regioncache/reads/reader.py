@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import msgspec
 from aiohttp import web
 
 from ..effects import Effects
@@ -434,6 +435,8 @@ class Reader:
             clock=found.store.now,
             streaming=streaming,
         )
+        if fetched.failed and self._is_kept(exchange, found):
+            fetched = msgspec.structs.replace(fetched, record=None)
         record = fetched.record
         filling = self._spawn_fill(exchange, found, record, fetched.known, flight) if record else None
         if flight is not None and (filling is None or not is_fresh(record)):
@@ -488,6 +491,12 @@ class Reader:
             if flight is not None:
                 flight.land()
 
+    def _is_kept(self, exchange: Exchange, found: Found) -> bool:
+        """Whether what is stored may stand in for failures, whoever asks: none takes its place then."""
+        entry = found.entry
+        judgement = None if entry is None else _judge(exchange, entry, found.store, PLAIN_REQUEST)
+        return self._may_cover(exchange, found, judgement, silent=False)
+
     @staticmethod
     def _may_cover(exchange: Exchange, found: Found, judgement: Judgement | None, *, silent: bool) -> bool:
         """Whether what is stored may stand in for a failure (RFC 5861 section 4, RFC 9111 section 4.2.4)."""
@@ -520,12 +529,11 @@ class Reader:
         snapshot = fetched.snapshot
         if remembered is None or snapshot is None:
             return untold
-        private = bool(exchange.owner or fetched.vary) or fetched.record is None
+        private = bool(exchange.owner or fetched.vary or exchange.key_parts) or fetched.record is None
         base = base_of(snapshot.status, snapshot.headers, snapshot.body, remembered.asof, private=private)
         try:
-            looked = await entries.look(
-                found.store, found.partition, found.key, exchange.resource, exchange.principal.ids, exchange.target.url
-            )
+            ids, url = exchange.principal.ids, exchange.cached_as.url
+            looked = await entries.look(found.store, found.partition, found.key, exchange.resource, ids, url)
             state = looked.state
             if (
                 state is None

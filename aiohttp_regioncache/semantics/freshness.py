@@ -1,5 +1,7 @@
 """Age, freshness lifetime and the reuse of a stored response (RFC 9111 4.2, RFC 5861)."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -13,6 +15,9 @@ HEURISTIC_STATUSES: frozenset[int] = frozenset({200, 203, 204, 206, 300, 301, 30
 
 _HEURISTIC_FRACTION = 0.1
 
+Ttl = float | Mapping[str, float] | None
+"""Seconds for every status, or by status: "404", then "4xx", then "any"; None, or none of these: nothing said."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
@@ -20,19 +25,25 @@ class Policy:
 
     `default_ttl` counts where the origin gives neither explicit freshness nor Last-Modified, `forced_ttl`
     instead of whatever it gives; both run from the moment the response arrives here, whatever its Age.
-    Neither lifts no-store, private, no-cache or a status that is not cacheable. `heuristics` allows 10 % of
-    the age since Last-Modified, at most `max_heuristic` (RFC 9111 4.2.2). `stale_if_error` and
-    `stale_while_revalidate` count where the response has no such directive. `stale_if_unreachable` is how
-    stale a response may be that stands in for an origin that gives no answer at all (RFC 9111 4.2.4).
+    Neither lifts no-store, private or no-cache. A status that is not cacheable without explicit freshness is so
+    where one of them names it, or its class ("502", "5xx"). `heuristics` allows 10 % of the age since
+    Last-Modified, at most `max_heuristic` (RFC 9111 4.2.2). `stale_if_error` and `stale_while_revalidate` count
+    where the response has no such directive. `stale_if_unreachable` is how stale a response may be that stands in
+    for an origin that gives no answer at all (RFC 9111 4.2.4). `early_refresh` is the beta of `refreshes_early`.
     """
 
-    default_ttl: float | None = None
-    forced_ttl: float | None = None
+    default_ttl: Ttl = None
+    forced_ttl: Ttl = None
     heuristics: bool = True
     max_heuristic: float = 86400.0
     stale_if_error: float = 0.0
     stale_while_revalidate: float = 0.0
     stale_if_unreachable: float = 0.0
+    early_refresh: float = 0.0
+
+    def names(self, status: int) -> bool:
+        """Tell whether the operator gives this very status, or its class, a lifetime."""
+        return _names(self.default_ttl, status) or _names(self.forced_ttl, status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +127,13 @@ def explicit_lifetime(
     return None if directives.targeted else _until_expires(headers, response_time)
 
 
+def ttl_for(ttl: Ttl, status: int) -> float | None:
+    """Return the seconds that an operator's lifetime gives a status, the most specific ones; None when none."""
+    if not isinstance(ttl, Mapping):
+        return ttl
+    return next((ttl[name] for name in (*_status_names(status), "any") if name in ttl), None)
+
+
 def heuristically_cacheable(status: int, directives: Directives, *, shared: bool = True) -> bool:
     """Tell whether a response may be stored without explicit freshness (RFC 9111 3 and 4.2.2)."""
     allowed_by_origin = directives.has("public") or (directives.has("private") and not shared)
@@ -159,6 +177,16 @@ def judge(request: RequestTerms, terms: Terms, *, initial_age: float, response_t
     )
 
 
+def refreshes_early(ttl: float, *, cost: float, beta: float, chance: float) -> bool:
+    """Decide whether a response that is still fresh is fetched anew (XFetch: Vattani, Chierichetti, Lowenstein 2015).
+
+    `ttl` is its remaining lifetime and `cost` what its fetch took, in seconds. `chance` is drawn evenly from (0, 1]
+    for every request: the nearer the end and the dearer the fetch, the likelier. `beta`: 1 is the optimum, more is
+    earlier, 0 never.
+    """
+    return beta > 0 and -cost * beta * math.log(chance) >= ttl
+
+
 def _verdict(request: RequestTerms, terms: Terms, age: float, ttl: float) -> Verdict:
     if terms.no_cache or request.no_cache:  # RFC 9111 5.2.2.4, 5.2.1.4
         return Verdict.REVALIDATE
@@ -197,17 +225,28 @@ def _may_cover(request: RequestTerms, terms: Terms, ttl: float, grace: float) ->
 def _lifetime(
     status: int, headers: Headers, directives: Directives, policy: Policy, response_time: float, shared: bool
 ) -> float:
-    if policy.forced_ttl is not None:
-        return policy.forced_ttl + _age_on_arrival(headers, response_time)
+    forced = ttl_for(policy.forced_ttl, status)
+    if forced is not None:
+        return forced + _age_on_arrival(headers, response_time)
     explicit = explicit_lifetime(headers, directives, response_time=response_time, shared=shared)
     if explicit is not None:
         return explicit
-    if not heuristically_cacheable(status, directives, shared=shared):
+    if heuristically_cacheable(status, directives, shared=shared):
+        heuristic = _heuristic(headers, policy, response_time)
+        if heuristic is not None:
+            return heuristic
+    elif not policy.names(status):
         return 0.0
-    heuristic = _heuristic(headers, policy, response_time)
-    if heuristic is not None:
-        return heuristic
-    return 0.0 if policy.default_ttl is None else policy.default_ttl + _age_on_arrival(headers, response_time)
+    default = ttl_for(policy.default_ttl, status)
+    return 0.0 if default is None else default + _age_on_arrival(headers, response_time)
+
+
+def _names(ttl: Ttl, status: int) -> bool:
+    return isinstance(ttl, Mapping) and any(name in ttl for name in _status_names(status))
+
+
+def _status_names(status: int) -> tuple[str, str]:
+    return str(status), f"{status // 100}xx"
 
 
 def _age_on_arrival(headers: Headers, response_time: float) -> float:

@@ -128,8 +128,9 @@ def _refused_by_cookies(
 def _refused_by_freshness(status: int, headers: Headers, policy: Policy, response_time: float, shared: bool) -> str:
     directives = response_directives(headers)
     explicit = explicit_lifetime(headers, directives, response_time=response_time, shared=shared)
-    # RFC 9111 3: explicit freshness, or a status or directive that allows storing without it.
-    if explicit is None and not heuristically_cacheable(status, directives, shared=shared):
+    # RFC 9111 3: explicit freshness, or a status or directive that allows storing without it; or the operator's word.
+    storable = explicit is not None or heuristically_cacheable(status, directives, shared=shared)
+    if not storable and not policy.names(status):
         return "status"
     found = terms(status, headers, policy, response_time=response_time, shared=shared)
     useful = validators(headers) or _reusable_unvalidated(found, explicit)

@@ -202,7 +202,7 @@ class Accepter:
         return WriteRecord(
             id=write_id,
             site=exchange.site.id,
-            url=exchange.target.url,
+            url=exchange.cached_as.url,
             endpoint=exchange.target.endpoint,
             method=method,
             headers=to_wire(remove(described_body(exchange.headers), self._dropped)),

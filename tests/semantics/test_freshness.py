@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from aiohttp_regioncache.semantics.freshness import (
     initial_age,
     judge,
     lifetime,
+    refreshes_early,
     terms,
 )
 from aiohttp_regioncache.semantics.requests import PLAIN_REQUEST, request_terms
@@ -116,10 +118,54 @@ def test_statuses_without_heuristics(status: int) -> None:
         pytest.param(Policy(forced_ttl=9), [("Cache-Control", "max-age=5")], 9, id="forced"),
         pytest.param(Policy(forced_ttl=9), [("Age", "30"), ("Date", date(-40))], 49, id="forced-runs-from-arrival"),
         pytest.param(Policy(forced_ttl=0), [("Cache-Control", "max-age=5")], 0, id="forced-0"),
+        pytest.param(Policy(default_ttl={"200": 9, "2xx": 8, "any": 7}), [], 9, id="status-first"),
+        pytest.param(Policy(default_ttl={"2xx": 8, "any": 7}), [], 8, id="then-its-class"),
+        pytest.param(Policy(default_ttl={"404": 9, "any": 7}), [], 7, id="then-any"),
+        pytest.param(Policy(default_ttl={"404": 9}), [], 0, id="other-statuses-alone"),
+        pytest.param(Policy(forced_ttl={"404": 9}), [("Cache-Control", "max-age=5")], 5, id="forced-for-others-alone"),
+        pytest.param(Policy(forced_ttl={"any": 9}), [("Cache-Control", "max-age=5")], 9, id="forced-for-any"),
     ],
 )
 def test_policy(policy: Policy, headers: Headers, seconds: float) -> None:
     assert lifetime(200, headers, policy, response_time=NOW) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("policy", "status", "seconds"),
+    [
+        pytest.param(Policy(default_ttl={"502": 9}), 502, 9, id="status"),
+        pytest.param(Policy(default_ttl={"5xx": 9}), 502, 9, id="class"),
+        pytest.param(Policy(forced_ttl={"5xx": 9}), 599, 9, id="forced"),
+        pytest.param(Policy(default_ttl={"any": 9}), 502, 0, id="any-names-none"),
+        pytest.param(Policy(default_ttl={"503": 9}), 502, 0, id="another"),
+        pytest.param(Policy(default_ttl=9, forced_ttl={"503": 9}), 502, 0, id="another-forced"),
+    ],
+)
+def test_a_status_that_the_operator_names_needs_no_explicit_freshness(
+    policy: Policy, status: int, seconds: float
+) -> None:
+    modified = [("Last-Modified", date(-1000))]
+    assert lifetime(status, modified, policy, response_time=NOW) == seconds
+    assert lifetime(status, [("Cache-Control", "max-age=5")], policy, response_time=NOW) == (
+        seconds if policy.forced_ttl == {"5xx": 9} else 5
+    )
+
+
+@pytest.mark.parametrize(
+    ("ttl", "cost", "beta", "chance", "early"),
+    [
+        (1.0, 1.0, 1.0, math.exp(-1.001), True),
+        (1.0, 1.0, 1.0, math.exp(-0.999), False),
+        (1.0, 2.0, 1.0, math.exp(-0.501), True),
+        (1.0, 1.0, 2.0, math.exp(-0.501), True),
+        (1.0, 1.0, 1.0, 1.0, False),
+        (1.0, 1e9, 0.0, 1e-9, False),
+        (1.0, 0.0, 1.0, 1e-9, False),
+        (60.0, 0.1, 1.0, 2.0**-53, False),
+    ],
+)
+def test_an_early_refresh(ttl: float, cost: float, beta: float, chance: float, early: bool) -> None:
+    assert refreshes_early(ttl, cost=cost, beta=beta, chance=chance) is early
 
 
 def test_the_store_of_one_user_ignores_what_binds_shared_caches() -> None:

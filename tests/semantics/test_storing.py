@@ -224,6 +224,17 @@ def test_answers_to_post(headers: Headers, expected: bool) -> None:
             "no-store",
             id="forced-ttl-lifts-no-store-never",
         ),
+        pytest.param(Policy(default_ttl={"502": 1}), [], 502, "", id="named-status"),
+        pytest.param(Policy(default_ttl={"5xx": 1}), [], 502, "", id="named-class"),
+        pytest.param(Policy(forced_ttl={"502": 1}), [], 502, "", id="named-forced-status"),
+        pytest.param(Policy(default_ttl={"any": 1}), [], 502, "status", id="any-names-none"),
+        pytest.param(Policy(default_ttl={"502": 1}), [], 500, "status", id="another-status"),
+        pytest.param(Policy(default_ttl={"502": 0}), [], 502, "no freshness", id="named-status-0"),
+        pytest.param(Policy(default_ttl={"502": 1}), [cache_control("private")], 502, "private", id="named-private"),
+        pytest.param(Policy(default_ttl={"206": 1}), [], 206, "partial", id="named-partial"),
+        pytest.param(
+            Policy(forced_ttl={"any": 9}), [cache_control("no-cache")], 200, "no freshness", id="forced-no-cache"
+        ),
         pytest.param(Policy(stale_if_error=9), [], 200, "no freshness", id="grace-alone"),
         pytest.param(Policy(stale_if_error=9), [cache_control("max-age=0")], 200, "", id="grace-and-max-age"),
     ],

@@ -51,12 +51,19 @@ settings = regioncache.Settings(
 )
 
 
+statuses: dict[str, float] = {"404": 5}
+rules = [
+    regioncache.Rule("/a", ttl=statuses, force_ttl={200: 60, "5xx": 1}, ignore_query=["utm_*"], key=["country"]),
+    regioncache.Rule("/b", ttl={"404": 5}, sort_query=True),
+]
+
+
 @regioncache.cached(ttl=5)
 async def page(request: web.Request) -> web.Response:
     """A handler keeps its type under a decorator."""
     cache = regioncache.region_cache(request)
     assert_type(cache, regioncache.RegionCache)
-    assert_type(cache.settings.cache.ttl, float | None)
+    assert_type(cache.settings.cache.flight_age, float)
     return web.Response(text="page")
 
 
@@ -83,6 +90,7 @@ def mistakes(app: web.Application) -> None:
     regioncache.Rule("/x", read=True)  # type: ignore[arg-type]
     regioncache.Rule("/x", methodes=("PUT",))  # type: ignore[call-arg]
     regioncache.Rule("/x", authorize=lambda request: True)  # type: ignore[arg-type, return-value]
+    regioncache.Rule("/x", ttl="5")  # type: ignore[arg-type]
     regioncache.Rule("/x", effect=len)  # type: ignore[arg-type]
     regioncache.Cache(60)  # type: ignore[call-arg]
     regioncache.Settings(regions="redis://x")  # type: ignore[arg-type]
