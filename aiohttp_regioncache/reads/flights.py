@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
@@ -10,10 +11,15 @@ T = TypeVar("T")
 
 
 class Flight(Generic[T]):
-    """A fetch that others may join until it has landed. `shared` is its result; None: it is for nobody else."""
+    """A fetch that others may join until it has landed.
+
+    `shared` is its result; None: it is for nobody else. `begun` is when it was, in seconds of the loop's clock.
+    """
 
     def __init__(self, under_way: dict[Hashable, Flight[T]], key: Hashable) -> None:
-        self.shared: asyncio.Future[T | None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.shared: asyncio.Future[T | None] = loop.create_future()
+        self.begun = loop.time()
         self.is_alone = False
         self._under_way = under_way
         self._key = key
@@ -64,24 +70,43 @@ class Flights(Generic[T]):
         fetch: Callable[[Flight[T]], Coroutine[Any, Any, T]],
         timeout: float,
         *,
+        age: float = 0.0,
         unfinished: bool = False,
     ) -> tuple[T | None, bool]:
         """Join the flight of `key` or begin it with `fetch`.
 
-        `unfinished`: a fetch that has its result already is not good enough. Returns the result, or None when a joined
-        flight took longer than `timeout` seconds or is for nobody else, and whether it was begun here. The exception of
-        a fetch is raised for whoever began it and whoever joined.
+        After `age` seconds without a result, 0 for never, the next to come or the first of those who wait begins
+        another one; who waits takes what comes first. `unfinished`: a fetch that has its result already is not good
+        enough. Returns the result, or None when it took longer than `timeout` seconds or is for nobody else, and
+        whether it was begun here. The exception of a fetch is raised for whoever began it and whoever joined.
         """
+        now = asyncio.get_running_loop().time
+        deadline, joined = now() + timeout, set[asyncio.Future[T | None]]()
+        while (flight := self._joinable(key, age or math.inf, unfinished)) is not None:
+            joined.add(flight.shared)
+            until = min(deadline, flight.begun + (age or math.inf))
+            done, _ = await asyncio.wait(joined, timeout=max(0.0, until - now()), return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                return done.pop().result(), False
+            if now() >= deadline:
+                return None, False
+        return await self._begin(key, fetch), True
+
+    def _joinable(self, key: Hashable, age: float, unfinished: bool) -> Flight[T] | None:
         flight = self._under_way.get(key)
-        if flight is not None and not (unfinished and flight.shared.done()):
-            await asyncio.wait((flight.shared,), timeout=timeout)
-            return (flight.shared.result() if flight.shared.done() else None), False
+        if flight is None:
+            return None
+        if flight.shared.done():
+            return None if unfinished else flight
+        return flight if asyncio.get_running_loop().time() - flight.begun < age else None
+
+    async def _begin(self, key: Hashable, fetch: Callable[[Flight[T]], Coroutine[Any, Any, T]]) -> T:
         flight = Flight(self._under_way, key)
         task = asyncio.get_running_loop().create_task(fetch(flight), name="regioncache: fetch")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(flight.end)
-        return await _led(flight, task), True
+        return await _led(flight, task)
 
     async def drain(self, timeout: float) -> None:
         """Wait up to `timeout` seconds for what is under way, then cancel what is left."""

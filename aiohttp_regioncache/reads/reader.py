@@ -392,7 +392,11 @@ class Reader:
         ranged = range_of(exchange) if by_parts else ""
         key = (found.store.name, found.key, remembered.token, remembered.asof, ranged)
         joined, begun = await self._flights.join(
-            key, fetch_for, self._settings.flight_wait, unfinished=exchange.terms is not PLAIN_REQUEST
+            key,
+            fetch_for,
+            self._settings.flight_wait,
+            age=self._settings.flight_age,
+            unfinished=exchange.terms is not PLAIN_REQUEST,
         )
         return joined, remembered, begun
 

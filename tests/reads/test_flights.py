@@ -146,6 +146,71 @@ async def test_who_waits_too_long_asks_alone(tmp_path: Path) -> None:
         assert (await slow).status == 200
 
 
+class Held:
+    """A handler whose calls say their number, each when a test lets it."""
+
+    def __init__(self) -> None:
+        self.gates: list[asyncio.Event] = []
+
+    async def page(self, _request: web.Request) -> web.Response:
+        self.gates.append(asyncio.Event())
+        number = len(self.gates)
+        await self.gates[-1].wait()
+        return fresh(str(number))
+
+
+async def test_who_waits_too_long_stores_nothing(tmp_path: Path) -> None:
+    """As with nginx's proxy_cache_lock_timeout."""
+    held = Held()
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(page=held.page), cache=Cache(flight_wait=0.01, flight_age=0))
+        slow = asyncio.ensure_future(edge.get("/page"))
+        await eventually(lambda: len(held.gates) == 1)
+        for calls in (2, 3):
+            impatient = asyncio.ensure_future(edge.get("/page"))
+            await eventually(lambda calls=calls: len(held.gates) == calls)  # type: ignore[misc]
+            held.gates[-1].set()
+            reply = await impatient
+            assert (reply.body, "stored" in reply.cache_status) == (str(calls).encode(), False)
+        held.gates[0].set()
+        assert "stored" in (await slow).cache_status
+        assert (await until_hit(edge, "/page")).body == b"1"
+
+
+async def test_beside_an_old_fetch_one_more_begins_which_all_may_join(tmp_path: Path) -> None:
+    """As with nginx's proxy_cache_lock_age."""
+    held = Held()
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(page=held.page), cache=Cache(flight_age=0.5))
+        first = asyncio.ensure_future(edge.get("/page"))
+        await eventually(lambda: len(held.gates) == 1)
+        crowd = [asyncio.ensure_future(edge.get("/page")) for _ in range(20)]
+        await eventually(lambda: len(held.gates) == 2)
+        crowd += [asyncio.ensure_future(edge.get("/page")) for _ in range(20)]
+        held.gates[1].set()
+        replies = await asyncio.gather(*crowd)
+        assert {reply.body for reply in replies} == {b"2"}
+        assert sum("stored" in reply.cache_status for reply in replies if "collapsed" not in reply.cache_status) == 1
+        assert (await until_hit(edge, "/page")).body == b"2"
+        assert len(held.gates) == 2
+        held.gates[0].set()
+        assert (await first).body == b"1"
+
+
+async def test_who_waits_for_an_old_fetch_and_a_new_one_takes_what_comes_first(tmp_path: Path) -> None:
+    held = Held()
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(page=held.page), cache=Cache(flight_age=0.5))
+        crowd = [asyncio.ensure_future(edge.get("/page")) for _ in range(10)]
+        await eventually(lambda: len(held.gates) == 2)
+        held.gates[0].set()
+        await eventually(lambda: sum(task.done() for task in crowd) >= 9)
+        for gate in held.gates[1:]:
+            gate.set()
+        bodies = [reply.body for reply in await asyncio.gather(*crowd)]
+        assert bodies.count(b"1") == 9
+
+
 async def test_a_failure_is_everybodys(tmp_path: Path) -> None:
     gate = asyncio.Event()
     calls = 0
@@ -232,6 +297,42 @@ async def test_a_result_serves_new_arrivals_until_it_has_landed() -> None:
     assert len(flights) == 0
     assert await flights.join("key", fetch, 1) == ("a", True)
     assert fetch.begun == 3
+
+
+async def test_a_flight_is_never_too_old_when_no_age_is_given() -> None:
+    flights: Flights[str] = Flights()
+    fetch = Fetch()
+    leader = asyncio.ensure_future(flights.join("key", fetch, 1))
+    await eventually(lambda: fetch.begun == 1)
+    assert await flights.join("key", fetch, 0.05) == (None, False)
+    assert fetch.begun == 1
+    assert len(flights) == 1
+    fetch.end.set_result("a")
+    assert await leader == ("a", True)
+
+
+async def test_of_those_who_wait_for_an_old_flight_one_begins_another() -> None:
+    flights: Flights[str] = Flights()
+    old, new = Fetch(), Fetch()
+    leader = asyncio.ensure_future(flights.join("key", old, 1))
+    await eventually(lambda: old.begun == 1)
+    waiting = [asyncio.ensure_future(flights.join("key", new, 60, age=0.5)) for _ in range(5)]
+    await eventually(lambda: new.begun == 1)
+    new.end.set_result("b")
+    results = await asyncio.gather(*waiting)
+    assert sorted(results) == [("b", False)] * 4 + [("b", True)]
+    assert new.begun == 1
+    old.end.set_result("a")
+    assert await leader == ("a", True)
+    assert len(flights) == 1  # the old one lands no newer one
+
+
+async def test_a_result_is_shared_however_old_its_flight_is() -> None:
+    flights: Flights[str] = Flights()
+    fetch = Fetch()
+    fetch.end.set_result("a")
+    await flights.join("key", fetch, 1)
+    assert await flights.join("key", fetch, 1, age=1e-9) == ("a", False)
 
 
 async def test_an_old_flight_does_not_land_a_newer_one() -> None:
