@@ -29,7 +29,8 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     `cached_as` is the target as keys see it, without what the rule of its reads does not count, and `key_parts` what
     that rule adds to them. `resource_at` makes the resource that a path is for the principal. `stores` are the regions
     in the order in which they are asked. `has_credentials`: the answer may be meant for its principal alone.
-    `touching`: the rules whose writes behind can change what the target shows.
+    `touching`: the rules whose writes behind can change what the target shows. `chance` is drawn evenly from (0, 1]:
+    what is left to chance is decided once for a request.
     """
 
     request: web.Request
@@ -47,6 +48,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     touching: tuple[CompiledRule, ...]
     resource_at: Callable[[str], Resource]
     stores: tuple[RegionStore, ...]
+    chance: float
 
     @property
     def touched(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -136,6 +137,7 @@ class Edge:
             touching=touching,
             resource_at=resource_at,
             stores=self._ranked(request, self._pinned(came)),
+            chance=1.0 - random.random(),  # noqa: S311 - no secret
         )
 
     def _resource_at(self, request: web.Request, path: str) -> Resource:

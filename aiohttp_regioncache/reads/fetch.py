@@ -153,7 +153,7 @@ async def posted(
         return None
     age = initial_age(taken.headers, request_time=asked, response_time=answered)
     stored = Stored(None, False, remembered)
-    record, _, known = _record(exchange, taken, governing, stored, settings, age, answered)
+    record, _, known = _record(exchange, taken, governing, stored, settings, age, asked, answered)
     return (record, known) if record is not None else None
 
 
@@ -239,7 +239,7 @@ async def _fetch(
     if asked.completes and answer.status == 206 and whole.status != 200:
         return None
     governing = whole.headers if revalidated else await as_sent(request, whole)
-    record, storability, known = _record(exchange, whole, governing, stored, settings, age, received)
+    record, storability, known = _record(exchange, whole, governing, stored, settings, age, sent, received)
     return Fetched(
         request=exchange.request,
         response=response,
@@ -307,6 +307,7 @@ def _record(
     stored: Stored,
     settings: Cache,
     age: float,
+    asked: float,
     answered: float,
 ) -> tuple[CacheRecord | None, Storability, Known]:
     """Make the record of a response, if it may be stored by the fields `governing` it."""
@@ -343,6 +344,7 @@ def _record(
         initial_age=age,
         response_time=answered,
         owner=exchange.owner,
+        cost=max(0.0, answered - asked),
     )
     return record, storability, known
 

@@ -31,7 +31,7 @@ from ..responses import (
     with_status,
 )
 from ..semantics.cache_status import cache_status
-from ..semantics.freshness import Judgement, Verdict, judge
+from ..semantics.freshness import Judgement, Verdict, judge, refreshes_early
 from ..semantics.requests import PLAIN_REQUEST, RequestTerms
 from ..semantics.storing import shared_despite_credentials
 from ..semantics.vary import Known
@@ -158,8 +158,8 @@ class Reader:
         if record is None or record.is_marker or not _covers(exchange, record):
             return None
         judgement = _judge(exchange, record, store)
-        if judgement.verdict is not Verdict.FRESH:
-            return None
+        if judgement.verdict is not Verdict.FRESH or _is_early(exchange, record, judgement):
+            return None  # the region may have a newer one, or what is needed to fetch it
         return answers.stored(exchange, record, judgement.age, answers.hit_status(store.name, judgement, "memory"))
 
     def _keep(self, exchange: Exchange, found: Found, record: CacheRecord, generation: int) -> None:
@@ -210,6 +210,8 @@ class Reader:
         if found.fold.outcome is not Outcome.CLEAN:
             self._renew(exchange, handler, found)
             return self._folded(exchange, found.store, found.fold, record)
+        if not stale and _is_early(exchange, record, judgement):
+            self._refresh_for_all(exchange, handler, found, record)
         if not stale:
             self._keep(exchange, found, record, generation)
         status = answers.hit_status(found.store.name, judgement, "stale-while-revalidate" if stale else None)
@@ -263,25 +265,29 @@ class Reader:
         """
         entry = found.usable
         is_due = not found.has_pending or found.lacking >= self._settings.landed_count // RENEW_AT
-        if entry is None or not is_due or (found.store.name, found.key) in self._renewing:
-            return
+        if entry is not None and is_due:
+            self._refresh_for_all(exchange, handler, found, entry)
+
+    def _refresh_for_all(self, exchange: Exchange, handler: Handler, found: Found, entry: CacheRecord) -> None:
+        """Refresh an entry, unless the answer would be for the request's principal alone."""
         is_free = exchange.owner or not exchange.has_credentials
         if is_free or shared_despite_credentials(from_wire(entry.headers)):
             self._refresh(exchange, handler, found)
 
     def _refresh(self, exchange: Exchange, handler: Handler, found: Found) -> None:
-        if exchange.request.method == "GET":
-            self._tasks.spawn(self._refreshed(exchange, handler, found), "refresh")
+        """Refresh an entry in the background, never twice at once."""
+        name = (found.store.name, found.key)
+        if exchange.request.method != "GET" or name in self._renewing:
+            return
+        task = self._tasks.spawn(self._refreshed(exchange, handler, found), "refresh")
+        if task is not None:
+            self._renewing.add(name)
+            task.add_done_callback(lambda _: self._renewing.discard(name))
 
     async def _refreshed(self, exchange: Exchange, handler: Handler, found: Found) -> None:
         """Fetch for the store alone: the request has its answer, and its connection may serve another by now."""
-        name = (found.store.name, found.key)
-        self._renewing.add(name)
-        try:
-            with contextlib.suppress(_StreamedError, UnicodeEncodeError), unattended():
-                await self._fly(exchange, handler, found, in_background=True)
-        finally:
-            self._renewing.discard(name)
+        with contextlib.suppress(_StreamedError, UnicodeEncodeError), unattended():
+            await self._fly(exchange, handler, found, in_background=True)
 
     async def _from_origin(
         self, exchange: Exchange, handler: Handler, found: Found, judgement: Judgement | None
@@ -603,6 +609,12 @@ def _forwarded(exchange: Exchange, found: Found) -> str:
         return "miss"
     was_fresh = _judge(exchange, found.entry, found.store, PLAIN_REQUEST).verdict is Verdict.FRESH
     return "request" if found.usable and was_fresh and found.fold.outcome is Outcome.CLEAN else "stale"
+
+
+def _is_early(exchange: Exchange, record: CacheRecord, judgement: Judgement) -> bool:
+    """Whether this request is one for which a fresh entry is fetched anew."""
+    beta = exchange.policy.early_refresh
+    return beta > 0 and refreshes_early(judgement.ttl, cost=record.cost, beta=beta, chance=exchange.chance)
 
 
 def _is_outdated(found: Found) -> bool:
