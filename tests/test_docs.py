@@ -1,11 +1,18 @@
 """The tests that the documentation names are there, and its settings and examples are those of the package."""
 
 import re
+import tomllib
 from pathlib import Path
+from typing import Any
+
+import msgspec
+from aiohttp import web
 
 import aiohttp_regioncache as regioncache
+from aiohttp_regioncache.plugin import decorated_rules
 
 ROOT = Path(__file__).parent.parent
+CACHING = (ROOT / "docs" / "caching.md").read_text("utf-8")
 WRITE_BEHIND = (ROOT / "docs" / "write-behind.md").read_text("utf-8")
 
 
@@ -31,3 +38,23 @@ def test_the_origin_example_is_accepted() -> None:
     names: dict[str, object] = {}
     exec(compile(example, "write-behind.md", "exec"), names)  # noqa: S102 - our own documentation
     assert names["regioncache"] is regioncache
+
+
+def test_the_examples_of_caching_are_accepted_and_say_the_same() -> None:
+    (text,) = re.findall(r"^```toml\n(.*?)^```", CACHING, re.MULTILINE | re.DOTALL)
+    (example,) = re.findall(r"^```python\n(.*?)^```", CACHING, re.MULTILINE | re.DOTALL)
+    (rule,) = regioncache.from_mapping(tomllib.loads(text)).rules
+    names: dict[str, Any] = {}
+    exec(compile(example, "caching.md", "exec"), names)  # noqa: S102 - our own documentation
+    app = web.Application()
+    app.router.add_get("/catalogue/{path:.*}", names["catalogue"])
+    decorated, *_ = decorated_rules(app)  # HEAD has one too
+    assert msgspec.structs.replace(decorated, path=rule.path, methods=()) == rule
+
+
+def test_every_option_about_reads_is_explained() -> None:
+    named = set(re.findall(r"`(?:cache\.)?(\w+)`", CACHING))
+    options = {field for field in regioncache.Cache.__struct_fields__ if field in regioncache.Rule.__struct_fields__}
+    assert {*options, "force_ttl", "key", "bypass_cookies", "bypass_headers", "flight_wait", "flight_age"} - {
+        "dirty_wait"
+    } <= named
