@@ -8,7 +8,7 @@ from typing import Final
 
 from .keys import QueryForm, Target
 from .regions import Location
-from .semantics.cookies import cookies
+from .semantics.cookies import cookie_values
 from .semantics.fields import Headers, values
 
 COUNTRY: Final = "country"
@@ -63,7 +63,7 @@ def _values(kind: str, name: str, headers: Headers, country: Callable[[], str]) 
         return [country()]
     if kind == "header":
         return values(headers, name)
-    return [value for cookie, value in cookies(headers) if cookie == name]
+    return cookie_values(headers, name)
 
 
 def _bounded(part: str, value: str) -> tuple[str, str]:

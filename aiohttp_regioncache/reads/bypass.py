@@ -8,7 +8,7 @@ from ..exchange import Exchange
 from ..patterns import PathPattern
 from ..rules import Rule
 from ..semantics.conditional import ORIGIN_PRECONDITIONS
-from ..semantics.cookies import cookies
+from ..semantics.cookies import cookie_values
 
 
 class Bypass:
@@ -43,7 +43,7 @@ def _named(exchange: Exchange, rule: Rule) -> str | None:
     if any(name in request.headers for name in rule.bypass_headers):
         return "header"
     if rule.bypass_cookies and "Cookie" in request.headers:
-        sent = cookies(list(request.headers.items()))
-        if any(name in rule.bypass_cookies for name, _ in sent):
+        came = list(request.headers.items())
+        if any(cookie_values(came, name) for name in rule.bypass_cookies):
             return "cookie"
     return None

@@ -283,6 +283,7 @@ async def test_what_a_rule_adds_to_the_key_tells_entries_apart(tmp_path: Path) -
         {"X-Kind": "a" * 301},
         {"Cookie": "lang=de"},
         {"Cookie": "lang=fr"},
+        {"Cookie": "x lang=es"},  # aiohttp finds a cookie in this
         {"Cookie": "lang=de", "X-Kind": "a"},
         {"CF-IPCountry": "JP"},
         {"CF-IPCountry": "BR"},
@@ -373,6 +374,7 @@ async def test_a_crowd_of_two_kinds_makes_two_fetches(tmp_path: Path) -> None:
     [
         ({"Cookie": "a=b; preview=1"}, "cookie"),
         ({"Cookie": "preview"}, "cookie"),
+        ({"Cookie": "a b preview=1"}, "cookie"),
         ({"X-Preview": ""}, "header"),
         ({"x-preview": "1", "Range": "bytes=0-1"}, "header"),
         ({"x-preview": "1", "Connection": "x-preview"}, "header"),
