@@ -36,7 +36,7 @@ class Keying:
         return target if query == target.query else Target(target.scheme, target.host, target.path, query)
 
     def parts(self, headers: Headers, country: Callable[[], str]) -> Parts:
-        """The further parts of the keys by their name; `headers` are all that a handler can see of the request.
+        """The further parts of the keys by their name; `headers` are those of the request.
 
         What the request does not have is left out; what it has twice is there twice. `country` is asked where it
         counts.

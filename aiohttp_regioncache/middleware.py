@@ -127,7 +127,7 @@ class Edge:
             site=_DEFAULT_SITE,
             target=target,
             cached_as=keying.target(target),
-            key_parts=keying.parts(came, functools.partial(self._country, request)),
+            key_parts=keying.parts(headers, functools.partial(self._country, request)),
             resource=resource_at(target.path),
             rule=rule,
             policy=self._policies[rule],

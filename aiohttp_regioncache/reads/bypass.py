@@ -9,6 +9,7 @@ from ..patterns import PathPattern
 from ..rules import Rule
 from ..semantics.conditional import ORIGIN_PRECONDITIONS
 from ..semantics.cookies import cookie_values
+from ..semantics.fields import hides_fields
 
 
 class Bypass:
@@ -24,6 +25,9 @@ class Bypass:
             return "rule"
         if exchange.rule is not None and (named := _named(exchange, exchange.rule.rule)):
             return named
+        # A handler of the edge's own sees such fields, an origin behind it does not: no key is right for both.
+        if "Connection" in request.headers and hides_fields(list(request.headers.items())):
+            return "connection"
         if exchange.terms.no_store:
             return "no-store"
         if "Upgrade" in request.headers:

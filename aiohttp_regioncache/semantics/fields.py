@@ -58,9 +58,18 @@ def remove(headers: Headers, names: Collection[str]) -> list[tuple[str, str]]:
 
 def end_to_end(headers: Headers) -> list[tuple[str, str]]:
     """Drop the hop-by-hop fields and those that Connection names (RFC 9110 7.6.1, RFC 9111 3.1)."""
-    named = {option.strip(OWS).lower() for line in values(headers, "connection") for option in line.split(",")}
-    unwanted = HOP_BY_HOP | named
+    unwanted = HOP_BY_HOP | _connection_options(headers)
     return [line for line in headers if line[0].lower() not in unwanted]
+
+
+def hides_fields(headers: Headers) -> bool:
+    """Tell whether Connection names fields of the message that are not hop-by-hop of themselves (RFC 9110 7.6.1)."""
+    hidden = _connection_options(headers) - HOP_BY_HOP
+    return bool(hidden) and any(name.lower() in hidden for name, _ in headers)
+
+
+def _connection_options(headers: Headers) -> set[str]:
+    return {option.strip(OWS).lower() for line in values(headers, "connection") for option in line.split(",")}
 
 
 def split_list(value: str) -> list[str]:

@@ -9,7 +9,8 @@ import pytest
 from aiohttp import web
 
 from aiohttp_regioncache import Cache
-from tests.reads.apps import Counted, fresh, serving, until_hit
+from tests.reads.apps import Counted, fresh, running, serving, until_hit
+from tests.support import eventually
 from tests.support.world import World, one_edge
 
 
@@ -259,3 +260,31 @@ async def test_an_entry_that_cannot_be_read_is_a_miss(tmp_path: Path) -> None:
         assert (answer.status, answer.body) == (200, b'{"n": 1}')
         assert "fwd=miss" in answer.cache_status
         await until_hit(edge, "/items/1")
+
+
+@pytest.mark.parametrize("named", ["X-Who", "close, x-who", "Cookie"])
+@pytest.mark.parametrize("behind", [True, False])
+async def test_what_connection_hides_poisons_no_entry(tmp_path: Path, named: str, behind: bool) -> None:
+    """A handler of the edge's own sees a field that Connection names, an origin behind it does not."""
+
+    async def page(request: web.Request) -> web.Response:
+        said = f"{request.headers.get('X-Who')} {request.headers.get('Cookie')}"
+        return fresh(said, Cache_Control="public, max-age=60", Vary="X-Who, Cookie")
+
+    hiding = {"X-Who": "a", "Cookie": "a=b", "Connection": named}
+    async with World(tmp_path) as world, running(serving(page=page)) as origin:
+        edge = await (world.edge(origin=origin) if behind else world.edge(serving(page=page)))
+        await edge.get("/page", headers=hiding)
+        await eventually(lambda: not edge.cache._tasks)
+        asked: list[dict[str, str]] = [{}, {"X-Who": "a"}, {"X-Who": "a", "Cookie": "a=b"}]
+        for headers in asked:
+            reply = await edge.get("/page", headers=headers)
+            assert reply.body.decode() == f"{headers.get('X-Who')} {headers.get('Cookie')}"
+        assert "fwd=bypass; detail=connection" in (await edge.get("/page", headers=hiding)).cache_status
+
+
+@pytest.mark.parametrize("connection", ["keep-alive", "close", "Keep-Alive, TE", "X-Absent"])
+async def test_an_ordinary_connection_hides_nothing(tmp_path: Path, connection: str) -> None:
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(page=Counted(lambda _: fresh("x")).handle))
+        await until_hit(edge, "/page", headers={"Connection": connection, "TE": "trailers"})

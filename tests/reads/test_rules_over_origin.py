@@ -288,8 +288,6 @@ async def test_what_a_rule_adds_to_the_key_tells_entries_apart(tmp_path: Path) -
         {"CF-IPCountry": "JP"},
         {"CF-IPCountry": "BR"},
         {"CF-IPCountry": "T1"},
-        # What Connection names is for the next hop alone: yet a handler of the edge's own sees it.
-        {"X-Kind": "c", "Connection": "x-kind"},
     ]
     async with World(tmp_path) as world:
         rules = [Rule("/page", key=["header:X-Kind", "cookie:lang", "country"])]

@@ -75,3 +75,18 @@ def test_fields_named_in_connection_stay_behind() -> None:
 def test_end_to_end_keeps_duplicates() -> None:
     lines = [("Set-Cookie", "a=1"), ("Set-Cookie", "a=1")]
     assert fields.end_to_end(lines) == lines
+
+
+@pytest.mark.parametrize(
+    ("headers", "hides"),
+    [
+        ([], False),
+        ([("Connection", "keep-alive"), ("Keep-Alive", "5")], False),
+        ([("Connection", "close, TE"), ("TE", "trailers")], False),
+        ([("Connection", "x-a")], False),
+        ([("Connection", "x-a"), ("X-A", "1")], True),
+        ([("X-A", "1"), ("Connection", "close"), ("connection", " , X-a ")], True),
+    ],
+)
+def test_fields_that_connection_hides(headers: fields.Headers, hides: bool) -> None:
+    assert fields.hides_fields(headers) is hides
