@@ -221,14 +221,14 @@ class Rule(_Named, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.write == "behind"
 
 
+_DEFAULTS: Final = {field.name: field.default for field in msgspec.structs.fields(Rule)}
+
+
 def _pattern(key: str, pattern: str) -> PathPattern:
     try:
         return PathPattern(pattern)
     except ValueError as error:
         raise SettingsError(key, str(error)) from None
-
-
-_DEFAULTS: Final = {field.name: field.default for field in msgspec.structs.fields(Rule)}
 
 
 def _put_reading(key: str, rule: Rule) -> None:

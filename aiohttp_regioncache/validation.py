@@ -12,7 +12,7 @@ from .errors import SettingsError
 
 _MAX_SECONDS: Final = 1e10  # some 300 years; in milliseconds they are still exact
 _MAX_COUNT: Final = 2**53
-_STATUS: Final = re.compile(r"[2-5](?:[0-9][0-9]|xx)|any", re.ASCII)
+_STATUS: Final = re.compile(r"[2-5](?:[0-9][0-9]|xx)|any")
 _UNKNOWN_FIELD: Final = re.compile(r"unknown field `([^`]*)`")
 
 

@@ -210,9 +210,9 @@ class Reader:
         if found.fold.outcome is not Outcome.CLEAN:
             self._renew(exchange, handler, found)
             return self._folded(exchange, found.store, found.fold, record)
-        if not stale and _is_early(exchange, record, judgement):
-            self._refresh_for_all(exchange, handler, found, record)
         if not stale:
+            if _is_early(exchange, record, judgement):
+                self._refresh_for_all(exchange, handler, found, record)
             self._keep(exchange, found, record, generation)
         status = answers.hit_status(found.store.name, judgement, "stale-while-revalidate" if stale else None)
         return answers.stored(exchange, record, judgement.age, status)
