@@ -45,7 +45,7 @@ class Exchange:
     that are right) None is that of the answer which `source` names, and so is `content`; `parts` must be in the body,
     in this order. `has` are lines, names alone, or `Name: ~expression`, that the client must get; `lacks` names, or
     whole lines, that it must not. `saw` and `saw_not` are the same of what the origin is sent. `interim` are the
-    statuses before the final one. `pause` is waited before, seconds.
+    statuses before the final one. `pause` is waited before, seconds. `version` is that of HTTP in the request.
     """
 
     method: str = "GET"
@@ -63,6 +63,7 @@ class Exchange:
     saw_not: tuple[str, ...] = ()
     interim: tuple[int, ...] | None = None
     pause: float = 0.0
+    version: str = "1.1"
 
 
 @dataclass(frozen=True, slots=True)

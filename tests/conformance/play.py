@@ -71,7 +71,9 @@ class Play:
         try:
             async with asyncio.timeout(_WITHIN):
                 target = self._path + step.at
-                got = await exchange("127.0.0.1", self._port, step.method, target, lines, step.body)
+                got = await exchange(
+                    "127.0.0.1", self._port, step.method, target, lines, step.body, version=step.version
+                )
                 if step.source is Source.REFRESHED:
                     await eventually(lambda: len(seen) > before, within=_WITHIN)
                 await _stored()

@@ -72,7 +72,9 @@ class Received(NamedTuple):
     body: bytes
 
 
-async def exchange(host: str, port: int, method: str, target: str, lines: Lines, body: bytes) -> Received:
+async def exchange(
+    host: str, port: int, method: str, target: str, lines: Lines, body: bytes, *, version: str = "1.1"
+) -> Received:
     """Send one request on a connection of its own and read the response.
 
     Raises `OSError` or `asyncio.IncompleteReadError` when the peer breaks off.
@@ -81,7 +83,7 @@ async def exchange(host: str, port: int, method: str, target: str, lines: Lines,
     try:
         length: Lines = [("Content-Length", str(len(body)))] if body or method in ("POST", "PUT", "PATCH") else []
         named: Lines = [] if any(name.lower() == "host" for name, _ in lines) else [("Host", f"{host}:{port}")]
-        writer.write(write_head(f"{method} {target} HTTP/1.1", [*named, *lines, *length]) + body)
+        writer.write(write_head(f"{method} {target} HTTP/{version}", [*named, *lines, *length]) + body)
         return await _response(reader, method)
     finally:
         writer.close()

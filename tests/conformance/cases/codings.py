@@ -165,4 +165,57 @@ CASES = [
         Exchange(origin=Answer(lines=("Cache-Control: no-store",), interim=((103, ()),)), interim=(103,)),
         Exchange(origin=answer(FRESH), source=ORIGIN, interim=()),
     ),
+    case(
+        "coding-variants-found-one-after-the-other",
+        "9111 4.1",
+        Exchange(lines=("Accept-Encoding: gzip, br",), origin=answer(FRESH, _VARY, "Content-Encoding: br", body=b"br")),
+        Exchange(lines=("Accept-Encoding: gzip",), origin=answer(FRESH, _VARY, "Content-Encoding: gzip", body=_GZIP)),
+        Exchange(lines=("Accept-Encoding:",), origin=answer(FRESH, _VARY, body=_PLAIN), content=_PLAIN),
+        Exchange(
+            lines=("Accept-Encoding: identity",), origin=answer(FRESH, _VARY, body=_PLAIN), source=None, content=_PLAIN
+        ),
+        Exchange(
+            lines=("Accept-Encoding: gzip, br",),
+            origin=answer(FRESH, _VARY, "Content-Encoding: br", body=b"br"),
+            source=None,
+            content=b"br",
+        ),
+        Exchange(
+            lines=("Accept-Encoding: gzip",),
+            source=None,
+            content=_GZIP,
+            origin=answer(FRESH, _VARY, "Content-Encoding: gzip", body=_GZIP),
+        ),
+    ),
+    case(
+        "coding-not-used-at-first",
+        "9111 4.1",
+        Exchange(lines=("Accept-Encoding: gzip",), origin=answer(FRESH, _VARY, body=_PLAIN)),
+        Exchange(
+            lines=("Accept-Encoding: br",),
+            origin=answer(FRESH, _VARY, "Content-Encoding: br", body=b"br"),
+            content=b"br",
+        ),
+        Exchange(
+            lines=("Accept-Encoding: gzip",),
+            origin=answer(FRESH, _VARY, body=_PLAIN),
+            source=None,
+            content=_PLAIN,
+            lacks=("Content-Encoding",),
+        ),
+    ),
+    case(
+        "coding-given-to-who-says-nothing",
+        "9110 12.5.3",
+        Exchange(origin=answer(FRESH, "Content-Encoding: foo", body=b"coded")),
+        Exchange(lines=("Accept-Encoding: identity",), origin=answer(FRESH, body=_PLAIN), content=_PLAIN),
+        Exchange(origin=answer(FRESH, "Content-Encoding: foo", body=b"coded"), source=None, status=200),
+    ),
+    case(
+        "interim-not-to-http-1.0",
+        "9110 15.2",
+        Exchange(
+            version="1.0", lines=("Connection: close",), origin=Answer(lines=(FRESH,), interim=((103, ()),)), interim=()
+        ),
+    ),
 ]

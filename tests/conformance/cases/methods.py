@@ -2,6 +2,7 @@
 
 from ..case import CACHE, FRESH, ORIGIN, STALE, TAG, Case, Exchange, answer, case
 
+_AUTH = ("Authorization: Basic Zm9vOmJhcg==",)
 _RELOAD = ("Cache-Control: no-cache",)
 _TEN = b"0123456789"
 
@@ -11,12 +12,26 @@ def _head(*lines: str, asked: tuple[str, ...] = (), body: bytes = _TEN) -> Excha
     return Exchange(method="HEAD", lines=asked, origin=answer(*lines, body=body), source=None, status=200, content=b"")
 
 
-def _posted(name: str, clause: str, *lines: str, reused: bool = False, status: int = 200, method: str = "POST") -> Case:
+def _posted(
+    name: str,
+    clause: str,
+    *lines: str,
+    reused: bool = False,
+    status: int = 200,
+    method: str = "POST",
+    asked: tuple[str, ...] = (),
+) -> Case:
     """A POST, and a GET that is answered with its answer or not."""
     return case(
         name,
         clause,
-        Exchange(method=method, body=b"x", origin=answer(*lines, status=status, body=b"posted"), content=b"posted"),
+        Exchange(
+            method=method,
+            lines=asked,
+            body=b"x",
+            origin=answer(*lines, status=status, body=b"posted"),
+            content=b"posted",
+        ),
         Exchange(
             origin=answer(FRESH, body=b"got"),
             source=CACHE if reused else ORIGIN,
@@ -96,15 +111,8 @@ CASES = [
         Exchange(origin=answer(FRESH, body=b"new"), content=b"new"),
     ),
     case(
-        "head-error-leaves-the-get",
-        "9111 4.3.5",
-        Exchange(origin=answer(FRESH, TAG, body=_TEN)),
-        Exchange(method="HEAD", lines=_RELOAD, origin=answer(status=404), source=None, content=b""),
-        Exchange(source=CACHE, content=_TEN),
-    ),
-    case(
-        "head-no-store-request",
-        "9111 5.2.1.5",
+        "head-only-if-cached",
+        "9111 5.2.1.7",
         Exchange(origin=answer(FRESH, body=_TEN)),
         Exchange(method="HEAD", lines=("Cache-Control: only-if-cached",), source=CACHE, status=200, content=b""),
     ),
@@ -145,5 +153,50 @@ CASES = [
         "9110 9.3.7",
         *(Exchange(method="OPTIONS", origin=answer(FRESH, body=body), content=body) for body in (b"one", b"two")),
         Exchange(origin=answer(FRESH)),
+    ),
+    _posted("post-for-one-user-only", "9111 3.5", FRESH, "Content-Location: {path}", asked=_AUTH),
+    _posted(
+        "post-for-all-with-credentials",
+        "9111 3.5",
+        "Cache-Control: public, max-age=3600",
+        "Content-Location: {path}",
+        asked=_AUTH,
+        reused=True,
+    ),
+    _posted("post-error-is-not-reused", "9110 9.3.3", FRESH, "Content-Location: {path}", status=500),
+    _posted("post-stale-is-not-reused", "9111 4.2", *STALE, "Content-Location: {path}"),
+    _posted("post-two-content-locations", "9110 8.7", FRESH, "Content-Location: {path}", "Content-Location: {path}/b"),
+    _posted("post-relative-content-location-elsewhere", "9110 9.3.3", FRESH, "Content-Location: other"),
+    case(
+        "post-invalidates-what-it-names",
+        "9111 4.4",
+        Exchange(at="/b", origin=answer(FRESH)),
+        Exchange(
+            method="POST",
+            at="/a",
+            body=b"x",
+            content=b"p",
+            origin=answer(FRESH, "Content-Location: {path}/b", body=b"p"),
+        ),
+        Exchange(at="/b", origin=answer(FRESH, body=b"new"), source=None, status=200, content=b"new"),
+    ),
+    case(
+        "post-replaces-what-was-stored",
+        "9110 9.3.3",
+        Exchange(origin=answer(FRESH)),
+        Exchange(method="POST", body=b"x", origin=answer(FRESH, "Content-Location: {path}", body=b"p"), content=b"p"),
+        Exchange(source=CACHE, content=b"p"),
+    ),
+    case(
+        "post-of-a-variant",
+        "9111 4.1",
+        Exchange(
+            method="POST",
+            lines=("X-A: 1",),
+            body=b"x",
+            content=b"p",
+            origin=answer(FRESH, "Content-Location: {path}", "Vary: X-A", body=b"p"),
+        ),
+        Exchange(lines=("X-A: 2",), origin=answer(FRESH, "Vary: X-A")),
     ),
 ]

@@ -24,6 +24,8 @@ def _never(name: str, *lines: str) -> Case:
     return reuse(name, "9111 4.1", FRESH, *lines, source=ORIGIN)
 
 
+_BY_LANGUAGE = "Vary: Accept-Language"
+
 CASES = [
     _same("vary-match", "9111 4.1", "X-A", ("X-A: 1",), ("X-A: 1",)),
     _same("vary-both-absent", "9111 4.1", "X-A", (), ()),
@@ -127,4 +129,30 @@ CASES = [
         Exchange(lines=("X-A: 1",), source=CACHE),
     ),
     reuse("vary-is-given-on", "9110 12.5.5", FRESH, "Vary: X-A", has=("Vary: X-A",)),
+    case(
+        "vary-language-of-another-is-not-given",
+        "9111 4.1",
+        Exchange(lines=("Accept-Language: fr, de;q=0.5",), origin=answer(FRESH, _BY_LANGUAGE, "Content-Language: de")),
+        Exchange(
+            lines=("Accept-Language: fr",), origin=answer(FRESH, _BY_LANGUAGE, "Content-Language: fr", body=b"fr")
+        ),
+        Exchange(
+            lines=("Accept-Language: en",), origin=answer(FRESH, _BY_LANGUAGE, "Content-Language: en", body=b"en")
+        ),
+        Exchange(lines=("Accept-Language: fr",), source=CACHE, content=b"fr"),
+        Exchange(lines=("Accept-Language: en",), source=CACHE, content=b"en"),
+    ),
+    case(
+        "vary-language-none-asked-for",
+        "9111 4.1",
+        Exchange(origin=answer(FRESH, _BY_LANGUAGE, "Content-Language: de")),
+        Exchange(lines=("Accept-Language: en",), origin=answer(FRESH, _BY_LANGUAGE, "Content-Language: en")),
+        Exchange(lines=("Accept-Language: *",), origin=answer(FRESH, _BY_LANGUAGE, "Content-Language: fr")),
+    ),
+    case(
+        "vary-language-refused",
+        "9110 12.5.4",
+        Exchange(lines=("Accept-Language: de, en;q=0.5",), origin=answer(FRESH, _BY_LANGUAGE, "Content-Language: de")),
+        Exchange(lines=("Accept-Language: de;q=0, en",), origin=answer(FRESH, _BY_LANGUAGE, "Content-Language: en")),
+    ),
 ]
