@@ -76,7 +76,7 @@ class Play:
                 )
                 if step.source is Source.REFRESHED:
                     await eventually(lambda: len(seen) > before, within=_WITHIN)
-                await _stored()
+                    await _refreshed()
         except (OSError, EOFError, TimeoutError) as error:
             return [f"no answer: {error!r}"]
         wrong = [*self._judged(step, given, got, seen[before:])]
@@ -128,11 +128,11 @@ def _agrees(found: str | None, value: str) -> bool:
     return bool(re.search(value[1:], found)) if value.startswith("~") else found == value
 
 
-async def _stored() -> None:
-    """Wait until what the edge does after its answers is done, as far as it has begun: it may store after answering."""
-    filling = [task for task in asyncio.all_tasks() if task.get_name() in ("regioncache: fill", "regioncache: refresh")]
-    if filling:
-        await asyncio.wait(filling)
+async def _refreshed() -> None:
+    """Wait for what the edge fetches without anybody waiting for it."""
+    refreshing = [task for task in asyncio.all_tasks() if task.get_name() == "regioncache: refresh"]
+    if refreshing:
+        await asyncio.wait(refreshing)
 
 
 def _misplaced(step: Exchange, seen: list[Head]) -> Iterator[str]:

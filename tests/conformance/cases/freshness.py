@@ -9,7 +9,7 @@ CASES = [
     reuse("max-age-equal-to-age", "9111 4.2", "Cache-Control: max-age=60", "Age: 60", source=ORIGIN),
     reuse("max-age-above-age", "9111 4.2.3", "Cache-Control: max-age=3600", "Age: 60"),
     reuse("no-freshness-at-all", "9111 4.2", source=ORIGIN),
-    reuse("age-told-grows-from-the-age-given", "9111 5.1", FRESH, "Age: 1000", has=("Age: 1000",)),
+    reuse("age-told-grows-from-the-age-given", "9111 5.1", FRESH, "Age: 1000", has=(r"Age: ~^100\d$",)),
     reuse("age-from-date", "9111 4.2.3", "Cache-Control: max-age=60", "Date: {-120}", source=ORIGIN),
     reuse("age-from-date-within", "9111 4.2.3", FRESH, "Date: {-120}"),
     reuse(
@@ -67,7 +67,7 @@ CASES = [
     reuse("age-2-to-the-31", "9111 1.2.2", "Cache-Control: max-age=3600", "Age: 2147483648", source=ORIGIN),
     reuse("max-age-huge", "9111 1.2.2", "Cache-Control: max-age=99999999999999999999"),
     reuse("max-age-2-to-the-31", "9111 1.2.2", "Cache-Control: max-age=2147483648"),
-    reuse("age-replaces-that-of-the-origin", "9111 5.1", FRESH, "Age: 7", has=("Age: 7",)),
+    reuse("age-replaces-that-of-the-origin", "9111 5.1", FRESH, "Age: 7", has=("Age: ~^[789]$",)),
     reuse("query-is-part-of-the-key", "9111 2", FRESH),
     case(
         "other-query-other-response",
@@ -93,7 +93,7 @@ CASES = [
         "age-grows",
         "9111 5.1",
         Exchange(origin=answer(FRESH, "Age: 100")),
-        Exchange(source=CACHE, has=("Age: 101",), pause=1.2),
+        Exchange(source=CACHE, has=(r"Age: ~^10[1-9]$",), pause=1.2),
     ),
     case(
         "fresh-again-after-a-304",

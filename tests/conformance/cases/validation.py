@@ -120,8 +120,8 @@ CASES = [
         "304-gives-the-date",
         "9111 4.3.4",
         Exchange(origin=answer("Cache-Control: max-age=30", "Date: {-60}", TAG)),
-        Exchange(origin=validated(FRESH, TAG, "Date: {-5}"), source=VALIDATED, has=("Date: {-5}",)),
-        Exchange(source=CACHE),
+        Exchange(origin=validated(FRESH, TAG, "Date: {-5}"), source=VALIDATED, has=("Date",)),
+        Exchange(source=CACHE, has=("Age: ~^[5-9]$",)),
     ),
     case(
         "304-without-freshness-keeps-the-old",
