@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -22,6 +23,8 @@ from aiohttp_regioncache.effects import MERGE_PATCH, Effects, Representation, Un
 from aiohttp_regioncache.errors import CorruptRecordError, UnreadableRecordError
 from aiohttp_regioncache.exchange import described_body, idempotency_key
 from aiohttp_regioncache.patterns import PathPattern
+from aiohttp_regioncache.reads import parts
+from aiohttp_regioncache.reads.snapshot import Snapshot
 from aiohttp_regioncache.rules import BulkAnswer, BulkItem
 from aiohttp_regioncache.semantics import (
     cache_status,
@@ -32,13 +35,15 @@ from aiohttp_regioncache.semantics import (
     freshness,
     methods,
     prefer,
+    qualities,
+    ranges,
     requests,
     storing,
     structured,
     vary,
 )
 from aiohttp_regioncache.settings import Webhook
-from aiohttp_regioncache.store import entries, events
+from aiohttp_regioncache.store import entries, events, outbox
 from aiohttp_regioncache.sync import bulk, outcome
 
 NOW: Final = 1_800_000_000.0
@@ -158,17 +163,48 @@ def freshness_of(data: bytes) -> None:
         _expect(found.lifetime >= 0 and judgement.age >= 0, "no time is negative")
         storing.may_store("GET", headers, status, headers, _POLICY, credentials=False)
         storing.may_store("GET", headers, status, headers, _POLICY, shared=False, credentials=True)
+    storing.storable(headers)
 
 
 @_target
 def selecting_fields(data: bytes) -> None:
     """Vary, the values it selects by, and the key with them."""
-    headers = lines(data, "Vary", "Accept-Language", "Accept-Encoding", "X-A")
-    names = vary.vary_names(headers) or ("accept-language", "accept-encoding", "x-a")
-    selected = vary.selecting(headers, names)
-    target = keys.Target.of("http", "a.example", "/", "")
-    key = keys.record_key(keys.SiteKey(), target, "GET", selected)
-    _expect(key == keys.record_key(keys.SiteKey(), target, "GET", selected), "a key is always the same")
+    headers = lines(data, "Vary", "Accept-Language", "Accept-Encoding", "X-A", "Content-Language", "Content-Encoding")
+    names = vary.selecting_names(headers) or ("accept-language", "accept-encoding", "x-a")
+    known = vary.learn(vary.NOTHING_KNOWN, names, headers, headers)
+    _expect(max(map(len, known)) <= 16, "what is learnt is bounded")
+    for selected in (vary.selecting(headers, names), vary.selecting(headers, names, known)):
+        keys.record_key(keys.SiteKey(), keys.Target.of("http", "a.example", "/", ""), "GET", selected)
+
+
+_RANGE: Final = re.compile(r"[a-z0-9*-]+")
+
+
+@_target
+def weighted_lists(data: bytes) -> None:
+    """Accept-Encoding and the like: what is written means what was read."""
+    weights = qualities.qualities([received(data)])
+    _expect(all(0 <= weight <= 1 for weight in weights.values()), "weights in their bounds")
+    again = qualities.qualities([qualities.ranked(weights)])
+    if all(map(_RANGE.fullmatch, weights)):
+        _expect(qualities.preferred(again) == qualities.preferred(weights), "the same range is preferred")
+    qualities.accepts_coding(lines(data, "Accept-Encoding"), received(data))
+
+
+_TEN: Final = Snapshot(200, "OK", (("ETag", '"v1"'), ("Content-Type", "text/plain")), b"0123456789")
+
+
+@_target
+def pieces(data: bytes) -> None:
+    """Range and If-Range: a piece is what its Content-Range says, and no answer outgrows what was asked for."""
+    piece = parts.cut("GET", lines(data, "Range", "If-Range"), _TEN)
+    part = ranges.content_range(piece.headers)
+    _expect(part is None or piece.body == _TEN.body[part.first : part.last + 1], "a piece is where it says")
+    _expect(len(piece.body) <= 4096, "an answer is bounded")
+    answer = Snapshot(206, "", (("Content-Range", received(data)), ("ETag", '"v1"')), b"0123")
+    if parts.is_sound(answer) and (whole := parts.combined(piece, answer)) is not None:
+        found = ranges.content_range(whole.headers)
+        _expect(found is None or found.last - found.first + 1 == len(whole.body), "parts are as long as they say")
 
 
 @_target
@@ -255,7 +291,25 @@ def stored_records(data: bytes) -> None:
         with contextlib.suppress(CorruptRecordError, UnreadableRecordError):
             _CIPHER.open(b"\xc1" + octets, b"about")
     entries.parse_state(data)
-    events.parse_announcement(data)
+
+
+@_target
+def announcements(data: bytes) -> None:
+    """Messages on the events channel."""
+    for octets in (data, data + b" -"):
+        found = events.parse_announcement(octets)
+        _expect(found is None or found.partition >= 0, "no partition is negative")
+
+
+_ANNOUNCED: Final = outbox.announce("group", ("digest", "another"))
+
+
+@_target
+def outbox_items(data: bytes) -> None:
+    """Items of the outbox, also spoilt ones: `read_items` passes over those that msgspec refuses."""
+    for at in range(len(_ANNOUNCED)):
+        with contextlib.suppress(msgspec.MsgspecError):
+            outbox._decode(_ANNOUNCED[:at] + data[:4] + _ANNOUNCED[at + 1 :])
 
 
 _CACHED: Final = records.encode(records.CacheRecord(url="http://a.example/", headers=((b"A", b"b"),), body=b"c"))

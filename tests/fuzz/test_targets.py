@@ -25,6 +25,20 @@ LINEAR_WITHIN = 40.0
 """Work that grows with the square of the length takes 64 times as long for 8 times the length."""
 
 
+FOUND = (
+    ("effects", b"1e66666666666666666666"),
+    ("effects", b'{"a": 1}\n{"a": 1e66666666666666666666}'),
+    ("announcements", b"9" * 5000),
+    ("outbox_items", b"\xff"),
+)
+"""What has broken a target before."""
+
+
+@pytest.mark.parametrize(("name", "data"), FOUND)
+def test_what_broke_a_target_does_so_no_more(name: str, data: bytes) -> None:
+    TARGETS[name](data)
+
+
 @pytest.mark.parametrize("name", TARGETS)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
 @given(data=OCTETS)
