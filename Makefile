@@ -12,13 +12,14 @@ BIN := $(VENV)/bin
 ARGS ?=
 SEED ?= 1
 SECONDS ?= 60
+SUITE ?=
 PROJECT := setup.cfg pyproject.toml
 
-.PHONY: help demo test lint format chaos clean
+.PHONY: help demo test lint format chaos conformance fuzz clean
 
 help: ## say what can be made
 	@echo "make TARGET, with one of:"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-13s%s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/demo.stamp ## see it work: an origin, regions, edges, a page; ARGS=--once ends after the measurements
 	$(BIN)/python -m example_app $(ARGS)
@@ -38,6 +39,13 @@ format: $(VENV)/test.stamp ## put the sources into the common form
 chaos: $(VENV)/test.stamp ## faults of every kind for SECONDS (60) from SEED (1, or 1-10); say what they broke; ARGS='--origin plain'
 	$(BIN)/python -m tests.campaigns.chaos --seed $(SEED) --seconds $(SECONDS) $(ARGS)
 
+conformance: $(if $(SUITE),$(VENV)/test.stamp) ## how an edge does in an outside suite; SUITE=PATH is its folder
+	@test -n '$(SUITE)' || { echo 'Give the folder with the run.py, origin.py and cases.json: make conformance SUITE=PATH'; exit 1; }
+	$(BIN)/python -m tests.conformance --suite '$(SUITE)' $(ARGS)
+
+fuzz: $(VENV)/fuzz.stamp ## feed every parser what a fuzzer finds for SECONDS (60); ARGS='records directives' for some of them
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
 clean: ## remove everything that was made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -49,6 +57,10 @@ $(VENV)/demo.stamp: $(PROJECT) | $(BIN)/pip
 $(VENV)/test.stamp: $(PROJECT) | $(BIN)/pip
 	$(BIN)/pip install --disable-pip-version-check --quiet --editable '.[test,lint,data]'
 	@touch $@ $(VENV)/demo.stamp
+
+$(VENV)/fuzz.stamp: $(PROJECT) | $(VENV)/test.stamp
+	$(BIN)/pip install --disable-pip-version-check --quiet --editable '.[fuzz]'
+	@touch $@
 
 $(BIN)/pip:
 	@test -n '$(PYTHON)' || { echo 'No Python $(MINIMUM) or newer is on PATH; name one: make PYTHON=/path/to/python'; exit 1; }

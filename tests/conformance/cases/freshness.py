@@ -1,0 +1,112 @@
+"""How long a response is fresh, from every source of that and with every arithmetic (RFC 9111 section 4.2)."""
+
+from ..case import CACHE, FRESH, ORIGIN, STALE, TAG, VALIDATED, Exchange, answer, case, reuse, validated
+
+CASES = [
+    reuse("max-age", "9111 5.2.2.1", FRESH),
+    reuse("max-age-0", "9111 5.2.2.1", "Cache-Control: max-age=0", source=ORIGIN),
+    reuse("max-age-below-age", "9111 4.2.3", "Cache-Control: max-age=60", "Age: 61", source=ORIGIN),
+    reuse("max-age-equal-to-age", "9111 4.2", "Cache-Control: max-age=60", "Age: 60", source=ORIGIN),
+    reuse("max-age-above-age", "9111 4.2.3", "Cache-Control: max-age=3600", "Age: 60"),
+    reuse("no-freshness-at-all", "9111 4.2", source=ORIGIN),
+    reuse("age-told-grows-from-the-age-given", "9111 5.1", FRESH, "Age: 1000", has=(r"Age: ~^100\d$",)),
+    reuse("age-from-date", "9111 4.2.3", "Cache-Control: max-age=60", "Date: {-120}", source=ORIGIN),
+    reuse("age-from-date-within", "9111 4.2.3", FRESH, "Date: {-120}"),
+    reuse(
+        "larger-of-age-and-date-1", "9111 4.2.3", "Cache-Control: max-age=60", "Age: 90", "Date: {-10}", source=ORIGIN
+    ),
+    reuse(
+        "larger-of-age-and-date-2", "9111 4.2.3", "Cache-Control: max-age=60", "Age: 1", "Date: {-90}", source=ORIGIN
+    ),
+    reuse("date-ahead-of-us", "9111 4.2.3", "Cache-Control: max-age=60", "Date: {+600}"),
+    reuse("s-maxage", "9111 5.2.2.10", "Cache-Control: s-maxage=3600"),
+    reuse("s-maxage-before-max-age-longer", "9111 5.2.2.10", "Cache-Control: max-age=1, s-maxage=3600", "Age: 10"),
+    reuse(
+        "s-maxage-before-max-age-shorter",
+        "9111 5.2.2.10",
+        "Cache-Control: s-maxage=1, max-age=3600",
+        "Age: 10",
+        source=ORIGIN,
+    ),
+    reuse("s-maxage-0", "9111 5.2.2.10", "Cache-Control: s-maxage=0, max-age=3600", source=ORIGIN),
+    reuse("s-maxage-before-expires", "9111 5.2.2.10", "Cache-Control: s-maxage=3600", "Expires: {-60}"),
+    reuse(
+        "s-maxage-on-another-line", "9111 4.2.1", "Cache-Control: max-age=1", "Cache-Control: s-maxage=3600", "Age: 10"
+    ),
+    reuse("expires-ahead", "9111 5.3", "Expires: {+3600}"),
+    reuse("expires-past", "9111 5.3", "Expires: {-60}", source=ORIGIN),
+    reuse("expires-now", "9111 5.3", "Expires: {+0}", "Date: {+0}", source=ORIGIN),
+    reuse("expires-against-slow-date", "9111 4.2.1", "Expires: {-1000}", "Date: {-3000}", source=ORIGIN),
+    reuse("expires-against-the-origins-date", "9111 4.2.1", "Expires: {+30}", "Date: {+600}", source=ORIGIN),
+    reuse("expires-with-age", "9111 4.2.3", "Expires: {+60}", "Age: 100", source=ORIGIN),
+    reuse("expires-with-age-within", "9111 4.2.3", "Expires: {+3600}", "Age: 100"),
+    reuse("expires-0", "9111 5.3", "Expires: 0", source=ORIGIN),
+    reuse("expires-minus-1", "9111 5.3", "Expires: -1", source=ORIGIN),
+    reuse("expires-empty", "9111 5.3", "Expires:", source=ORIGIN),
+    reuse("expires-invalid-hides-heuristics", "9111 5.3", "Expires: soon", "Last-Modified: {-864000}", source=ORIGIN),
+    reuse("max-age-before-expires-past", "9111 5.3", FRESH, "Expires: {-60}"),
+    reuse(
+        "max-age-before-expires-ahead",
+        "9111 5.3",
+        "Cache-Control: max-age=1",
+        "Age: 9",
+        "Expires: {+999}",
+        source=ORIGIN,
+    ),
+    reuse("max-age-before-expires-invalid", "9111 5.3", FRESH, "Expires: 0"),
+    reuse("two-expires-one-past", "9111 4.2.1", "Expires: {+3600}", "Expires: {-60}", source=ORIGIN),
+    reuse("expires-without-date", "9110 6.6.1", "Expires: {+3600}"),
+    # Age fields that are none, or several.
+    reuse("age-of-letters", "9111 5.1", "Cache-Control: max-age=60", "Age: abc"),
+    reuse("age-negative", "9111 5.1", "Cache-Control: max-age=60", "Age: -90"),
+    reuse("age-decimal", "9111 5.1", "Cache-Control: max-age=60", "Age: 90.5"),
+    reuse("age-with-suffix", "9111 5.1", "Cache-Control: max-age=60", "Age: 90s"),
+    reuse("age-first-of-two-lines", "9111 5.1", "Cache-Control: max-age=60", "Age: 90", "Age: 1", source=ORIGIN),
+    reuse("age-first-of-a-list", "9111 5.1", "Cache-Control: max-age=60", "Age: 90, 1", source=ORIGIN),
+    reuse("age-huge", "9111 1.2.2", FRESH, "Age: 99999999999999999999", source=ORIGIN),
+    reuse("age-2-to-the-31", "9111 1.2.2", "Cache-Control: max-age=3600", "Age: 2147483648", source=ORIGIN),
+    reuse("max-age-huge", "9111 1.2.2", "Cache-Control: max-age=99999999999999999999"),
+    reuse("max-age-2-to-the-31", "9111 1.2.2", "Cache-Control: max-age=2147483648"),
+    reuse("age-replaces-that-of-the-origin", "9111 5.1", FRESH, "Age: 7", has=("Age: ~^[789]$",)),
+    reuse("query-is-part-of-the-key", "9111 2", FRESH),
+    case(
+        "other-query-other-response",
+        "9111 2",
+        Exchange(at="?a=1", origin=answer(FRESH)),
+        Exchange(at="?a=2", origin=answer(FRESH)),
+        Exchange(at="?a=2", source=CACHE),
+    ),
+    case(
+        "empty-query-is-another",
+        "3986 6.2.3",
+        Exchange(at="?a=1", origin=answer(FRESH)),
+        Exchange(origin=answer(FRESH)),
+        Exchange(source=CACHE),
+    ),
+    case(
+        "time-passes",
+        "9111 4.2.3",
+        Exchange(origin=answer("Cache-Control: max-age=2", "Age: 1")),
+        Exchange(origin=answer("Cache-Control: max-age=2"), pause=1.6),
+    ),
+    case(
+        "age-grows",
+        "9111 5.1",
+        Exchange(origin=answer(FRESH, "Age: 100")),
+        Exchange(source=CACHE, has=(r"Age: ~^10[1-9]$",), pause=1.2),
+    ),
+    case(
+        "fresh-again-after-a-304",
+        "9111 4.3.4",
+        Exchange(origin=answer(*STALE, TAG)),
+        Exchange(origin=validated(FRESH, TAG), source=VALIDATED, lacks=("Age: 60",)),
+        Exchange(source=CACHE, has=(FRESH,)),
+    ),
+    case(
+        "newer-response-replaces",
+        "9111 4",
+        Exchange(origin=answer(*STALE)),
+        Exchange(origin=answer(FRESH)),
+        Exchange(source=CACHE),
+    ),
+]
