@@ -148,8 +148,8 @@ def _unshared(stand: Stand, told: Sequence[Told]) -> Iterator[str]:
 
 
 def _is_plain(scenario: Scenario) -> bool:
-    first, second = scenario.way
-    return first == GET and second in (GET, HEAD) and not scenario.sets_cookie
+    is_stored = scenario.when in (When.SETTLED, When.MEMORY)
+    return scenario.way in ((GET, GET), *([(GET, HEAD)] if is_stored else [])) and not scenario.sets_cookie
 
 
 def _is_for_both(scenario: Scenario, made: Birth, second: Told) -> bool:

@@ -7,7 +7,7 @@ import itertools
 import json
 import re
 import time
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -19,7 +19,8 @@ from tests.support.origin import Origin
 
 TELLING: Final = ("authorization", "cookie", "x-user", "accept-language", "cache-control")
 _CREDENTIALS: Final = ("authorization", "cookie", "x-user")
-_RANGE: Final = re.compile(r"bytes=(\d+)-(\d+)")
+_RANGE: Final = re.compile(r"bytes=(\d+)-(\d*)")
+_LENGTH: Final = 400
 _SECRET: Final = re.compile(r"[a-z]+-\d+-[a-z]+")
 _MARK: Final = re.compile(r"birth-(\d+)\.")
 
@@ -118,8 +119,11 @@ class TellingOrigin(Origin):
 
     @staticmethod
     def _document(serial: int, who: str, request: web.Request) -> bytes:
-        document: dict[str, Any] = {"birth": f"birth-{serial}.", "who": who, "asker": request.headers["X-Asker"]}
-        return json.dumps(document | {"method": request.method, "rest": "." * 200}).encode()
+        """A representation of one length for all, so that pieces of two would fit; each end says whose it is."""
+        mark = f"birth-{serial}."
+        document = {"birth": mark, "who": who, "asker": request.headers["X-Asker"], "method": request.method}
+        whole = json.dumps(document | {"rest": "", "end": mark})
+        return whole.replace('"rest": ""', f'"rest": "{"." * (_LENGTH - len(whole))}"').encode()
 
     @staticmethod
     def _part(
@@ -128,6 +132,6 @@ class TellingOrigin(Origin):
         found = _RANGE.fullmatch(request.headers.get("Range", ""))
         if found is None or request.headers.get("If-Range", tag) != tag:
             return 200, fields, body
-        start, end = int(found[1]), min(int(found[2]), len(body) - 1)
+        start, end = int(found[1]), min(int(found[2] or len(body)), len(body) - 1)
         fields = [*fields, ("Content-Range", f"bytes {start}-{end}/{len(body)}")]
         return 206, fields, body[start : end + 1]

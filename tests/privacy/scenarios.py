@@ -62,7 +62,7 @@ Pair = tuple[Carries, Carries]
 ALIKE: Final[tuple[Pair, ...]] = ((NOTHING, NOTHING), (AUTHORIZATION, AUTHORIZATION), (COOKIE, COOKIE))
 MIXED: Final[tuple[Pair, ...]] = ((AUTHORIZATION, NOTHING), (NOTHING, AUTHORIZATION), (NOTHING, COOKIE))
 PAIRS: Final[tuple[Pair, ...]] = (
-    *ALIKE, *MIXED, (BOTH, BOTH), (COOKIE, NOTHING), (AUTHORIZATION, COOKIE), (COOKIE, AUTHORIZATION),
+    *ALIKE, *MIXED, (BOTH, BOTH), (COOKIE, NOTHING), (AUTHORIZATION, COOKIE),
 )  # fmt: skip
 NAMED_PAIRS: Final[tuple[Pair, ...]] = (
     (USER, USER), (USER, NOTHING), (NOTHING, USER), (USER_TOO, AUTHORIZATION), (COOKIE, USER), *ALIKE,
@@ -135,6 +135,7 @@ HEAD: Final = Ask("HEAD", "HEAD")
 POST: Final = Ask("POST", "POST")
 PUT: Final = Ask("PUT", "PUT")
 PART: Final = Ask("range", fields=(("Range", "bytes=0-99"),))
+LAST_PART: Final = Ask("last-range", fields=(("Range", "bytes=100-"),))
 IF_NONE_MATCH: Final = Ask("if-none-match", of_other=("If-None-Match",))
 IF_ANY: Final = Ask("if-none-match-any", fields=(("If-None-Match", "*"),))
 IF_RANGE: Final = Ask("if-range", fields=(("Range", "bytes=0-99"),), of_other=("If-Range",))
@@ -146,9 +147,14 @@ Way = tuple[Ask, Ask]
 PLAIN_WAY: Final[Way] = (GET, GET)
 WAYS: Final[tuple[Way, ...]] = (
     (GET, HEAD), (HEAD, GET), (HEAD, HEAD), (GET, PART), (PART, GET), (PART, PART), (GET, IF_NONE_MATCH), (GET, IF_ANY),
-    (GET, IF_RANGE), (IF_ANY, GET), (POST, GET), (GET, POST), (POST, POST), (PUT, GET), (NOT_TO_BE_STORED, GET),
-    (GET, ONLY_IF_CACHED), (GET, RELOAD),
+    (PART, LAST_PART), (GET, IF_RANGE), (IF_ANY, GET), (POST, GET), (GET, POST), (POST, POST), (PUT, GET),
+    (NOT_TO_BE_STORED, GET), (GET, ONLY_IF_CACHED), (GET, RELOAD),
 )  # fmt: skip
+
+HARD_WAYS: Final[tuple[Way, ...]] = (
+    (GET, HEAD), (HEAD, GET), (GET, PART), (PART, GET), (PART, LAST_PART), (GET, IF_NONE_MATCH),
+)  # fmt: skip
+"""Those in which what is stored may be made of several answers."""
 
 # --- when, and under which rule ---
 
@@ -254,6 +260,9 @@ def _ways() -> Iterator[Scenario]:
     pairs = ((NOTHING, NOTHING), (AUTHORIZATION, AUTHORIZATION), (COOKIE, NOTHING), (NOTHING, AUTHORIZATION))
     for pair, says, way in itertools.product(pairs, (MAX_AGE, PUBLIC, PRIVATE), WAYS):
         yield Scenario(0, "ways", pair, says, way)
+    whens = (When.STALE, When.AT_ONCE, When.TOGETHER)
+    for pair, says, way, when in itertools.product(pairs, (MAX_AGE, PUBLIC), HARD_WAYS, whens):
+        yield Scenario(0, "ways", pair, says, way, when, common_tag=True)
 
 
 def _timings() -> Iterator[Scenario]:
