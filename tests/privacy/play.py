@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ AT_ONCE: Final = 16
 """Scenarios played at a time."""
 _QUIET: Final = 10.0
 """Seconds, more than anything here takes."""
-_PATIENCE: Final = 20.0
+_PATIENCE: Final = 10.0
 """Seconds for one scenario."""
 _HOST: Final = {"Host": "two.example"}  # the same URL at every edge
 _PROBE: Final = Scenario(0, "probe", (NOTHING, NOTHING))
@@ -92,18 +92,18 @@ async def staged(directory: Path) -> AsyncIterator[Stage]:
 
 async def play_all(directory: Path, scenarios: Sequence[Scenario]) -> dict[Scenario, list[str]]:
     """Play scenarios, many at a time but for those about an edge's memory, and give what was found in each."""
+    found: dict[Scenario, list[str]] = {}
     async with staged(directory) as stage:
-        # What an edge keeps is dropped while others store; alone it stays.
-        alone = [scenario for scenario in scenarios if scenario.when is When.MEMORY]
-        found = [(scenario, await _judged(stage, scenario)) for scenario in alone]
-        places = asyncio.Semaphore(AT_ONCE)
-        others = [_in_turn(places, stage, scenario) for scenario in scenarios if scenario.when is not When.MEMORY]
-        return dict([*found, *await asyncio.gather(*others)])
 
+        async def play_each(left: Iterator[Scenario]) -> None:
+            for scenario in left:
+                found[scenario] = await _judged(stage, scenario)
 
-async def _in_turn(places: asyncio.Semaphore, stage: Stage, scenario: Scenario) -> tuple[Scenario, list[str]]:
-    async with places:
-        return scenario, await _judged(stage, scenario)
+        # What an edge keeps in memory is dropped while others store; alone it stays.
+        await play_each(scenario for scenario in scenarios if scenario.when is When.MEMORY)
+        others = (scenario for scenario in scenarios if scenario.when is not When.MEMORY)
+        await asyncio.gather(*(play_each(others) for _ in range(AT_ONCE)))
+    return found
 
 
 async def _judged(stage: Stage, scenario: Scenario) -> list[str]:

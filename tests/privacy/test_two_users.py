@@ -11,6 +11,8 @@ import pytest
 from tests.privacy.play import play_all
 from tests.privacy.scenarios import COOKIE, HEURISTIC, MAX_AGE, RULES, Scenario, every_scenario
 
+pytestmark = pytest.mark.timeout(180)  # the first of them waits until all are played
+
 Verdicts = dict[Scenario, list[str]]
 
 SCENARIOS = every_scenario()
