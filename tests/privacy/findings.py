@@ -141,8 +141,11 @@ def _unshared(stand: Stand, told: Sequence[Told]) -> Iterator[str]:
     if made is None or not _is_plain(scenario):
         return
     second = told[-4]
-    if _is_for_both(scenario, made, second) and made.serial not in second.marks:
-        yield f"{second.user.name} did not get what was made for {made.asker} and is for both"
+    if _is_for_both(scenario, made, second):
+        if made.serial not in second.marks:
+            yield f"{second.user.name} did not get what was made for {made.asker} and is for both"
+        elif scenario.when is When.MEMORY and "detail=memory" not in second.reply.cache_status:
+            yield "the edge did not answer from its memory, which is what this is about"
     if _is_own(scenario, made) and not all(one.marks == {made.serial} for one in (told[-3], told[-1])):
         yield f"{made.asker} did not get their own answer again"
 
