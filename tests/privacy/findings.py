@@ -140,13 +140,13 @@ def _unshared(stand: Stand, told: Sequence[Told]) -> Iterator[str]:
     made = next((birth for birth in stand.births if birth.asker == "ann"), None)
     if made is None or not _is_plain(scenario):
         return
-    second = told[-4]
+    second, again = told[-3], told[-2]
     if _is_for_both(scenario, made, second):
         if made.serial not in second.marks:
             yield f"{second.user.name} did not get what was made for {made.asker} and is for both"
         elif scenario.when is When.MEMORY and "detail=memory" not in second.reply.cache_status:
             yield "the edge did not answer from its memory, which is what this is about"
-    if _is_own(scenario, made) and not all(one.marks == {made.serial} for one in (told[-3], told[-1])):
+    if _is_own(scenario, made) and again.marks != {made.serial}:
         yield f"{made.asker} did not get their own answer again"
 
 
@@ -168,9 +168,9 @@ def _is_for_both(scenario: Scenario, made: Birth, second: Told) -> bool:
 def _is_reusable(scenario: Scenario, made: Birth, second: Told) -> bool:
     """Whether the first answer certainly is there for the second request, and good enough."""
     rule = RULES.get(scenario.rule)
-    if scenario.when in (When.TOGETHER, When.AT_ONCE) and (
-        has_credentials(made.asked, rule) or has_credentials(second.asked, rule)
-    ):
+    if scenario.when is When.AT_ONCE:
+        return False
+    if scenario.when is When.TOGETHER and any(has_credentials(asked, rule) for asked in (made.asked, second.asked)):
         return False  # who has credentials waits for nobody else's answer
     if scenario.when is When.STALE:
         return (scenario.common_tag or scenario.pair == (NOTHING, NOTHING)) and scenario.says != NO_STORE

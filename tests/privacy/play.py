@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
+
+from aiohttp import web
 
 from aiohttp_regioncache import Cache, Connections, Sync
 from tests.privacy.findings import Told, findings
 from tests.privacy.origin import Stand, TellingOrigin
 from tests.privacy.pending import play_pending
 from tests.privacy.scenarios import GET, NOTHING, RULES, Ask, Scenario, User, When
+from tests.reads.apps import Handler
 from tests.support import eventually
-from tests.support.world import Edge, World
+from tests.support.world import Edge, World, forwarding_app
 
 AT_ONCE: Final = 16
 """Scenarios played at a time."""
@@ -33,11 +37,13 @@ class Stage:
         self.origin = origin
         self._world = world
         self._standing: set[asyncio.Task[Any]] = set()
+        self._came: Counter[tuple[str, str]] = Counter()
 
     async def begin(self) -> None:
         """Start the edges and wait until they take writes."""
         for _ in range(2):
             await self._world.edge(
+                self._app(),
                 rules=list(RULES.values()),
                 cache=Cache(dirty_wait=0.02, memory_seconds=30.0),
                 sync=Sync(enabled=False),  # what is pending stays so
@@ -46,6 +52,16 @@ class Stage:
         for edge in self._world.edges:
             await eventually(lambda edge=edge: self._takes_writes(edge))  # type: ignore[misc]
         self._standing = set(asyncio.all_tasks())
+
+    def _app(self) -> web.Application:
+        @web.middleware
+        async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
+            self._came[request.path, request.headers.get("X-Asker", "")] += 1
+            return await handler(request)
+
+        app = forwarding_app()
+        app.middlewares.append(note)
+        return app
 
     @staticmethod
     async def _takes_writes(edge: Edge) -> bool:
@@ -73,10 +89,10 @@ class Stage:
             if busy:
                 await asyncio.wait(busy, timeout=_QUIET)
 
-    async def probe(self) -> None:
-        """Send a request all the way to the origin: what was sent before it has come as far by then."""
-        for edge in self._world.edges:
-            await edge.get(_PROBE.path, headers={"X-Asker": "probe"})
+    async def until_waiting(self, stand: Stand, user: User) -> None:
+        """Wait until a user's request waits for the origin: one that came later has been there and back by then."""
+        await eventually(lambda: self._came[stand.scenario.path, user.name] > 0)
+        await self.edge_of(stand.scenario, user).get(_PROBE.path, headers={"X-Asker": "probe"})
 
 
 @contextlib.asynccontextmanager
@@ -127,7 +143,7 @@ async def _play(stage: Stage, stand: Stand) -> list[Told]:
     told = await (_together(stage, stand) if scenario.when is When.TOGETHER else _one_by_one(stage, stand))
     await stage.settle()
     stand.is_down = False
-    for user in (first, second, first):  # what the second one's request has left behind may leak as well
+    for user in (first, second):  # what the second one's request has left behind may leak as well
         told.append(await stage.ask(stand, user, GET))
         await stage.settle()
     return told
@@ -153,7 +169,7 @@ async def _together(stage: Stage, stand: Stand) -> list[Told]:
     for user, ask in zip(scenario.users, scenario.way, strict=True):
         asking.append(asyncio.ensure_future(stage.ask(stand, user, ask)))
         await eventually(lambda: stand.arrived > 0)
-        await stage.probe()
+        await stage.until_waiting(stand, user)
     stand.gate.set()
     return list(await asyncio.gather(*asking))
 
