@@ -283,7 +283,7 @@ async def fetch_head(
         return outdated
     age = initial_age(answer.headers, request_time=sent, response_time=received)
     whole = _together(stored, answer, revalidated=True)
-    record, _, known = _record(exchange, whole, whole.headers, stored, settings, age, received)
+    record, _, known = _record(exchange, whole, whole.headers, stored, settings, age, sent, received)
     if record is None:
         return outdated
     return msgspec.structs.replace(nothing, snapshot=whole, record=record, is_whole=True, known=known)
