@@ -119,7 +119,7 @@ def _merge_all(base: Representation | None, writes: Sequence[Write]) -> tuple[Re
         for done, write in enumerate(writes):  # noqa: B007 - which one failed is told
             merged = merge_patch(merged, _json_decoder.decode(write.body))
         return Representation(_json_encoder.encode(merged), base.content_type), len(writes)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ArithmeticError):  # also numbers beyond a Decimal
         return UNKNOWN, done
 
 

@@ -25,7 +25,7 @@ from .reads.memory import Memory
 from .reads.reader import Reader
 from .regions import Region
 from .replays import cdn_id
-from .responses import note_streaming
+from .responses import on_response_prepare
 from .rules import Rule, Rules
 from .settings import Settings, check_service
 from .store.embedded import load_or_make_secret, parse_embedded_url
@@ -331,7 +331,7 @@ def setup(
         await cache.stop_claiming()
 
     app.cleanup_ctx.append(context)
-    app.on_response_prepare.append(note_streaming)
+    app.on_response_prepare.append(on_response_prepare)
     app.on_shutdown.append(stop_claiming)
     return cache
 

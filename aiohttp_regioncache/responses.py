@@ -72,10 +72,20 @@ def streaming_too(streaming: Streaming) -> Iterator[None]:
         _streaming.reset(token)
 
 
-async def note_streaming(_request: web.Request, response: web.StreamResponse) -> None:
-    """Tell whoever asked that a handler sends its response by itself: for `on_response_prepare` of an application."""
+class UntypedStream(web.StreamResponse):
+    """A response without a media type. aiohttp would give it one, and so keep the client from finding out itself."""
+
+
+class _Untyped(web.Response, UntypedStream):
+    """The same with a body."""
+
+
+async def on_response_prepare(_request: web.Request, response: web.StreamResponse) -> None:
+    """Tell whoever asked that a handler sends its response by itself; take back a media type that aiohttp made up."""
     if (streaming := _streaming.get()) is not None:
         streaming(response)
+    if isinstance(response, UntypedStream):
+        response.headers.popall("Content-Type", None)
 
 
 async def ask_marked(request: web.Request, handler: Handler, status: str) -> web.StreamResponse:
@@ -90,11 +100,13 @@ def respond(
     """Make a new response; aiohttp counts its length itself."""
     fields = CIMultiDict(remove(list(headers), ("content-length", "transfer-encoding", _OURS_ALONE)))
     fields.extend(extra)
-    has_type = "Content-Type" in fields
-    response = web.Response(status=status, reason=reason or None, headers=fields, body=body or None)
-    if not has_type and "Content-Type" in response.headers:
-        del response.headers["Content-Type"]  # the origin gave none
-    return response
+    return typed_as_given(status, reason, fields, body)
+
+
+def typed_as_given(status: int, reason: str | None, headers: CIMultiDict[str], body: bytes) -> web.Response:
+    """Make a response that has no media type when `headers` has none (RFC 9110 section 8.3)."""
+    kind = web.Response if "Content-Type" in headers else _Untyped
+    return kind(status=status, reason=reason or None, headers=headers, body=body or None)
 
 
 def with_status(response: web.StreamResponse, status: str) -> web.StreamResponse:

@@ -16,12 +16,15 @@ from ..keys import ascii_only
 from ..pin import without_pins
 from ..problems import Unanswered, problem
 from ..replays import is_looping, with_loop_mark
-from ..semantics.fields import Headers, end_to_end, remove
+from ..responses import UntypedStream, typed_as_given
+from ..semantics.fields import Headers, end_to_end, remove, values
 from .interim import relay_to
 
 logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS: Final = 10.0
+VIA: Final = "regioncache"
+"""The pseudonym of an edge in `Via`."""
 _OWN_FIELDS: Final = frozenset({"host", "expect"})
 _CHUNK: Final = 64 * 1024
 _STREAMED_TYPES: Final = ("text/event-stream", "multipart/x-mixed-replace")
@@ -68,7 +71,8 @@ class Forwarder:
     def _ask(
         self, request: web.Request, headers: Headers, body: bytes | aiohttp.StreamReader
     ) -> aiohttp.client._RequestContextManager:
-        kept = with_loop_mark(remove(described_body(without_pins(end_to_end(headers))), _OWN_FIELDS), self._name)
+        passed = remove(described_body(without_pins(end_to_end(headers))), _OWN_FIELDS)
+        kept = with_loop_mark(_with_via(passed, request), self._name)
         endpoint = ascii_only(request.rel_url.raw_path_qs)
         awaits_events = "text/event-stream" in request.headers.get("Accept", "")
         return self._session.request(
@@ -99,17 +103,14 @@ class Forwarder:
     ) -> web.Response:
         if request.method != "HEAD":
             headers.pop("Content-Length", None)
-        has_type = "Content-Type" in headers
-        response = web.Response(status=answer.status, reason=answer.reason, headers=headers, body=body or None)
-        if not has_type:
-            response.headers.pop("Content-Type", None)
-        return response
+        return typed_as_given(answer.status, answer.reason, headers, body)
 
     @staticmethod
     async def _stream(
         request: web.Request, answer: aiohttp.ClientResponse, headers: CIMultiDict[str], beginning: bytes
     ) -> web.StreamResponse:
-        response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
+        kind = web.StreamResponse if "Content-Type" in headers else UntypedStream
+        response = kind(status=answer.status, reason=answer.reason, headers=headers)
         try:
             await response.prepare(request)
             if beginning:
@@ -122,6 +123,12 @@ class Forwarder:
                 request.transport.abort()  # nobody may take a part for the whole
             raise _BrokenOffError("the origin or the client broke off") from error
         return response
+
+
+def _with_via(headers: Headers, request: web.Request) -> Headers:
+    """The fields with this intermediary, and how the request has reached it (RFC 9110 section 7.6.3)."""
+    ours = f"{request.version.major}.{request.version.minor} {VIA}"
+    return [*remove(headers, ("via",)), ("Via", ", ".join([*values(headers, "via"), ours]))]
 
 
 def _failed(request: web.Request, error: Exception) -> web.Response:

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 from aiohttp import payload, web
 
-from ..responses import note_streaming, respond
+from ..responses import on_response_prepare, respond
 from ..semantics.fields import Headers, values
 
 _WINDOWS: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
@@ -77,7 +77,9 @@ async def as_sent(request: web.Request, taken: Snapshot) -> Headers:
 
     They run for this look as well as for every answer: what they add is not stored, but it says what may be.
     """
-    hooks = [hook for app in request.match_info.apps for hook in app.on_response_prepare if hook is not note_streaming]
+    hooks = [
+        hook for app in request.match_info.apps for hook in app.on_response_prepare if hook is not on_response_prepare
+    ]
     if not hooks:
         return taken.headers
     trial = respond(taken.status, taken.reason, taken.headers, taken.body)

@@ -78,7 +78,7 @@ async def read_items(source: RegionStore, partition: Partition, after: str) -> t
         last = stream_id.decode()
         try:
             group, digests = _decode(_payload(fields))
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             continue
         items.append(Item(last, group, digests))
     return last, items
