@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ..exchange import Exchange
 from ..patterns import PathPattern
@@ -23,11 +23,8 @@ class Bypass:
         request = exchange.request
         if exchange.rule is not None and exchange.rule.rule.read == "pass":
             return "rule"
-        if exchange.rule is not None and (named := _named(exchange, exchange.rule.rule)):
-            return named
-        # A handler of the edge's own sees such fields, an origin behind it does not: no key is right for both.
-        if "Connection" in request.headers and hides_fields(list(request.headers.items())):
-            return "connection"
+        if (unkeyed := unkeyed_field(exchange)) is not None:
+            return unkeyed
         if exchange.terms.no_store:
             return "no-store"
         if "Upgrade" in request.headers:
@@ -41,13 +38,21 @@ class Bypass:
         return None
 
 
-def _named(exchange: Exchange, rule: Rule) -> str | None:
-    """Which of the things that the rule leaves to the handler a request carries."""
-    request = exchange.request
-    if any(name in request.headers for name in rule.bypass_headers):
+def unkeyed_field(exchange: Exchange) -> str | None:
+    """What a request has that an answer may depend on and no key can hold, as `Cache-Status` says it, or None."""
+    headers = exchange.request.headers
+    # A handler of the edge's own sees such fields, an origin behind it does not: no key is right for both.
+    if "Connection" in headers and hides_fields(list(headers.items())):
+        return "connection"
+    return _named(headers, exchange.rule.rule) if exchange.rule is not None else None
+
+
+def _named(headers: Mapping[str, str], rule: Rule) -> str | None:
+    """Which of the things that the rule leaves to the handler are there."""
+    if any(name in headers for name in rule.bypass_headers):
         return "header"
-    if rule.bypass_cookies and "Cookie" in request.headers:
-        came = list(request.headers.items())
+    if rule.bypass_cookies and "Cookie" in headers:
+        came = list(headers.items())
         if any(cookie_values(came, name) for name in rule.bypass_cookies):
             return "cookie"
     return None

@@ -286,6 +286,7 @@ async def fetch_head(
     record, _, known = _record(exchange, whole, whole.headers, stored, settings, age, sent, received)
     if record is None:
         return outdated
+    record = msgspec.structs.replace(record, cost=entry.cost)  # that of a head says nothing
     return msgspec.structs.replace(nothing, snapshot=whole, record=record, is_whole=True, known=known)
 
 

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from ..errors import RegionUnavailableError
 from ..exchange import Exchange
+from ..reads.bypass import unkeyed_field
 from ..reads.fetch import marker_of, posted
 from ..reads.lookup import entry_key
 from ..rules import Rules
@@ -80,4 +81,5 @@ class Posting:
         """Whether a GET of the target goes by the same rule, and so by the same key."""
         rule = exchange.rule
         is_read = rule is None or rule.rule.read == "cache"
-        return is_read and not exchange.touched and self._rules.find("GET", exchange.target.path) is rule
+        keyed = is_read and not exchange.touched and self._rules.find("GET", exchange.target.path) is rule
+        return keyed and unkeyed_field(exchange) is None

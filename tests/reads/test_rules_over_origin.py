@@ -375,7 +375,7 @@ async def test_a_crowd_of_two_kinds_makes_two_fetches(tmp_path: Path) -> None:
         ({"Cookie": "a b preview=1"}, "cookie"),
         ({"X-Preview": ""}, "header"),
         ({"x-preview": "1", "Range": "bytes=0-1"}, "header"),
-        ({"x-preview": "1", "Connection": "x-preview"}, "header"),
+        ({"x-preview": "1", "Connection": "x-preview"}, "connection"),
     ],
 )
 async def test_bypasses(tmp_path: Path, headers: dict[str, str], detail: str) -> None:

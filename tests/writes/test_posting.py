@@ -93,6 +93,20 @@ async def test_credentials_keep_an_answer_out_as_they_do_for_get(tmp_path: Path)
         assert (await edge.get("/desk")).body == b"GET"
 
 
+@pytest.mark.parametrize(
+    "headers", [{"Cookie": "preview=1"}, {"X-Preview": "1"}, {"X-Kind": "a", "Connection": "x-kind"}]
+)
+async def test_what_keeps_a_get_off_the_cache_keeps_an_answer_out(tmp_path: Path, headers: dict[str, str]) -> None:
+    desk = Desk(Content_Location="/desk", Cache_Control="public, max-age=60")
+    async with World(tmp_path) as world:
+        rules = [Rule("/desk", bypass_cookies=["preview"], bypass_headers=["X-Preview"])]
+        edge = await world.edge(desk.app, rules=rules, cache=NO_MEMORY)
+        await edge.ask("POST", "/desk", data=b"x", headers=headers)
+        assert (await edge.get("/desk")).body == b"GET"
+        await edge.ask("POST", "/desk", data=b"x", headers={"Cookie": "a=b"})
+        assert (await edge.get("/desk")).body == b"posted"
+
+
 async def test_a_lagging_origin_is_not_believed(tmp_path: Path) -> None:
     desk = Desk(Content_Location="/desk")
     async with World(tmp_path) as world:
