@@ -43,7 +43,7 @@ conformance: $(if $(SUITE),$(VENV)/test.stamp) ## how an edge does in an outside
 	@test -n '$(SUITE)' || { echo 'Give the folder with the run.py, origin.py and cases.json: make conformance SUITE=PATH'; exit 1; }
 	$(BIN)/python -m tests.conformance --suite '$(SUITE)' $(ARGS)
 
-fuzz: $(VENV)/fuzz.stamp ## feed every parser what a fuzzer finds for SECONDS (60); ARGS='records directives' for some of them
+fuzz: $(VENV)/fuzz.stamp ## feed every parser what a fuzzer finds for SECONDS (60); ARGS='pieces lists' for some of them
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 clean: ## remove everything that was made

@@ -45,11 +45,15 @@ def fill(line: str, path: str, authority: str) -> tuple[str, str]:
 
 
 class ScriptedOrigin:
-    """Listen on loopback. `scripts` holds by case the answer to its next requests, `seen` the heads it was sent."""
+    """Listen on loopback. `scripts` holds by case the answer to its next requests, `seen` the heads it was sent.
+
+    `fallback` is the answer to requests of no case.
+    """
 
     def __init__(self) -> None:
         self.scripts: dict[str, tuple[Answer, bytes]] = {}
         self.seen: defaultdict[str, list[Head]] = defaultdict(list)
+        self.fallback: tuple[Answer, bytes] = (Answer(status=404), b"")
         self.authority = ""
         self._server: asyncio.Server
         self._connections: set[asyncio.StreamWriter] = set()
@@ -85,8 +89,8 @@ class ScriptedOrigin:
         head = await read_head(reader)
         await read_body(reader, head, to_end=False)
         method, target, _ = head.start.split(" ")
-        name = target.split("/")[2].partition("?")[0]
-        script, body = self.scripts[name]
+        name = (*target.split("/"), "", "")[2].partition("?")[0]
+        script, body = self.scripts.get(name, self.fallback)
         self.seen[name].append(head)
         if script.cut:
             return False

@@ -34,7 +34,7 @@ FOUND = (
 """What has broken a target before."""
 
 
-@pytest.mark.parametrize(("name", "data"), FOUND)
+@pytest.mark.parametrize(("name", "data"), FOUND, ids=[f"{name}-{number}" for number, (name, _) in enumerate(FOUND)])
 def test_what_broke_a_target_does_so_no_more(name: str, data: bytes) -> None:
     TARGETS[name](data)
 
@@ -59,7 +59,7 @@ def grows_linearly(target: Callable[[bytes], object], fragment: bytes) -> bool:
     return any(_seconds(target, short * TIMES) < LINEAR_WITHIN * max(_seconds(target, short), 0.0001) for _ in range(5))
 
 
-@pytest.mark.parametrize("fragment", FRAGMENTS)
+@pytest.mark.parametrize("fragment", FRAGMENTS, ids=ascii)
 @pytest.mark.parametrize("name", TARGETS)
 def test_long_octets_cost_no_more_than_their_length(name: str, fragment: bytes) -> None:
     assert grows_linearly(TARGETS[name], fragment)
