@@ -96,10 +96,11 @@ S_MAXAGE: Final = _says("s-maxage=60")
 MUST_REVALIDATE: Final = _says("must-revalidate, max-age=60")
 PRIVATE: Final = _says("private, max-age=60")
 NO_STORE: Final = _says("no-store")
-NO_CACHE: Final = _says("no-cache")
+NO_CACHE: Final = _says("no-cache, max-age=60")
 SAYINGS: Final = (
     HEURISTIC, MAX_AGE, PUBLIC, S_MAXAGE, MUST_REVALIDATE, PRIVATE, NO_STORE, NO_CACHE,
     _says("private"),
+    _says("no-cache"),
     _says("Private, Max-Age=60"),
     _says('private="set-cookie", max-age=60'),
     _says('private="x-seen", max-age=60'),
