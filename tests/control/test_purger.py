@@ -56,6 +56,15 @@ def shows(edge: Edge, path: str, n: int) -> Callable[[], Awaitable[bool]]:
     return does
 
 
+async def until_in_memory(edge: Edge, path: str) -> None:
+    """Ask until the answer comes from the process's own memory."""
+
+    async def is_there() -> bool:
+        return "detail=memory" in (await edge.get(path)).cache_status
+
+    await eventually(is_there)
+
+
 @pytest.mark.parametrize("everywhere", [True, False])
 async def test_what_is_purged_hard_is_not_served_any_more(tmp_path: Path, everywhere: bool) -> None:
     async with World(tmp_path) as world:
@@ -121,9 +130,26 @@ async def test_another_edge_of_the_region_hears_of_a_purge(tmp_path: Path) -> No
             await eventually(shows(two, path, 2), within=5.0)  # its memory would keep it for a minute
 
 
+@pytest.mark.parametrize("regions", [None, [HERE]])
+async def test_the_edge_that_purges_needs_no_announcement(tmp_path: Path, regions: list[str] | None) -> None:
+    async with World(tmp_path) as world, TcpProxy("127.0.0.1", world.servers[HERE].port) as proxy:
+        through_proxy = regioncache.Region(HERE, redis=f"redis://127.0.0.1:{proxy.port}")
+        edge = await world.edge(regions=[through_proxy], rules=[], cache=LONG)
+        await warm(world, edge)
+        proxy.deafen_subscribers()
+        await until_in_memory(edge, "/prefix/b")
+        await edge.cache.purge(Purge(url="/prefix/b"), regions=regions)
+        assert await shows(edge, "/prefix/b", 2)()
+        await until_in_memory(edge, "/tagged/1")
+        world.origin.refuse = {"/any": 200}
+        world.origin.refuse_headers = {"Cache-Group-Invalidation": '"one"'}
+        await edge.ask("POST", "/any")
+        assert await shows(edge, "/tagged/1", 2)()
+
+
 @pytest.mark.parametrize("soft", [False, True])
 async def test_a_fetch_under_way_stores_what_is_purged(tmp_path: Path, soft: bool) -> None:
-    async with one_edge(tmp_path, rules=[], cache=NO_MEMORY) as (world, edge):
+    async with one_edge(tmp_path, rules=[], cache=Cache(memory_seconds=0, flight_wait=60)) as (world, edge):
         world.origin.documents["/pages/1"] = {"n": 1}
         world.origin.read_gate.clear()
         first = asyncio.create_task(edge.get("/pages/1"))

@@ -206,6 +206,21 @@ async def test_an_entry_that_knows_a_purge_which_the_server_has_forgotten_is_not
     assert (seen.purge, purged) == (number - 1, HARD)
 
 
+async def test_what_a_server_has_forgotten_covers_nothing_that_is_stored_later(
+    store: RegionStore, client: Redis
+) -> None:
+    """A failover may lose the newest lines, which processes have read."""
+    partition = store.partitions[0]
+    await fetched(store, "/items/1")
+    await purging.purge(store, (tag("a"),))
+    number = int(await raw(client, "GET", partition.purge))
+    await purging.purge(store, (ITEMS,))
+    assert await standing_of(store, "/items/1") is Standing.INVALIDATED
+    await raw(client, "SET", partition.purge, number)
+    await raw(client, "ZREM", partition.purges, ITEMS.octets)
+    assert await standing_of(store, "/items/1") is Standing.USABLE  # as far as this server knows
+
+
 async def test_numbers_grow_although_the_clock_goes_back(store: RegionStore, client: Redis) -> None:
     ahead = int((store.now() + 3600) * 1000)
     await raw(client, "SET", store.partitions[0].purge, ahead)
