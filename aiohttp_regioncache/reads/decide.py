@@ -41,7 +41,7 @@ def needs_lists(entry: CacheRecord | None, state: State | None, stands: Standing
     return state.pending > 0 or (usable and entry is not None and state.landed > entry.asof)
 
 
-def made_stale(entry: CacheRecord | None, purged: Purged, grace: float) -> CacheRecord | None:
+def softened(entry: CacheRecord | None, purged: Purged, grace: float) -> CacheRecord | None:
     """See an entry as its purges leave it: a soft one makes it stale. `grace` as in `softly_purged`."""
     if entry is None or purged.since is None:
         return entry

@@ -17,7 +17,7 @@ from ..store.entries import Glance, Look, State
 from ..store.keyspace import Partition
 from ..store.purging import purged
 from ..store.region import RegionStore
-from .decide import Standing, entry_base, made_stale, needs_lists, standing
+from .decide import Standing, entry_base, needs_lists, softened, standing
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -101,7 +101,7 @@ async def _weighed(
     """An entry as its purges leave it, how it stands, and whether a purge made it stale."""
     entry = _response(seen.entry)
     covered = await purged(store, partition, exchange.resource, entry, seen.purge)
-    entry = made_stale(entry, covered, exchange.policy.soft_purge)
+    entry = softened(entry, covered, exchange.policy.soft_purge)
     return entry, standing(entry, seen.state, store.run, covered), covered.since is not None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -29,14 +30,17 @@ async def purge(store: RegionStore, lines: Sequence[Line], *, group: str = "", a
     partitions = store.partitions
     if group:
         partitions = (partitions[partition_of(group, len(partitions))],)
-    octets = [line.octets for line in lines]
-    for partition in partitions:
-        message = purge_announcement(partition.number)
-        item = announce if partition is partitions[-1] else b""
-        arguments: tuple[Argument, ...] = (
-            KEEP_SECONDS * 1000, MAX_LINES, events_channel(store.name), message, item, OUTBOX_LENGTH, *octets,
-        )  # fmt: skip
-        await store.queue.run(script("purge"), (partition.purge, partition.purges, partition.out), arguments)
+    *others, last = partitions
+    await asyncio.gather(*(_purge(store, partition, lines, b"") for partition in others))
+    await _purge(store, last, lines, announce)
+
+
+async def _purge(store: RegionStore, partition: Partition, lines: Sequence[Line], announce: bytes) -> None:
+    arguments: tuple[Argument, ...] = (
+        KEEP_SECONDS * 1000, MAX_LINES, events_channel(store.name), purge_announcement(partition.number), announce,
+        OUTBOX_LENGTH, *(line.octets for line in lines),
+    )  # fmt: skip
+    await store.queue.run(script("purge"), (partition.purge, partition.purges, partition.out), arguments)
 
 
 async def purged(
