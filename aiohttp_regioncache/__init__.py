@@ -2,6 +2,7 @@
 
 from .control.depths import QueueDepth
 from .control.listing import WriteDetail, WriteFilter, WritePage, WriteSummary
+from .control.purger import PurgeReport
 from .control.writes import Treated, WriteDesk
 from .effects import UNKNOWN, Representation, Write
 from .errors import (
@@ -11,6 +12,7 @@ from .errors import (
     EvictionPolicyError,
     LayoutMismatchError,
     NotSetUpError,
+    PurgeError,
     RecordError,
     RegionCacheError,
     RegionUnavailableError,
@@ -25,6 +27,7 @@ from .errors import (
 from .hooks import WriteEvent
 from .idempotency import MemoryStorage, RedisStorage, origin_idempotency
 from .plugin import REGION_CACHE, RegionCache, cached, forward, region_cache, setup, write_behind
+from .purges import Purge
 from .regions import Region
 from .rules import Affect, Bulk, BulkAnswer, BulkItem, BulkRequest, ItemAnswer, Rule
 from .settings import Cache, Connections, Queue, Settings, Sync, Webhook, from_mapping, load
@@ -49,6 +52,9 @@ __all__ = [
     "LayoutMismatchError",
     "MemoryStorage",
     "NotSetUpError",
+    "Purge",
+    "PurgeError",
+    "PurgeReport",
     "Queue",
     "QueueDepth",
     "RecordError",

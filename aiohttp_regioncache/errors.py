@@ -3,6 +3,7 @@
 RegionCacheError
 ├── SettingsError (ValueError)        a setting is wrong; names the key
 ├── NotSetUpError (RuntimeError)      setup(app, settings) was not called
+├── PurgeError (ValueError)           what is to be purged, or where, makes no sense
 ├── RecordError                       stored bytes that cannot be used
 │   ├── CorruptRecordError            they are no record
 │   └── UnreadableRecordError         a newer version wrote them
@@ -38,6 +39,10 @@ class SettingsError(RegionCacheError, ValueError):
 
 class NotSetUpError(RegionCacheError, RuntimeError):
     """Report the use of an application on which `setup(app, settings)` was not called."""
+
+
+class PurgeError(RegionCacheError, ValueError):
+    """Report a purge that says nothing, too much or something wrong; the message names it."""
 
 
 class RecordError(RegionCacheError):

@@ -215,6 +215,7 @@ class Edge:
             stale_while_revalidate=_chosen(rule, "stale_while_revalidate", cache.stale_while_revalidate),
             stale_if_unreachable=cache.stale_if_unreachable,
             early_refresh=_chosen(rule, "early_refresh", cache.early_refresh),
+            soft_purge=cache.soft_purge_seconds,
         )
 
     def _keying(self, compiled: CompiledRule | None) -> Keying:

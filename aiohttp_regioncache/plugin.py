@@ -12,6 +12,7 @@ from aiohttp import web
 from aiosignal import Signal
 
 from .cipher import Cipher
+from .control.purger import Purger, PurgeReport
 from .control.webhook import SyncHook
 from .control.writes import WriteDesk
 from .effects import Effects
@@ -21,6 +22,7 @@ from .gateway.interim import InterimAwareResponse
 from .hooks import Hooks, WriteEvent
 from .middleware import CONTROL_PATH, Edge, make_middleware
 from .principal import Signer
+from .purges import Purge
 from .reads.memory import Memory
 from .reads.reader import Reader
 from .regions import Region
@@ -44,6 +46,7 @@ logger = logging.getLogger(__name__)
 DRAIN_SECONDS: Final = 10.0
 """How long a shutdown waits for fetches and fills."""
 _GREET_AGAIN_SECONDS: Final = 0.5
+_NOT_STARTED: Final = "the application has not been started; run it with web.run_app or AppRunner.setup()"
 _DECORATION: Final = "__regioncache_rule__"
 
 HandlerType = TypeVar("HandlerType", bound=Callable[..., Any])
@@ -74,6 +77,7 @@ class RegionCache:
         self._reader: Reader | None = None
         self._edge: Edge | None = None
         self._forwarder: Forwarder | None = None
+        self._purger: Purger | None = None
 
     @property
     def writes(self) -> WriteDesk:
@@ -109,7 +113,7 @@ class RegionCache:
     def edge(self) -> Edge:
         """What requests go through. Raises `NotSetUpError` before the start of the application."""
         if self._edge is None:
-            raise NotSetUpError("the application has not been started; run it with web.run_app or AppRunner.setup()")
+            raise NotSetUpError(_NOT_STARTED)
         return self._edge
 
     @property
@@ -118,6 +122,20 @@ class RegionCache:
         if self._forwarder is None:
             raise NotSetUpError("forward needs origin= in the settings, and a started application")
         return self._forwarder
+
+    async def purge(self, purge: Purge, *, regions: Sequence[str] | None = None) -> PurgeReport:
+        """Purge what is stored: `await cache.purge(Purge(prefix="/items/"))`.
+
+        In all regions: at once in the first that can be reached (`home_region` before others), which tells the others,
+        also those that are down now. Or in some `regions` by their names, and nowhere else. The cost does not depend on
+        how much is stored. A fetch that is under way is covered as well.
+
+        Raises `PurgeError` for a region that is none, `RegionUnavailableError` when none can be reached, and
+        `NotSetUpError` before the start of the application.
+        """
+        if self._purger is None:
+            raise NotSetUpError(_NOT_STARTED)
+        return await (self._purger.everywhere(purge) if regions is None else self._purger.somewhere(purge, regions))
 
     async def start(self, decorated: Sequence[Rule]) -> None:
         """Open the regions and begin the background work.
@@ -205,6 +223,10 @@ class RegionCache:
         """The regions whose queues and outboxes this edge works on."""
         return [store for store in self.stores.values() if self._serves(store.name)]
 
+    def _home_first(self) -> dict[str, RegionStore]:
+        """The regions' stores, that of the home region before the others."""
+        return dict(sorted(self.stores.items(), key=lambda item: item[0] != self.settings.home_region))
+
     def _serves(self, region: str) -> bool:
         return self.settings.home_region in (None, region)
 
@@ -216,6 +238,7 @@ class RegionCache:
             name: Memory(store.events, seconds=settings.cache.memory_seconds, max_bytes=settings.cache.memory_bytes)
             for name, store in self.stores.items()
         }
+        self._purger = Purger(self._home_first(), rules, memories)
         name = cdn_id(self.stores, settings.origin)
         self._reader = Reader(settings.cache, effects, memories, self._tasks)
         accepter = Accepter(settings, rules.groups, signer, self._location_of, self.hooks) if signer else None

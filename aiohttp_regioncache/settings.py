@@ -100,6 +100,7 @@ class Cache(_Group, frozen=True, kw_only=True):
     `exclude`: path patterns that are never cached. `cookies_are_credentials`: whether a response to a request
     with cookies is shared only when it says so, as with `Authorization` (RFC 9111 section 3.5).
     `store_set_cookie`: whether responses that set cookies may be stored where the origin has given them a lifetime.
+    `soft_purge_seconds`: how long what was purged softly may be served while it is revalidated, if it allows less.
     """
 
     ttl: Lifetime = None
@@ -123,6 +124,7 @@ class Cache(_Group, frozen=True, kw_only=True):
     exclude: Texts = ()
     cookies_are_credentials: bool = True
     store_set_cookie: bool = True
+    soft_purge_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

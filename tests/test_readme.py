@@ -72,8 +72,23 @@ def test_the_hooks_and_the_origin_example_are_accepted(tmp_path: Path, monkeypat
     assert len(run(EXAMPLES[4])["origin"].middlewares) == 1
 
 
+async def test_the_purging_example_purges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    app = run(EXAMPLES[0])["app"]
+    app.add_routes(run(EXAMPLES[5])["routes"])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/hooks/published/7"
+        async with aiohttp.ClientSession() as session, session.post(url) as answer:
+            assert await answer.json() == {"done": ["home"], "told": []}
+    finally:
+        await runner.cleanup()
+
+
 def test_there_are_no_examples_that_nothing_runs() -> None:
-    assert (len(EXAMPLES), len(TOML)) == (5, 1)
+    assert (len(EXAMPLES), len(TOML)) == (6, 1)
 
 
 def test_every_setting_is_in_the_table() -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from enum import Enum
 
+import msgspec
+
 from ..effects import Representation
 from ..overlay import Base
+from ..purges import UNPURGED, Purged
 from ..records import CacheRecord, from_wire
 from ..semantics.fields import Headers, first
+from ..semantics.freshness import current_age, softly_purged
 from ..store.entries import State
 
 
@@ -20,21 +24,29 @@ class Standing(Enum):
     INVALIDATED = "invalidated"  # only good as a validator
 
 
-def standing(entry: CacheRecord | None, state: State | None, run: str) -> Standing:
-    """Judge an entry by its token and landing number; `run` is the mark of the server's present run."""
+def standing(entry: CacheRecord | None, state: State | None, run: str, purged: Purged = UNPURGED) -> Standing:
+    """Judge an entry by its token, its landing number and the purges; `run` is the mark of the server's present run."""
     if entry is None:
         return Standing.ABSENT
-    if state is None or entry.token != state.token or entry.asof < state.trimmed:
+    if purged.hard or state is None or entry.token != state.token or entry.asof < state.trimmed:
         return Standing.INVALIDATED
     return Standing.USABLE if state.token.startswith(run) else Standing.OTHER_RUN
 
 
-def needs_lists(entry: CacheRecord | None, state: State | None, run: str) -> bool:
+def needs_lists(entry: CacheRecord | None, state: State | None, stands: Standing) -> bool:
     """Whether what a reader sees depends on the resource's lists of writes."""
     if state is None:
         return False
-    usable = standing(entry, state, run) is Standing.USABLE
+    usable = stands is Standing.USABLE
     return state.pending > 0 or (usable and entry is not None and state.landed > entry.asof)
+
+
+def softened(entry: CacheRecord | None, purged: Purged, grace: float) -> CacheRecord | None:
+    """See an entry as its purges leave it: a soft one makes it stale. `grace` as in `softly_purged`."""
+    if entry is None or purged.since is None:
+        return entry
+    age = current_age(entry.initial_age, entry.response_time, purged.since)
+    return msgspec.structs.replace(entry, terms=softly_purged(entry.terms, age, grace))
 
 
 def base_of(status: int, headers: Headers, body: bytes, asof: int, *, private: bool) -> Base:

@@ -18,6 +18,7 @@ from ..semantics import conditional
 from ..semantics.dates import format_date
 from ..semantics.fields import Headers, end_to_end, first, remove
 from ..semantics.freshness import initial_age, terms
+from ..semantics.groups import response_tags
 from ..semantics.ranges import content_range, missing, requested, strong_validator
 from ..semantics.storing import Storability, answers_get, may_store, unstorable_fields
 from ..semantics.vary import NOTHING_KNOWN, Known, learn, selecting, selecting_names
@@ -346,6 +347,8 @@ def _record(
         response_time=answered,
         owner=exchange.owner,
         cost=max(0.0, answered - asked),
+        tags=response_tags(governing),
+        purge=stored.remembered.purge,
     )
     return record, storability, known
 

@@ -13,16 +13,19 @@ from ..overlay import Base, Fold, Folder, Listed, Outcome, own, steps
 from ..records import CacheRecord
 from ..semantics.vary import NOTHING_KNOWN, Known, selecting
 from ..store import entries
-from ..store.entries import Look, State
+from ..store.entries import Glance, Look, State
 from ..store.keyspace import Partition
+from ..store.purging import purged
 from ..store.region import RegionStore
-from .decide import Standing, entry_base, needs_lists, standing
+from .decide import Standing, entry_base, needs_lists, softened, standing
 
 
 class Found(msgspec.Struct, frozen=True):
     """An entry as it stands, and what the principal's view of it folds to.
 
-    `lacking` is how many landed writes a usable entry does not contain; `known` what is known of the selecting fields.
+    `purge` is the number of the newest purge, 0 when nothing is known of any; `made_stale` that one made the entry
+    stale. `lacking` is how many landed writes a usable entry does not contain; `known` what is known of the selecting
+    fields.
     """
 
     store: RegionStore
@@ -32,6 +35,8 @@ class Found(msgspec.Struct, frozen=True):
     state: State | None
     standing: Standing
     fold: Fold
+    purge: int
+    made_stale: bool = False
     has_pending: bool = False
     lacking: int = 0
     known: Known = NOTHING_KNOWN
@@ -63,10 +68,9 @@ async def find(store: RegionStore, exchange: Exchange, folder: Folder) -> Found:
         known = seen.entry.known
         key = entry_key(exchange, seen.entry.vary, known)
         seen = await entries.glance(store, partition, key, exchange.resource)
-    entry = _response(seen.entry)
-    if not needs_lists(entry, seen.state, store.run):
-        stands = standing(entry, seen.state, store.run)
-        return Found(store, partition, key, entry, seen.state, stands, _CLEAN, known=known)
+    entry, stands, made_stale = await _weighed(store, partition, exchange, seen)
+    if not needs_lists(entry, seen.state, stands):
+        return Found(store, partition, key, entry, seen.state, stands, _CLEAN, seen.purge, made_stale, known=known)
     url = exchange.cached_as.url
     looked = await entries.look(store, partition, key, exchange.resource, exchange.principal.ids, url)
     found = await _folded(store, partition, exchange, folder, key, looked)
@@ -76,8 +80,7 @@ async def find(store: RegionStore, exchange: Exchange, folder: Folder) -> Found:
 async def _folded(
     store: RegionStore, partition: Partition, exchange: Exchange, folder: Folder, key: str, looked: Look
 ) -> Found:
-    entry = _response(looked.entry)
-    stands = standing(entry, looked.state, store.run)
+    entry, stands, made_stale = await _weighed(store, partition, exchange, looked)
     usable = entry if stands is Standing.USABLE else None
     if usable is not None and looked.state and usable.asof < looked.state.landed and not looked.is_whole:
         stands, usable = Standing.INVALIDATED, None  # landed writes that it lacks have been evicted
@@ -87,7 +90,19 @@ async def _folded(
     result = await refold(store, partition, exchange, folder, base, landed, looked.pending)
     has_pending = looked.state is not None and looked.state.pending > 0
     lacking = sum(item.number > usable.asof for item in landed) if usable is not None else 0
-    return Found(store, partition, key, entry, looked.state, stands, result, has_pending, lacking)
+    return Found(
+        store, partition, key, entry, looked.state, stands, result, looked.purge, made_stale, has_pending, lacking
+    )
+
+
+async def _weighed(
+    store: RegionStore, partition: Partition, exchange: Exchange, seen: Glance | Look
+) -> tuple[CacheRecord | None, Standing, bool]:
+    """An entry as its purges leave it, how it stands, and whether a purge made it stale."""
+    entry = _response(seen.entry)
+    covered = await purged(store, partition, exchange.resource, entry, seen.purge)
+    entry = softened(entry, covered, exchange.policy.soft_purge)
+    return entry, standing(entry, seen.state, store.run, covered), covered.since is not None
 
 
 async def refold(

@@ -76,7 +76,8 @@ class Memory:
                 self._drop(key)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything, and what is being read now."""
+        self.generation += 1
         self._kept.clear()
         self._keys.clear()
         self._bytes = 0
@@ -85,10 +86,12 @@ class Memory:
         return len(self._kept)
 
     def _changed(self, change: Changed) -> None:
-        self.forget(change.digests)
+        if change.purged:
+            self.clear()
+        else:
+            self.forget(change.digests)
 
     def _link(self, _up: bool) -> None:
-        self.generation += 1
         self.clear()
 
     def _drop(self, key: str) -> None:

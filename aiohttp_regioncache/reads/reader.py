@@ -396,7 +396,7 @@ class Reader:
             return await fetch_for(None), remembered, True
         by_parts = not (in_background or self._may_lack_writes(found, remembered))
         ranged = range_of(exchange) if by_parts else ""
-        key = (found.store.name, found.key, remembered.token, remembered.asof, ranged)
+        key = (found.store.name, found.key, remembered.token, remembered.asof, remembered.purge, ranged)
         joined, begun = await self._flights.join(
             key,
             fetch_for,
@@ -409,8 +409,9 @@ class Reader:
     async def _remember(self, exchange: Exchange, found: Found) -> Remembered | None:
         """What to store the answer under; None when it is not to be stored, or the region does not answer any more."""
         state = found.state
-        if state is not None and state.token.startswith(found.store.run) and not self._settings.holdoff:
-            return Remembered(state.token, state.landed)
+        is_known = state is not None and state.token.startswith(found.store.run) and found.purge > 0
+        if state is not None and is_known and not self._settings.holdoff:
+            return Remembered(state.token, state.landed, found.purge)
         try:
             begun = await entries.begin(found.store, found.partition, exchange.resource)
         except RegionUnavailableError:
@@ -618,8 +619,8 @@ def _is_early(exchange: Exchange, record: CacheRecord, judgement: Judgement) -> 
 
 
 def _is_outdated(found: Found) -> bool:
-    """Whether what is stored was invalidated: the origin's own caches must not answer then."""
-    invalidated = found.standing in (Standing.INVALIDATED, Standing.OTHER_RUN)
+    """Whether what is stored was invalidated or purged: the origin's own caches must not answer then."""
+    invalidated = found.standing in (Standing.INVALIDATED, Standing.OTHER_RUN) or found.made_stale
     return invalidated or found.fold.outcome is Outcome.UNKNOWN_LANDED
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from .dates import parse_date
@@ -30,6 +30,7 @@ class Policy:
     Last-Modified, at most `max_heuristic` (RFC 9111 4.2.2). `stale_if_error` and `stale_while_revalidate` count
     where the response has no such directive. `stale_if_unreachable` is how stale a response may be that stands in
     for an origin that gives no answer at all (RFC 9111 4.2.4). `early_refresh` is the beta of `refreshes_early`.
+    `soft_purge` is how long what is purged softly may be served while it is revalidated, if it allows less.
     """
 
     default_ttl: Ttl = None
@@ -40,6 +41,7 @@ class Policy:
     stale_while_revalidate: float = 0.0
     stale_if_unreachable: float = 0.0
     early_refresh: float = 0.0
+    soft_purge: float = 60.0
 
     def names(self, status: int) -> bool:
         """Tell whether the operator gives this very status, or its class, a lifetime."""
@@ -157,6 +159,19 @@ def terms(status: int, headers: Headers, policy: Policy, *, response_time: float
         unreachable=policy.stale_if_unreachable if graced else 0.0,
         immutable=directives.has("immutable"),
     )
+
+
+def softly_purged(terms: Terms, age: float, grace: float) -> Terms:
+    """Return the terms of a response that was made stale when it had an `age`, both in seconds.
+
+    From then on it may be served while it is revalidated for as long as it says or for `grace` seconds, never longer
+    than without the purge, and not at all where it must be revalidated when stale (RFC 9111 4.2.4).
+    """
+    if age >= terms.lifetime:  # stale already
+        return terms
+    remaining = terms.lifetime - age + terms.swr
+    swr = terms.swr if terms.no_cache or terms.must_revalidate else min(max(terms.swr, grace), remaining)
+    return replace(terms, lifetime=age, swr=swr)
 
 
 def judge(request: RequestTerms, terms: Terms, *, initial_age: float, response_time: float, now: float) -> Judgement:

@@ -1,4 +1,4 @@
-"""Structured fields: read a dictionary, write bare items (RFC 8941, and the types that RFC 9651 adds)."""
+"""Structured fields: read dictionaries and lists of strings, write bare items (RFC 8941; types of RFC 9651)."""
 
 import math
 import re
@@ -120,12 +120,29 @@ class _Reader:
             self.match(_BLANKS)
             if self.at_end():
                 break
-            if not self.take(","):
+            self.comma()
+        return members
+
+    def strings(self) -> list[str]:
+        texts: list[str] = []
+        while not self.at_end():
+            item = self.bare_item()
+            if item.kind is not Kind.STRING:
                 raise _MalformedError
+            texts.append(item.text)
+            self.skip_parameters()
             self.match(_BLANKS)
             if self.at_end():
-                raise _MalformedError
-        return members
+                break
+            self.comma()
+        return texts
+
+    def comma(self) -> None:
+        if not self.take(","):
+            raise _MalformedError
+        self.match(_BLANKS)
+        if self.at_end():
+            raise _MalformedError
 
 
 def parse_dictionary(value: str) -> dict[str, Member] | None:
@@ -135,6 +152,17 @@ def parse_dictionary(value: str) -> dict[str, Member] | None:
     """
     try:
         return _Reader(value.strip(OWS)).dictionary()
+    except _MalformedError:
+        return None
+
+
+def parse_strings(value: str) -> list[str] | None:
+    """Read a list of strings (RFC 8941 3.1 and 4.2.1), parameters dropped.
+
+    None when the text is no list, or when a member is anything else: the field counts as absent then.
+    """
+    try:
+        return _Reader(value.strip(OWS)).strings()
     except _MalformedError:
         return None
 

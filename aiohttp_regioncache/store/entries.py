@@ -51,14 +51,15 @@ def parse_state(raw: bytes | None) -> State | None:
 
 
 class Glance(msgspec.Struct, frozen=True):
-    """Entry and state of one moment."""
+    """Entry, state and number of the newest purge (0: nothing is known of any) of one moment."""
 
     entry: CacheRecord | None
     state: State | None
+    purge: int
 
 
 class Look(msgspec.Struct, frozen=True):
-    """Entry, state and lists of one moment. `is_whole` is false when landed writes have been evicted.
+    """Entry, state, lists and newest purge of one moment. `is_whole` is false when landed writes have been evicted.
 
     Of the pending writes to other resources only those that the asker sees are listed.
     """
@@ -67,6 +68,7 @@ class Look(msgspec.Struct, frozen=True):
     state: State | None
     pending: tuple[Listed, ...]
     landed: tuple[Listed, ...]
+    purge: int
 
     @property
     def is_whole(self) -> bool:
@@ -76,10 +78,14 @@ class Look(msgspec.Struct, frozen=True):
 
 
 class Remembered(msgspec.Struct, frozen=True):
-    """What a fetch remembers of the resource before it asks the origin; nothing is stored under an empty token."""
+    """What a fetch remembers of the resource before it asks the origin; nothing is stored under an empty token.
+
+    `purge` is the number of the newest purge: what is purged later covers the answer.
+    """
 
     token: str
     asof: int
+    purge: int
 
 
 class Exchanged(msgspec.Struct, frozen=True):
@@ -90,9 +96,10 @@ class Exchanged(msgspec.Struct, frozen=True):
 
 
 async def glance(store: RegionStore, partition: Partition, key: str, resource: Resource) -> Glance:
-    """Read an entry and the state of its resource. Raises `RegionUnavailableError`."""
-    entry, state = await store.reads.command("MGET", partition.entry(key), partition.state(resource.digest))
-    return Glance(decode_cache_record(entry) if entry is not None else None, parse_state(state))
+    """Read an entry, the state of its resource and the newest purge. Raises `RegionUnavailableError`."""
+    keys = (partition.entry(key), partition.state(resource.digest), partition.purge)
+    entry, state, purge = await store.reads.command("MGET", *keys)
+    return Glance(decode_cache_record(entry) if entry is not None else None, parse_state(state), _number(purge))
 
 
 async def look(
@@ -102,27 +109,29 @@ async def look(
 
     Raises `RegionUnavailableError`.
     """
-    keys = (partition.entry(key), *partition.resource(resource.digest))
+    keys = (partition.entry(key), *partition.resource(resource.digest), partition.purge)
     arguments: list[str | int] = [url_digest(url), MAX_FOLDED, *principals]
-    entry, state, pending, affected, landed = await store.reads.run(script("look"), keys, arguments)
+    entry, state, pending, affected, landed, purge = await store.reads.run(script("look"), keys, arguments)
     waiting = sorted((*_listed(store, pending), *_listed(store, affected)), key=lambda item: item.number)
     return Look(
         decode_cache_record(entry) if entry is not None else None,
         parse_state(state),
         tuple(waiting),
         _listed(store, landed, _LANDED_PREFIX),
+        _number(purge),
     )
 
 
 async def begin(store: RegionStore, partition: Partition, resource: Resource) -> Remembered:
-    """Remember the state of a resource before a fetch, making one if nothing is known.
+    """Remember the state of a resource before a fetch, making one if nothing is known, and the newest purge.
 
-    What changed within the region's `holdoff` the origin's readers may not show yet: then the token is empty.
-    Raises `RegionUnavailableError`.
+    What changed or was purged within the region's `holdoff` the origin's readers may not show yet: then the token is
+    empty. Raises `RegionUnavailableError`.
     """
     arguments = (store.new_token(), store.run, int(store.holdoff * 1000), BEGUN_SECONDS * 1000)
-    token, asof = await store.reads.run(script("begin"), partition.resource(resource.digest), arguments)
-    return Remembered(token.decode(), asof)
+    keys = (*partition.resource(resource.digest), partition.purge, partition.purges)
+    token, asof, purge = await store.reads.run(script("begin"), keys, arguments)
+    return Remembered(token.decode(), asof, purge)
 
 
 async def fill(
@@ -177,6 +186,10 @@ async def body_of(store: RegionStore, partition: Partition, write_id: str) -> by
         return open_body(store.cipher, body, write_id)
     except UnreadableRecordError:
         return None
+
+
+def _number(raw: bytes | None) -> int:
+    return int(raw) if raw is not None and raw.isdigit() else 0
 
 
 def _listed(store: RegionStore, flat: list[Any], prefix: int = 0) -> tuple[Listed, ...]:

@@ -20,6 +20,7 @@ from .keyspace import WAKE_CHANNEL, events_channel
 
 logger = logging.getLogger(__name__)
 
+_PURGED: Final = "*"
 _RETRY_SECONDS: Final = 0.5
 _TLS_OPTIONS: Final = ("ssl", "ssl_ca_certs", "ssl_cert_reqs", "ssl_check_hostname")
 _OPTIONS: Final = ("username", "password", "socket_timeout", "socket_connect_timeout", "protocol", "redis_connect_func")
@@ -28,11 +29,15 @@ HEARTBEAT_SECONDS: Final = 5.0
 
 
 class Changed(msgspec.Struct, frozen=True):
-    """An announcement: resources of a partition changed; `write_id` is the write that settled, or empty."""
+    """An announcement: resources of a partition changed; `write_id` is the write that settled, or empty.
+
+    `purged`: any resource may have; none is named.
+    """
 
     partition: int
     write_id: str
     digests: tuple[str, ...]
+    purged: bool = False
 
 
 def announcement(partition: int, write_id: str, digests: tuple[str, ...]) -> str:
@@ -40,11 +45,18 @@ def announcement(partition: int, write_id: str, digests: tuple[str, ...]) -> str
     return " ".join((str(partition), write_id or "-", *digests))
 
 
+def purge_announcement(partition: int) -> str:
+    """Write the message of a purge, which a listener that does not know it takes for a change of nothing."""
+    return f"{partition} {_PURGED}"
+
+
 def parse_announcement(message: bytes) -> Changed | None:
     """Read the message of a `Changed`; None for anything else."""
     partition, *words = message.decode("ascii", "replace").split(" ")
     if not partition.isdecimal() or not words:
         return None
+    if words[0] == _PURGED:
+        return Changed(int(partition), "", (), purged=True)
     return Changed(int(partition), "" if words[0] == "-" else words[0], tuple(words[1:]))
 
 

@@ -20,7 +20,7 @@ WAKE_CHANNEL: Final = "cache_sync"
 
 
 def events_channel(region: str) -> str:
-    """Channel that announces what changed in a region: `partition write-id digest digest ...`."""
+    """Channel that announces what changed in a region: `partition write-id digest ...`, for a purge `partition *`."""
     return f"rc:{region}:events"
 
 
@@ -44,6 +44,8 @@ class Partition:
         self.out = f"{tag}:out"
         self.cursors = f"{tag}:cursors"
         self.courier = f"{tag}:courier"
+        self.purge = f"{tag}:purge"
+        self.purges = f"{tag}:purges"
 
     def entry(self, key: str) -> str:
         """The key of an entry or marker, by its record's key."""

@@ -1,4 +1,4 @@
-"""The outboxes: invalidations that other regions must still hear of, one cursor per region."""
+"""The outboxes: invalidations and purges that other regions must still hear of, one cursor per region."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any, Final
 import msgspec
 
 from ..keys import partition_of
+from ..purges import EVERYTHING, Line
 from .entries import invalidate
 from .executor import as_mapping
 from .keyspace import Partition
+from .purging import purge
 from .region import RegionStore
 from .scripts import script
 
@@ -22,15 +24,28 @@ _START: Final = "0-0"
 _COURIER_MS: Final = 5_000
 _DIGESTS_AT_ONCE: Final = 200
 
-_decode = msgspec.msgpack.Decoder(tuple[str, tuple[str, ...]]).decode
+
+class Announced(msgspec.Struct, frozen=True, array_like=True):
+    """What an item says: the digests of a group's resources that changed, or the lines of a purge.
+
+    A purge without a group is one of every partition.
+    """
+
+    group: str
+    digests: tuple[str, ...] = ()
+    lines: tuple[Line, ...] = ()
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One invalidation: its stream id, the group and the digests of the resources."""
+    """One item: its stream id, and what it says."""
 
     id: str
-    group: str
-    digests: tuple[str, ...]
+    announced: Announced
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """The digests of the resources that changed."""
+        return self.announced.digests
 
 
 class Cursor(msgspec.Struct, frozen=True):
@@ -40,9 +55,17 @@ class Cursor(msgspec.Struct, frozen=True):
     run: str = ""
 
 
+_decode = msgspec.msgpack.Decoder(Announced).decode
+
+
 def announce(group: str, digests: tuple[str, ...]) -> bytes:
-    """Write an outbox item."""
-    return msgspec.msgpack.encode((group, digests))
+    """Write an outbox item for resources of a group that changed."""
+    return msgspec.msgpack.encode(Announced(group, digests))
+
+
+def announce_purge(lines: Sequence[Line], group: str = "") -> bytes:
+    """Write an outbox item for a purge: of every partition, or that of `group`."""
+    return msgspec.msgpack.encode(Announced(group, (), tuple(lines)))
 
 
 def id_order(stream_id: str) -> tuple[int, int]:
@@ -77,10 +100,10 @@ async def read_items(source: RegionStore, partition: Partition, after: str) -> t
     for stream_id, fields in found:
         last = stream_id.decode()
         try:
-            group, digests = _decode(_payload(fields))
+            announced = _decode(_payload(fields))
         except (msgspec.MsgspecError, UnicodeDecodeError):
             continue
-        items.append(Item(last, group, digests))
+        items.append(Item(last, announced))
     return last, items
 
 
@@ -99,23 +122,25 @@ async def gap_end(source: RegionStore, partition: Partition, cursor: Cursor) -> 
 
 
 async def deliver(target: RegionStore, items: Iterable[Item]) -> None:
-    """Invalidate in the target region what the items name. Raises `RegionUnavailableError`."""
+    """Invalidate and purge in the target region what the items name. Raises `RegionUnavailableError`."""
     by_partition: dict[int, dict[str, None]] = {}
+    purges: dict[Announced, None] = {}
     for item in items:
-        number = partition_of(item.group, len(target.partitions))
+        if item.announced.lines:
+            purges[item.announced] = None
+            continue
+        number = partition_of(item.announced.group, len(target.partitions))
         by_partition.setdefault(number, {}).update(dict.fromkeys(item.digests))
     for number, digests in by_partition.items():
         for some in _chunks(tuple(digests), _DIGESTS_AT_ONCE):
             await invalidate(target, target.partitions[number], some)
+    for announced in purges:
+        await purge(target, announced.lines, group=announced.group)
 
 
 async def flush(target: RegionStore) -> None:
     """Invalidate every resource of a region. Raises `RegionUnavailableError`."""
-    for partition in target.partitions:
-        prefix = partition.state("")
-        found = [key.removeprefix(prefix) async for key in target.scan(f"{prefix}*")]
-        for some in _chunks(tuple(found), _DIGESTS_AT_ONCE):
-            await invalidate(target, partition, some)
+    await purge(target, (EVERYTHING,))
 
 
 async def trim(source: RegionStore, partition: Partition, regions: Sequence[str]) -> None:

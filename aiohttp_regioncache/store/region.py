@@ -7,20 +7,19 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import Collection
 from typing import Any, Final, NoReturn
 
 from redis.asyncio import Connection, RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.cluster import get_node_name
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisClusterException, RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError, ResponseError
 
 from ..cipher import Cipher
 from ..durability import FSYNC, Durability
 from ..errors import DurabilityError, EvictionPolicyError, LayoutMismatchError, RegionUnavailableError
 from ..keys import Resource, partition_of
+from ..purges import Lines
 from ..regions import Region
 from ..settings import Connections
 from .breaker import Breaker
@@ -49,6 +48,7 @@ class RegionStore:
     back. An `adopted` region is one that the settings do not name: its layout is taken as it is. `durabilities` are
     what rules ask for: whether the server can give it is part of the check; `durability_timeout` is seconds.
     `cipher` seals queued requests. `holdoff` is the seconds that the origin's readers may lag behind its writers.
+    `purge_lines` are the lists of purges as they have been read, by partition.
     """
 
     def __init__(
@@ -81,6 +81,8 @@ class RegionStore:
         self._durability_ms = max(1, int(durability_timeout * 1000))  # 0 would be for ever
         self.cipher = cipher or Cipher()
         self.holdoff = holdoff
+        self.purge_lines: dict[int, Lines] = {}
+        self.purge_lock = asyncio.Lock()
         self._clients: list[Client] = []
         self._embedded: EmbeddedServer | None = None
         self._run = ""
@@ -178,15 +180,6 @@ class RegionStore:
         """The regions that must hear of this one's invalidations, by name with their addresses."""
         found = await self.queue.command("HGETALL", REGIONS)
         return {name.decode(): url.decode() for name, url in as_mapping(found).items()}
-
-    async def scan(self, pattern: str) -> AsyncIterator[str]:
-        """Go through the keys that match a pattern, not all of one moment. Raises `RegionUnavailableError`."""
-        client = self._clients[-1]
-        try:
-            async for key in client.scan_iter(match=pattern, count=1000):
-                yield key.decode()
-        except (RedisConnectionError, RedisTimeoutError, RedisClusterException, OSError) as error:
-            raise RegionUnavailableError(self.name, str(error)) from None
 
     @property
     def address(self) -> str:

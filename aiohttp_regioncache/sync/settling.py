@@ -11,10 +11,13 @@ from typing import Final
 import msgspec
 
 from ..hooks import Hooks, ended_event
+from ..purges import Line
 from ..records import WriteRecord
+from ..semantics.groups import invalidated_groups
 from ..settings import Settings
 from ..store import entries, intents, queue
-from ..store.outbox import announce
+from ..store.outbox import announce, announce_purge
+from ..store.purging import purge
 from ..store.queue import Queued, SettleLimits, Settlement
 from ..store.region import RegionStore
 from . import outcome
@@ -71,7 +74,15 @@ class Settler:
         if may_be_applied and judged.verdict is not Verdict.SYNCED:
             # The origin may still be at it, and change what is stored meanwhile.
             await intents.expect(self._store, claim.partition, write.group, digests, self._intent_seconds)
+        if judged.verdict is Verdict.SYNCED and attempt is not None:
+            await self._purge_groups(write, attempt)
         return await self._end(claim, item.seq, write.id, settlement, write.affected, _known(write))
+
+    async def _purge_groups(self, write: WriteRecord, attempt: Attempt) -> None:
+        """Purge the groups that the origin's answer names: before the write ends, so that no crash leaves it undone."""
+        groups = invalidated_groups(write.method, attempt.status, attempt.headers)
+        if lines := [Line("tag", site=write.site, value=group) for group in groups]:
+            await purge(self._store, lines, announce=announce_purge(lines))
 
     async def supersede(self, claim: Claim, replaced: Sequence[Queued]) -> bool:
         """End every write but the last, which goes in the place of all."""

@@ -61,7 +61,7 @@ class Posting:
         store, tokens = told
         if store is not begun.store or tokens.before != begun.remembered.token:
             return
-        remembered = Remembered(tokens.after, begun.remembered.asof)
+        remembered = Remembered(tokens.after, begun.remembered.asof, begun.remembered.purge)
         found = await posted(
             exchange, exchange.request, response, remembered, self._settings, asked=begun.asked, answered=store.now()
         )

@@ -18,16 +18,19 @@ from ..errors import RegionUnavailableError
 from ..exchange import Exchange, Handler, with_body
 from ..keys import Resource, normalize_path
 from ..problems import Unanswered, unavailable
+from ..purges import Line
 from ..reads.memory import Memory
 from ..records import WriteRecord, from_wire
 from ..responses import as_it_came, ask, cache_name, mark, with_status
 from ..rules import Rules
 from ..semantics.cache_status import cache_status
 from ..semantics.fields import remove, values
+from ..semantics.groups import invalidated_groups
 from ..semantics.methods import invalidated_targets, invalidates
 from ..settings import Settings
 from ..store.entries import Exchanged, invalidate
-from ..store.outbox import announce
+from ..store.outbox import announce, announce_purge
+from ..store.purging import purge
 from ..store.queue import is_idle
 from ..store.region import RegionStore
 from ..tasks import Tasks
@@ -118,7 +121,9 @@ class Through:
         if invalidates(method, response.status) or not is_over:
             headers = list(response.headers.items())
             _, *named = invalidated_targets(exchange.target.url, headers)  # the target itself need not be parsed
-            told = await asyncio.shield(self._invalidate(exchange, named, noted, is_over=is_over))
+            groups = invalidated_groups(method, response.status, headers)
+            lines = [Line("tag", site=exchange.site.id, value=group) for group in groups]
+            told = await asyncio.shield(self._invalidate(exchange, named, noted, lines, is_over=is_over))
             if begun is not None and told is not None and is_over:
                 await asyncio.shield(self._posting.store(exchange, begun, response, told))
         elif noted is not None:
@@ -154,12 +159,19 @@ class Through:
         return [exchange.resource_at(each) for each in dict.fromkeys((path, *(other.path for other in affected)))]
 
     async def _invalidate(
-        self, exchange: Exchange, targets: Sequence[str], noted: Noted | None, *, is_over: bool
+        self,
+        exchange: Exchange,
+        targets: Sequence[str],
+        noted: Noted | None,
+        lines: Sequence[Line] = (),
+        *,
+        is_over: bool,
     ) -> Told | None:
         """Stop serving the target, what the rule says it affects, and what the answer names, in every region.
 
-        Unless the write `is_over`, its intent stays: the origin may apply it later, and then all is invalidated again.
-        Gives the region that was told at once, with what the target's token has become; None when there is none.
+        `targets` and `lines` are what the answer names. Unless the write `is_over`, its intent stays: the origin may
+        apply it later, and then all is invalidated again. Gives the region that was told at once, with what the
+        target's token has become; None when there is none.
         """
         named = [exchange.resource_at(normalize_path(urlsplit(target).path)) for target in targets]
         resources = list(dict.fromkeys((*self._own(exchange), *named)))
@@ -169,35 +181,43 @@ class Through:
             first = noted.intent.store  # it could be reached just now
             stores.sort(key=lambda store: store is not first)
         fulfilled = noted if is_over else None
-        told = await self._in_any(stores, resources, fulfilled)
+        told = await self._in_any(stores, resources, fulfilled, lines)
         if told is None:
             logger.warning("%s: no region can be told that it has changed; tried again", exchange.target.path)
-            self._tasks.spawn(self._keep_trying(stores, resources, fulfilled), "invalidate later")
+            self._tasks.spawn(self._keep_trying(stores, resources, fulfilled, lines), "invalidate later")
         for memory in self._memories:
             memory.forget(resource.digest for resource in resources)
+            if lines:
+                memory.clear()
         return told
 
     async def _in_any(
-        self, stores: Sequence[RegionStore], resources: list[Resource], noted: Noted | None
+        self, stores: Sequence[RegionStore], resources: list[Resource], noted: Noted | None, lines: Sequence[Line]
     ) -> Told | None:
         """Invalidate in the first region that can be reached: its outbox tells the others."""
         for store in stores:
             try:
-                return Told(store, await self._in_region(store, resources, noted))
+                return Told(store, await self._in_region(store, resources, noted, lines))
             except RegionUnavailableError as error:
                 logger.debug("not invalidated: %s", error)
         return None
 
-    async def _keep_trying(self, stores: Sequence[RegionStore], resources: list[Resource], noted: Noted | None) -> None:
+    async def _keep_trying(
+        self, stores: Sequence[RegionStore], resources: list[Resource], noted: Noted | None, lines: Sequence[Line]
+    ) -> None:
         deadline = time.monotonic() + RETRY_SECONDS
         while time.monotonic() < deadline:
             await asyncio.sleep(_RETRY_PAUSE)
-            if await self._in_any(stores, resources, noted):
+            if await self._in_any(stores, resources, noted, lines):
                 return
         logger.error("%s: no region has been told that it has changed", resources[0].path)
 
     @staticmethod
-    async def _in_region(store: RegionStore, resources: list[Resource], noted: Noted | None) -> Exchanged:
+    async def _in_region(
+        store: RegionStore, resources: list[Resource], noted: Noted | None, lines: Sequence[Line]
+    ) -> Exchanged:
+        if lines:  # first: the intent stands until all is done
+            await purge(store, lines, announce=announce_purge(lines))
         by_group: dict[str, list[Resource]] = {}
         for resource in resources:
             by_group.setdefault(resource.group, []).append(resource)

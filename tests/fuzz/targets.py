@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from aiohttp_regioncache import keys, pin, principal, records, regions, replays, tags
+from aiohttp_regioncache import keys, pin, principal, purges, records, regions, replays, tags
 from aiohttp_regioncache.cipher import Cipher
 from aiohttp_regioncache.control.webhook import Verifier
 from aiohttp_regioncache.effects import MERGE_PATCH, Effects, Representation, Unknown, Write, effect_for
@@ -33,6 +33,7 @@ from aiohttp_regioncache.semantics import (
     directives,
     fields,
     freshness,
+    groups,
     methods,
     prefer,
     qualities,
@@ -104,11 +105,33 @@ def structured_fields(data: bytes) -> None:
     """Dictionaries, and the items that are written."""
     text = received(data)
     structured.parse_dictionary(text)
+    structured.parse_strings(text)
     written = structured.write_string(text)
     _expect(written.isascii() and written.isprintable(), "a string is printable")
     _expect(structured.parse_dictionary(f"a={written}") is not None, "a string that is written can be read")
     _expect(structured.parse_dictionary(f"a={structured.write_token_or_string(text)}") is not None, "an item too")
     cache_status.cache_status(text, fwd=text, key=text, detail=text)
+
+
+@_target
+def groups_of(data: bytes) -> None:
+    """The fields that name groups: what is kept of them is bounded and can be stored."""
+    headers = lines(data, "Cache-Groups", "Cache-Tag", "Surrogate-Key", "Cache-Group-Invalidation")
+    for found in (groups.response_tags(headers), groups.invalidated_groups("POST", 200, headers)):
+        _expect(len(found) <= groups.MAX_TAGS, "a bounded number")
+        _expect(all(len(tag) <= groups.MAX_TAG for tag in found), "of bounded length")
+        records.encode(records.CacheRecord(url="http://a.example/", tags=found))
+
+
+@_target
+def purge_lines(data: bytes) -> None:
+    """Lines of a list of purges: what cannot be read covers everything."""
+    line = purges.Line("path", site="default", value=received(data).encode("ascii", "replace").decode())
+    _expect(purges.read_line(line.octets) == line, "a line is read as it was written")
+    for at in range(len(line.octets) if len(data) < 64 else 0):
+        purges.read_line(line.octets[:at] + data[:4] + line.octets[at + 1 :])
+    found = purges.Lines([(data, 2), (line.octets, 1)], 2).purged("default", "/", (), 0)
+    _expect(found.hard or purges.read_line(data) != purges.EVERYTHING, "a list can be asked")
 
 
 @_target

@@ -16,6 +16,7 @@ from aiohttp_regioncache.semantics.freshness import (
     judge,
     lifetime,
     refreshes_early,
+    softly_purged,
     terms,
 )
 from aiohttp_regioncache.semantics.requests import PLAIN_REQUEST, request_terms
@@ -265,3 +266,45 @@ def test_the_short_way_judges_like_the_long_one(age: float, stored: Terms) -> No
     equal_but_other = replace(PLAIN_REQUEST)
     times = {"initial_age": age, "response_time": NOW, "now": NOW}
     assert judge(PLAIN_REQUEST, stored, **times) == judge(equal_but_other, stored, **times)
+
+
+# --- What is purged softly ---
+
+
+@pytest.mark.parametrize(
+    ("swr", "age", "grace", "stale_for"),
+    [
+        pytest.param(0.0, 10.0, 60.0, 60.0, id="grace"),
+        pytest.param(90.0, 10.0, 60.0, 90.0, id="its-own-is-longer"),
+        pytest.param(0.0, 580.0, 60.0, 20.0, id="never-longer-than-without"),
+        pytest.param(5.0, 580.0, 60.0, 25.0, id="its-own-beyond-its-lifetime"),
+        pytest.param(30.0, 580.0, 60.0, 50.0, id="both"),
+        pytest.param(0.0, 10.0, 0.0, 0.0, id="no-grace"),
+    ],
+)
+def test_what_is_purged_softly_is_stale_and_served_for_a_while(
+    swr: float, age: float, grace: float, stale_for: float
+) -> None:
+    before = Terms(lifetime=600.0, no_cache=False, must_revalidate=False, swr=swr, sie=100.0)
+    after = softly_purged(before, age, grace)
+
+    def verdict(now: float) -> Verdict:
+        return judge(PLAIN_REQUEST, after, initial_age=age, response_time=0.0, now=now).verdict
+
+    assert verdict(0.0) is (Verdict.STALE_USABLE if stale_for else Verdict.REVALIDATE)
+    assert stale_for == 0 or verdict(stale_for - 0.1) is Verdict.STALE_USABLE
+    assert verdict(stale_for) is Verdict.REVALIDATE
+    assert judge(PLAIN_REQUEST, after, initial_age=age, response_time=0.0, now=99.0).stale_if_error
+    assert not judge(PLAIN_REQUEST, after, initial_age=age, response_time=0.0, now=101.0).stale_if_error
+
+
+def test_a_soft_purge_leaves_what_is_stale_already() -> None:
+    before = Terms(lifetime=10.0, no_cache=False, must_revalidate=False, swr=0.0, sie=0.0)
+    assert softly_purged(before, 10.0, 60.0) == before
+
+
+def test_a_soft_purge_lets_nothing_be_served_that_must_be_revalidated() -> None:
+    before = Terms(lifetime=600.0, no_cache=False, must_revalidate=True, swr=0.0, sie=0.0)
+    after = softly_purged(before, 10.0, 60.0)
+    judged = judge(PLAIN_REQUEST, after, initial_age=10.0, response_time=0.0, now=0.0)
+    assert (judged.verdict, judged.stale_if_error) == (Verdict.REVALIDATE, False)

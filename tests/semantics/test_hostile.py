@@ -11,6 +11,7 @@ from aiohttp_regioncache.semantics import (
     dates,
     fields,
     freshness,
+    groups,
     methods,
     prefer,
     requests,
@@ -22,6 +23,9 @@ from aiohttp_regioncache.semantics import (
 NAMES = (
     "Age",
     "Cache-Control",
+    "Cache-Group-Invalidation",
+    "Cache-Groups",
+    "Cache-Tag",
     "CDN-Cache-Control",
     "Connection",
     "Content-Location",
@@ -36,6 +40,7 @@ NAMES = (
     "Pragma",
     "Prefer",
     "Set-Cookie",
+    "Surrogate-Key",
     "Vary",
 )
 POLICY = freshness.Policy(default_ttl=5.0, stale_if_error=5.0)
@@ -56,6 +61,9 @@ def ask_everything(headers: fields.Headers) -> None:
     conditional.update_stored(headers, headers)
     methods.invalidated_targets("https://a.example/x", headers)
     prefer.parse_prefer(headers)
+    assert len(groups.response_tags(headers)) <= groups.MAX_TAGS
+    assert len(groups.invalidated_groups("POST", 200, headers)) <= groups.MAX_TAGS
+    " ".join(groups.response_tags(headers)).encode()
     fields.end_to_end(headers)
 
 
@@ -100,6 +108,7 @@ def test_values_alone_raise_nothing(data: bytes) -> None:
     for text in from_the_wire(data):
         dates.parse_date(text)
         structured.parse_dictionary(text)
+        structured.parse_strings(text)
         structured.write_token_or_string(text)
         conditional.etag_matches(text, text, weak=False)
 
@@ -149,7 +158,16 @@ Splitter = Callable[[str], object]
 
 
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize("read", [fields.split_list, fields.unquote, structured.parse_dictionary, dates.parse_date])
+@pytest.mark.parametrize(
+    "read",
+    [
+        fields.split_list,
+        fields.unquote,
+        structured.parse_dictionary,
+        structured.parse_strings,
+        dates.parse_date,
+    ],
+)
 @pytest.mark.parametrize("fragment", FRAGMENTS)
 def test_a_megabyte_is_read_at_once(read: Splitter, fragment: str) -> None:
     read('"' + fragment * (2**20 // len(fragment)) + '"')

@@ -1,7 +1,7 @@
 import pytest
 
 from aiohttp_regioncache.semantics import structured
-from aiohttp_regioncache.semantics.structured import TRUE, Item, Kind, Member, parse_dictionary
+from aiohttp_regioncache.semantics.structured import TRUE, Item, Kind, Member, parse_dictionary, parse_strings
 
 
 @pytest.mark.parametrize(
@@ -80,3 +80,21 @@ def test_strings_escape_and_replace() -> None:
 )
 def test_tokens_where_possible(text: str, written: str) -> None:
     assert structured.write_token_or_string(text) == written
+
+
+@pytest.mark.parametrize(
+    ("text", "strings"),
+    [
+        pytest.param("", [], id="4.2-empty"),
+        pytest.param(' "a" ', ["a"], id="one"),
+        pytest.param('"a" ,\t"b,c";p="x";q, "\\"\\\\"', ["a", "b,c", '"\\'], id="3.1-list"),
+        pytest.param('"a",', None, id="4.2.1-trailing-comma"),
+        pytest.param('"a" "b"', None, id="4.2.1-no-comma"),
+        pytest.param('"a', None, id="3.3.3-open"),
+        pytest.param('"a", b', None, id="token"),
+        pytest.param('("a")', None, id="inner-list"),
+        pytest.param('"é"', None, id="3.3.3-ascii"),
+    ],
+)
+def test_a_list_of_strings_is_read(text: str, strings: list[str] | None) -> None:
+    assert parse_strings(text) == strings

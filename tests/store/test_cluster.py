@@ -12,13 +12,27 @@ import pytest_asyncio
 
 from aiohttp_regioncache.errors import EvictionPolicyError, LayoutMismatchError, RegionUnavailableError
 from aiohttp_regioncache.keys import Resource
-from aiohttp_regioncache.store import entries, outbox, queue
+from aiohttp_regioncache.purges import Line
+from aiohttp_regioncache.reads.decide import Standing
+from aiohttp_regioncache.store import entries, outbox, purging, queue
 from aiohttp_regioncache.store.events import Changed
 from aiohttp_regioncache.store.queue import Verdict
 from aiohttp_regioncache.store.region import RegionStore
 from aiohttp_regioncache.sync.courier import Courier
 from tests.store import tools
-from tests.store.tools import SAO_PAULO, TOKYO, accept, acceptance, look, opened, raw, resource, settle
+from tests.store.tools import (
+    SAO_PAULO,
+    TOKYO,
+    accept,
+    acceptance,
+    fetched,
+    look,
+    opened,
+    raw,
+    resource,
+    settle,
+    standing_of,
+)
 from tests.support import eventually
 from tests.support.servers import ValkeyCluster, ValkeyServer, flush_all
 
@@ -181,9 +195,51 @@ async def test_invalidations_travel_between_a_cluster_and_a_single_server(store:
 
 
 async def test_a_cluster_that_is_too_far_behind_is_flushed_on_every_node(store: RegionStore) -> None:
-    before = await _tokens(store)
+    for path in PATHS:
+        await fetched(store, path)
+    assert {await standing_of(store, path) for path in PATHS} == {Standing.USABLE}
     await outbox.flush(store)
-    assert not set(before) & set(await _tokens(store))
+    assert {await standing_of(store, path) for path in PATHS} == {Standing.INVALIDATED}
+
+
+async def test_a_purge_reaches_every_node_from_a_cluster_and_to_one(store: RegionStore, tmp_path: Path) -> None:
+    lines = (Line("tag", site="default", value="a"),)
+    async with ValkeyServer(tmp_path) as server, opened(server.url, SAO_PAULO) as single:
+        stores = {TOKYO: store, SAO_PAULO: single}
+        for region in stores.values():
+            await region.register({other.name: other.address for other in stores.values()})
+
+        async def find(name: str, _: str) -> RegionStore:
+            return stores[name]
+
+        for source, target in ((store, single), (single, store)):
+            for region in (source, target):
+                for n, path in enumerate(PATHS):
+                    await fetched(region, path, ("a",) if n % 2 else ("b",))
+            await purging.purge(source, lines, announce=outbox.announce_purge(lines))
+            assert await Courier(source, find).turn() == 1
+            for region in (source, target):
+                standings = [await standing_of(region, path) for path in PATHS]
+                assert standings == [Standing.USABLE, Standing.INVALIDATED] * (len(PATHS) // 2)
+
+
+async def test_a_purge_that_misses_a_node_is_not_announced(cluster: ValkeyCluster, store: RegionStore) -> None:
+    lines = (Line("site", site="default"),)
+    await _tokens(store)
+    await cluster.servers[0].kill()
+    with pytest.raises(RegionUnavailableError):
+        await purging.purge(store, lines, announce=outbox.announce_purge(lines))
+    await cluster.servers[0].start()
+
+    async def is_done() -> bool:
+        with contextlib.suppress(RegionUnavailableError):
+            await purging.purge(store, lines, announce=outbox.announce_purge(lines))
+            return True
+        return False
+
+    await eventually(is_done)
+    found = [await outbox.read_items(store, partition, "0-0") for partition in store.partitions]
+    assert sum(len(items) for _, items in found) == 1
 
 
 async def test_a_node_that_is_down_is_unavailable_and_comes_back(cluster: ValkeyCluster, store: RegionStore) -> None:

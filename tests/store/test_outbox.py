@@ -9,10 +9,11 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from aiohttp_regioncache.reads.decide import Standing
 from aiohttp_regioncache.store import entries, outbox
 from aiohttp_regioncache.store.outbox import Cursor
 from aiohttp_regioncache.store.region import RegionStore
-from tests.store.tools import SAO_PAULO, look, opened, raw, resource
+from tests.store.tools import SAO_PAULO, fetched, look, opened, raw, resource, standing_of, stored
 from tests.support.servers import ValkeyServer
 
 ITEM = resource("/items/1")
@@ -73,11 +74,17 @@ async def test_what_is_invalidated_is_not_stored_from_a_lagging_reader_though_no
 
 
 async def test_a_flush_reaches_every_resource(target: RegionStore) -> None:
-    paths = [f"/items/{n}" for n in range(450)]  # more than are invalidated at once
-    before = await _known(target, *paths)
+    paths = [f"/items/{n}" for n in range(50)]
+    for path in paths:
+        await fetched(target, path)
+    assert {await standing_of(target, path) for path in paths} == {Standing.USABLE}
+    late = await entries.begin(target, target.partitions[0], ITEM)
     await outbox.flush(target)
-    after = await _known(target, *paths)
-    assert not set(before) & set(after)
+    assert {await standing_of(target, path) for path in paths} == {Standing.INVALIDATED}
+    await fetched(target, "/items/2")
+    await stored(target, "/items/1", late)  # asked for before
+    assert await standing_of(target, "/items/2") is Standing.USABLE
+    assert await standing_of(target, "/items/1") is Standing.INVALIDATED
 
 
 async def test_a_gap_is_what_was_dropped_behind_a_cursor(store: RegionStore, client: Redis) -> None:

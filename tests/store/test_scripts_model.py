@@ -24,7 +24,7 @@ LIMITS = SettleLimits(status_seconds=60, landed_seconds=60, landed_count=LANDED_
 PATHS = [f"/items/{n}" for n in range(4)]
 PARENT = "/items"
 STEPS = 150
-PROCESS_LIFETIME = {"seq", "processed", "bytes"}
+PROCESS_LIFETIME = {"seq", "processed", "bytes", "purge", "purges"}
 
 
 @dataclass

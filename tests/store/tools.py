@@ -14,11 +14,13 @@ from redis.asyncio import Redis
 from aiohttp_regioncache.cipher import Cipher
 from aiohttp_regioncache.durability import MEMORY, Durability
 from aiohttp_regioncache.keys import Groups, Resource
+from aiohttp_regioncache.purges import Purged
+from aiohttp_regioncache.reads.decide import Standing, standing
 from aiohttp_regioncache.records import CacheRecord, WriteRecord
 from aiohttp_regioncache.regions import Region
 from aiohttp_regioncache.semantics.freshness import Terms
 from aiohttp_regioncache.settings import Connections, Queue
-from aiohttp_regioncache.store import entries, queue
+from aiohttp_regioncache.store import entries, purging, queue
 from aiohttp_regioncache.store.entries import Remembered
 from aiohttp_regioncache.store.keyspace import Partition
 from aiohttp_regioncache.store.queue import Acceptance, Accepted, Claimed, SettleLimits, Settlement
@@ -186,11 +188,38 @@ def entry(path: str, remembered: Remembered, body: bytes = b"stored") -> CacheRe
         url=url_of(path),
         token=remembered.token,
         asof=remembered.asof,
+        purge=remembered.purge,
         status=200,
         headers=((b"content-type", b"text/plain"),),
         body=body,
         terms=FRESH,
     )
+
+
+async def stored(store: RegionStore, path: str, remembered: Remembered, tags: tuple[str, ...] = ()) -> bool:
+    """Store a response for a path under its own name, as a fetch that remembered this does."""
+    found = resource(path)
+    record = msgspec.structs.replace(entry(path, remembered), tags=tags, response_time=store.now())
+    return await entries.fill(store, store.partition(found), found, path, record, 60, None)
+
+
+async def fetched(store: RegionStore, path: str, tags: tuple[str, ...] = ()) -> None:
+    """Ask for a path and store the response."""
+    found = resource(path)
+    assert await stored(store, path, await entries.begin(store, store.partition(found), found), tags)
+
+
+async def purges_of(store: RegionStore, path: str) -> tuple[entries.Glance, Purged]:
+    """What is stored for a path, and how it is purged."""
+    found = resource(path)
+    seen = await entries.glance(store, store.partition(found), path, found)
+    return seen, await purging.purged(store, store.partition(found), found, seen.entry, seen.purge)
+
+
+async def standing_of(store: RegionStore, path: str) -> Standing:
+    """How what is stored for a path stands."""
+    seen, purged = await purges_of(store, path)
+    return standing(seen.entry, seen.state, store.run, purged)
 
 
 async def raw(client: Redis, *arguments: str | int | bytes) -> Any:

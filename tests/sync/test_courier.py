@@ -11,13 +11,14 @@ import pytest
 import pytest_asyncio
 
 from aiohttp_regioncache.errors import RegionUnavailableError
+from aiohttp_regioncache.reads.decide import Standing
 from aiohttp_regioncache.regions import Region
 from aiohttp_regioncache.settings import Connections
 from aiohttp_regioncache.store import entries, outbox
 from aiohttp_regioncache.store.region import RegionStore
 from aiohttp_regioncache.sync import courier as courier_module
 from aiohttp_regioncache.sync.courier import Courier
-from tests.store.tools import SAO_PAULO, TOKYO, opened, raw, resource
+from tests.store.tools import SAO_PAULO, TOKYO, fetched, opened, raw, resource, standing_of
 from tests.support import eventually
 from tests.support import world as worlds
 from tests.support.proxy import TcpProxy
@@ -178,19 +179,20 @@ async def test_a_backlog_beyond_the_outbox_flushes_the_region(globe: Globe, capl
     courier = globe.courier()
     await globe.announce("/items/1")
     await courier.turn()
-    untold = await globe.token(SAO_PAULO, "/never/announced")
+    there = globe.stores[SAO_PAULO]
+    await fetched(there, "/never/announced")
     await globe.announce("/items/2", "/items/3")
     async with globe.servers[TOKYO].client() as client:
         await raw(client, "XTRIM", globe.partition.out, "MAXLEN", 1)
     assert await courier.turn() == 0  # the flush says it all
     assert "too far behind" in caplog.text
-    assert await globe.token(SAO_PAULO, "/never/announced") != untold
+    assert await standing_of(there, "/never/announced") is Standing.INVALIDATED
     caplog.clear()
-    again = await globe.token(SAO_PAULO, "/never/announced")
+    await fetched(there, "/never/announced")
     await globe.announce("/items/4")
     assert await courier.turn() == 2
     assert "too far behind" not in caplog.text
-    assert await globe.token(SAO_PAULO, "/never/announced") == again
+    assert await standing_of(there, "/never/announced") is Standing.USABLE
 
 
 async def test_a_region_that_is_registered_later_is_told_too(globe: Globe) -> None:

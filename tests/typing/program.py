@@ -84,6 +84,13 @@ def build() -> web.Application:
     return app
 
 
+async def purge(cache: regioncache.RegionCache) -> None:
+    """Purge in all regions, and in one."""
+    assert_type(await cache.purge(regioncache.Purge(tag="a", soft=True)), regioncache.PurgeReport)
+    report = await cache.purge(regioncache.Purge(everything=True), regions=["eu-west-1"])
+    assert_type(report.unreached, tuple[str, ...])
+
+
 def mistakes(app: web.Application) -> None:
     """What mypy refuses."""
     regioncache.Rule("/x", write="behnd")  # type: ignore[arg-type]
@@ -95,5 +102,6 @@ def mistakes(app: web.Application) -> None:
     regioncache.Cache(60)  # type: ignore[call-arg]
     regioncache.Settings(regions="redis://x")  # type: ignore[arg-type]
     regioncache.setup(settings)  # type: ignore[arg-type]
+    regioncache.Purge("/x")  # type: ignore[call-arg]
     settings.origin = None  # type: ignore[misc]
     app[regioncache.REGION_CACHE].setings  # type: ignore[attr-defined]  # noqa: B018

@@ -82,3 +82,15 @@ end
 local function dated(token)
   return string.format('%s@%d', token, now_ms())
 end
+
+-- The number of the newest purge: milliseconds, growing. When it or the line that has it is not there, purges may have been
+-- forgotten: then a line `*` covers everything that has been stored until now.
+local function newest_purge(number_key, lines_key)
+  local number = tonumber(redis.call('GET', number_key) or nil)
+  local listed = tonumber(redis.call('ZREVRANGE', lines_key, 0, 0, 'WITHSCORES')[2])
+  if number and number == listed then return number end
+  number = math.max(now_ms(), (number or 0) + 1, (listed or 0) + 1)
+  redis.call('SET', number_key, string.format('%d', number))
+  redis.call('ZADD', lines_key, number, '*')
+  return number
+end

@@ -1,8 +1,9 @@
--- What a fetch remembers before it asks the origin: the token, made if missing, and the landing number it will contain.
+-- What a fetch remembers before it asks the origin: the token, made if missing, the landing number it will contain, and the
+-- newest purge.
 -- Another run of the server may have forgotten invalidations of its token: the fetch gets the next one, and the state too
 -- when it has succeeded. Until then what is stored stays what another run stored.
 -- Returns an empty token when what is fetched now may lack a change that somebody told of: it is not to be stored.
--- KEYS: state, queue, affected, landed   ARGV: token, run mark, hold-off in ms, lifetime in ms of a state that is made
+-- KEYS: state, queue, affected, landed, purge, purges   ARGV: token, run mark, hold-off in ms, lifetime in ms of a state that is made
 local keys = resource(1)
 local state, minted = read_or_mint_state(keys, ARGV[1])
 if minted then
@@ -11,6 +12,7 @@ if minted then
   redis.call('DEL', keys.landed)
 end
 
+local purge = newest_purge(KEYS[5], KEYS[6])
 local asof, holdoff = state.landed, tonumber(ARGV[3])
 if holdoff > 0 then
   local limit = now_ms() - holdoff
@@ -20,7 +22,9 @@ if holdoff > 0 then
     write_state(keys, state, ARGV[4])
   end
   local changed = tonumber(string.match(state.token, '@(%d+)$'))
-  if changed and changed > limit then return {'', state.trimmed} end
+  if changed and changed > limit then return {'', state.trimmed, purge} end
+  -- Whatever it covers.
+  if purge > limit and redis.call('ZREVRANGE', KEYS[6], 0, 0)[1] ~= '*' then return {'', state.trimmed, purge} end
   asof = state.trimmed
   local landed = redis.call('ZREVRANGE', keys.landed, 0, -1, 'WITHSCORES')
   for i = 1, #landed, 2 do
@@ -30,4 +34,4 @@ if holdoff > 0 then
     end
   end
 end
-return {renewed(state.token, ARGV[2]), asof}
+return {renewed(state.token, ARGV[2]), asof, purge}

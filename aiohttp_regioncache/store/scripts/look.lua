@@ -1,6 +1,6 @@
 -- Read a resource that has pending or landed writes: entry, state and lists of one moment. Of the pending writes only the
 -- shared ones and those of the asking principals, and of these none before the last that needs no base.
--- KEYS: entry, state, queue, affected, landed   ARGV: hash of the asked URL, how many own writes at most, the asking principals
+-- KEYS: entry, state, queue, affected, landed, purge   ARGV: hash of the asked URL, how many own writes at most, the asking principals
 -- Own writes beyond the limit come as one that cannot be read.
 local url, limit = ARGV[1], tonumber(ARGV[2])
 local asking = {}
@@ -59,4 +59,5 @@ return {
   own,
   seen,
   redis.call('ZRANGE', KEYS[5], 0, -1, 'WITHSCORES'),
+  redis.call('GET', KEYS[6]),
 }
