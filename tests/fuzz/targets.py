@@ -22,6 +22,7 @@ from aiohttp_regioncache.control.webhook import Verifier
 from aiohttp_regioncache.effects import MERGE_PATCH, Effects, Representation, Unknown, Write, effect_for
 from aiohttp_regioncache.errors import CorruptRecordError, UnreadableRecordError
 from aiohttp_regioncache.exchange import described_body, idempotency_key
+from aiohttp_regioncache.keying import MAX_VALUE, Keying, country_part
 from aiohttp_regioncache.patterns import PathPattern
 from aiohttp_regioncache.reads import parts
 from aiohttp_regioncache.reads.snapshot import Snapshot
@@ -245,6 +246,26 @@ def targets(data: bytes) -> None:
         pattern.match(target.path)
 
 
+_QUERIES: Final = [keys.QueryForm(sort=True), keys.QueryForm(("utm_*", "*a*b*", "fbclid"), ("utm_x",), sort=True)]
+_KEYING: Final = Keying(
+    ("header:X-A", "cookie:session", "query:q", "country"), ignore_query=("utm_*",), sort_query=True
+)
+
+
+@_target
+def keyed_requests(data: bytes) -> None:
+    """Forms of queries, cookies and countries, as they are parts of keys."""
+    query = keys.ascii_only(received(data))
+    for form in _QUERIES:
+        _expect(form.of(form.of(query)) == form.of(query), "the form of a form is itself")
+    headers = lines(data, "Cookie", "X-A", "CF-IPCountry")
+    country = country_part(regions.UNKNOWN, headers, ("CF-IPCountry",))
+    found = _KEYING.parts(headers, lambda: country)
+    _expect(all(len(value) <= MAX_VALUE for _, value in found), "parts are bounded")
+    target = _KEYING.target(keys.Target.of("http", "a.example", "/", query))
+    keys.record_key(keys.SiteKey(), target, "GET", (), parts=found)
+
+
 @_target
 def patterns(data: bytes) -> None:
     """Patterns of paths, which say what is wrong with them."""
@@ -329,9 +350,9 @@ _ANNOUNCED: Final = outbox.announce("group", ("digest", "another"))
 
 @_target
 def outbox_items(data: bytes) -> None:
-    """Items of the outbox, also spoilt ones: `read_items` passes over those that msgspec refuses."""
+    """Items of the outbox, also spoilt ones: `read_items` passes over what raises these."""
     for at in range(len(_ANNOUNCED)):
-        with contextlib.suppress(msgspec.MsgspecError):
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
             outbox._decode(_ANNOUNCED[:at] + data[:4] + _ANNOUNCED[at + 1 :])
 
 
