@@ -59,10 +59,18 @@ class Told(NamedTuple):
         return f"{self.user.name}: {self.ask.method} {json.dumps(request)}\n      {reply}"
 
 
-def findings(stand: Stand, told: Sequence[Told]) -> list[str]:
+class Verdict(NamedTuple):
+    """What is wrong with a scenario; `is_shared`: whether one answer served both, None where that is not certain."""
+
+    wrong: list[str]
+    is_shared: bool | None = None
+
+
+def verdict(stand: Stand, told: Sequence[Told]) -> Verdict:
     """Say everything that is wrong with the answers of a scenario, each with the whole exchange."""
-    wrong = [*leaks(stand, told), *_blanks(stand, told), *stand.strange, *_unshared(stand, told)]
-    return with_exchange(wrong, told)
+    is_shared = _is_shared(stand, told[-3])
+    wrong = [*leaks(stand, told), *_blanks(stand, told), *stand.strange, *_unshared(stand, told, is_shared)]
+    return Verdict(with_exchange(wrong, told), is_shared)
 
 
 def with_exchange(wrong: Sequence[str], told: Sequence[Told]) -> list[str]:
@@ -134,20 +142,29 @@ def _blanks(stand: Stand, told: Sequence[Told]) -> Iterator[str]:
 # --- what must ---
 
 
-def _unshared(stand: Stand, told: Sequence[Told]) -> Iterator[str]:
+def _unshared(stand: Stand, told: Sequence[Told], is_shared: bool | None) -> Iterator[str]:
     """A cache that shares nothing leaks nothing: what is certainly for both has to reach both, one's own its owner."""
     scenario = stand.scenario
-    made = next((birth for birth in stand.births if birth.asker == "ann"), None)
-    if made is None or not _is_plain(scenario):
-        return
     second, again = told[-3], told[-2]
-    if _is_for_both(scenario, made, second):
-        if made.serial not in second.marks:
-            yield f"{second.user.name} did not get what was made for {made.asker} and is for both"
-        elif scenario.when is When.MEMORY and "detail=memory" not in second.reply.cache_status:
-            yield "the edge did not answer from its memory, which is what this is about"
-    if _is_own(scenario, made) and again.marks != {made.serial}:
+    # Who asks while the first answer is being stored may come too late for it and too early for what is stored.
+    if is_shared is False and scenario.when is not When.TOGETHER:
+        yield f"{second.user.name} did not get what is for both"
+    if is_shared and scenario.when is When.MEMORY and "detail=memory" not in second.reply.cache_status:
+        yield "the edge did not answer from its memory, which is what this is about"
+    made = _first_birth(stand)
+    if made and _is_plain(scenario) and _is_own(scenario, made) and again.marks != {made.serial}:
         yield f"{made.asker} did not get their own answer again"
+
+
+def _is_shared(stand: Stand, second: Told) -> bool | None:
+    made = _first_birth(stand)
+    if made is None or not _is_plain(stand.scenario) or not _is_for_both(stand.scenario, made, second):
+        return None
+    return made.serial in second.marks
+
+
+def _first_birth(stand: Stand) -> Birth | None:
+    return next((birth for birth in stand.births if birth.asker == "ann"), None)
 
 
 def _is_plain(scenario: Scenario) -> bool:

@@ -33,8 +33,8 @@ def marks_in(text: str) -> frozenset[int]:
 class Stand:
     """What the origin does at a scenario's path, and what it has done there.
 
-    `gate`, when cleared, holds answers back; `arrived` counts requests; `strange` lists requests that carried the
-    credentials of somebody else.
+    `gate`, when cleared, holds answers back; `is_aged`: they come stale; `is_down`: it fails. `arrived` counts
+    requests; `strange` lists those that carried the credentials of somebody else.
     """
 
     def __init__(self, scenario: Scenario) -> None:
@@ -42,6 +42,7 @@ class Stand:
         self.gate = asyncio.Event()
         self.gate.set()
         self.is_down = False
+        self.is_aged = scenario.when in IS_STALE
         self.arrived = 0
         self.births: list[Birth] = []
         self.strange: list[str] = []
@@ -58,7 +59,7 @@ class Stand:
             fields.append(("Last-Modified", format_date(time.time() - 5 * STALE_AGE)))
         if scenario.vary:
             fields.append(("Vary", scenario.vary))
-        if scenario.when in IS_STALE:
+        if self.is_aged:
             fields.append(("Age", str(STALE_AGE)))
         return fields
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from aiohttp_regioncache import Cache, Connections, Sync
-from tests.privacy.findings import Told, findings
+from tests.privacy.findings import Told, Verdict, verdict
 from tests.privacy.origin import Stand, TellingOrigin
 from tests.privacy.pending import play_pending
 from tests.privacy.scenarios import GET, NOTHING, RULES, Ask, Scenario, User, When
@@ -24,7 +24,7 @@ AT_ONCE: Final = 16
 """Scenarios played at a time."""
 _QUIET: Final = 10.0
 """Seconds, more than anything here takes."""
-_PATIENCE: Final = 10.0
+_PATIENCE: Final = 20.0
 """Seconds for one scenario."""
 _HOST: Final = {"Host": "two.example"}  # the same URL at every edge
 _PROBE: Final = Scenario(0, "probe", (NOTHING, NOTHING))
@@ -106,9 +106,9 @@ async def staged(directory: Path) -> AsyncIterator[Stage]:
         yield stage
 
 
-async def play_all(directory: Path, scenarios: Sequence[Scenario]) -> dict[Scenario, list[str]]:
+async def play_all(directory: Path, scenarios: Sequence[Scenario]) -> dict[Scenario, Verdict]:
     """Play scenarios, many at a time but for those about an edge's memory, and give what was found in each."""
-    found: dict[Scenario, list[str]] = {}
+    found: dict[Scenario, Verdict] = {}
     async with staged(directory) as stage:
 
         async def play_each(left: Iterator[Scenario]) -> None:
@@ -122,19 +122,19 @@ async def play_all(directory: Path, scenarios: Sequence[Scenario]) -> dict[Scena
     return found
 
 
-async def _judged(stage: Stage, scenario: Scenario) -> list[str]:
+async def _judged(stage: Stage, scenario: Scenario) -> Verdict:
     stand = stage.origin.stands[scenario.path] = Stand(scenario)
     try:
         async with asyncio.timeout(_PATIENCE):
             return await _found(stage, stand)
     except Exception as error:  # one that breaks off must not hide what the others show
-        return [f"broke off: {error!r}"]
+        return Verdict([f"broke off: {error!r}"])
 
 
-async def _found(stage: Stage, stand: Stand) -> list[str]:
+async def _found(stage: Stage, stand: Stand) -> Verdict:
     if stand.scenario.kind == "pending":
-        return await play_pending(stage, stand)
-    return findings(stand, await _play(stage, stand))
+        return Verdict(await play_pending(stage, stand))
+    return verdict(stand, await _play(stage, stand))
 
 
 async def _play(stage: Stage, stand: Stand) -> list[Told]:
@@ -157,7 +157,7 @@ async def _one_by_one(stage: Stage, stand: Stand) -> list[Told]:
         await stage.settle()
     if scenario.when is When.MEMORY:
         told.append(await stage.ask(stand, first, GET))
-    stand.is_down = scenario.when is When.DOWN
+    stand.is_down, stand.is_aged = scenario.when is When.DOWN, False
     told.append(await stage.ask(stand, second, scenario.way[1], _tag(told)))
     return told
 

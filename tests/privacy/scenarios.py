@@ -261,6 +261,8 @@ def _ways() -> Iterator[Scenario]:
     pairs = ((NOTHING, NOTHING), (AUTHORIZATION, AUTHORIZATION), (COOKIE, NOTHING), (NOTHING, AUTHORIZATION))
     for pair, says, way in itertools.product(pairs, (MAX_AGE, PUBLIC, PRIVATE), WAYS):
         yield Scenario(0, "ways", pair, says, way)
+        if says == MAX_AGE and POST in way:
+            yield Scenario(0, "ways", pair, HEURISTIC, way)
     whens = (When.STALE, When.AT_ONCE, When.TOGETHER)
     for pair, says, way, when in itertools.product(pairs, (MAX_AGE, PUBLIC), HARD_WAYS, whens):
         yield Scenario(0, "ways", pair, says, way, when, common_tag=True)
