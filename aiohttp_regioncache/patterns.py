@@ -34,18 +34,14 @@ class PathPattern:
 
     @staticmethod
     def _translate(pattern: str) -> str:
-        parts: list[str] = []
-        end = 0
-        for match in _PARAMETER.finditer(pattern):
-            parts.append(re.escape(pattern[end : match.start()]))
-            if match[0] == "**":
-                parts.append(".*")
-            elif match[0] == "*":
-                parts.append("[^/]*")
-            else:
-                parts.append(f"(?P<{match[1]}>{match[2] or '[^/]+'})")
-            end = match.end()
-        return "".join((*parts, re.escape(pattern[end:])))
+        found = list(_PARAMETER.finditer(pattern))
+        ends = [*(match.start() for match in found), len(pattern)]
+        parts = [re.escape(pattern[: ends[0]])]
+        for at, match in enumerate(found):
+            literal = re.escape(pattern[match.end() : ends[at + 1]])
+            following = found[at + 1][0] if at + 1 < len(found) else ""
+            parts.append(_wildcard(match, literal, following))
+        return "".join(parts)
 
     def match(self, path: str) -> Mapping[str, str] | None:
         """The parameters of a path that the pattern covers; None for one that it does not."""
@@ -65,6 +61,20 @@ class PathPattern:
     def fill(self, parameters: Mapping[str, str]) -> str:
         """Make the path of these parameters."""
         return _PARAMETER.sub(lambda match: parameters[match[1]], self.pattern)
+
+
+_WILD: Final = {"*": "[^/]*", "**": ".*"}
+
+
+def _wildcard(match: re.Match[str], literal: str, following: str) -> str:
+    """A parameter and the literal behind it, as a regular expression."""
+    wild = _WILD.get(match[0])
+    if wild is None:
+        return f"(?P<{match[1]}>{match[2] or '[^/]+'}){literal}"
+    # What follows is at least as wide, so the first place of the literal is as good as any: nothing is tried twice.
+    if literal and following in _WILD and len(following) >= len(match[0]):
+        return f"(?>{wild}?{literal})"
+    return f"{wild}{literal}"
 
 
 def _normal(pattern: str) -> str:

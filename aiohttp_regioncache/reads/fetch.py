@@ -167,10 +167,19 @@ def range_of(exchange: Exchange) -> str:
 
 def validators(headers: Headers) -> list[tuple[str, str]]:
     """The conditions that validate what is stored; a date that does not identify the bytes is none."""
-    found = conditional.validators(headers)
+    found = [pair for pair in conditional.validators(headers) if _is_sendable(pair[1])]
     if conditional.is_strong_date(headers):
         return found
     return [pair for pair in found if pair[0] != "If-Modified-Since"]
+
+
+def _is_sendable(value: str) -> bool:
+    """Whether aiohttp can send a field value; octets that are no UTF-8 it leaves out."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def conditioned(exchange: Exchange, fields: Sequence[tuple[str, str]], *, no_cache: bool) -> web.Request:

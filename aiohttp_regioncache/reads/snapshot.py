@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 from aiohttp import payload, web
 
-from ..responses import on_response_prepare, respond
+from ..responses import UntypedStream, on_response_prepare, respond
 from ..semantics.fields import Headers, values
 
 _WINDOWS: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
@@ -38,6 +38,8 @@ async def take(request: web.Request, response: web.StreamResponse, max_body: int
         return None
     headers = list(response.headers.items())
     headers += [("Set-Cookie", morsel.OutputString()) for morsel in response.cookies.values()]
+    if body and "Content-Type" not in response.headers and not isinstance(response, UntypedStream):
+        headers.append(("Content-Type", "application/octet-stream"))  # as aiohttp does when it sends it
     taken = Snapshot(response.status, response.reason or "", tuple(headers), body)
     return await _coded(request, response, taken) if response.compression else taken
 

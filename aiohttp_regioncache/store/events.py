@@ -21,6 +21,7 @@ from .keyspace import WAKE_CHANNEL, events_channel
 logger = logging.getLogger(__name__)
 
 _PURGED: Final = "*"
+_MOST_DIGITS: Final = 9
 _RETRY_SECONDS: Final = 0.5
 _TLS_OPTIONS: Final = ("ssl", "ssl_ca_certs", "ssl_cert_reqs", "ssl_check_hostname")
 _OPTIONS: Final = ("username", "password", "socket_timeout", "socket_connect_timeout", "protocol", "redis_connect_func")
@@ -53,7 +54,7 @@ def purge_announcement(partition: int) -> str:
 def parse_announcement(message: bytes) -> Changed | None:
     """Read the message of a `Changed`; None for anything else."""
     partition, *words = message.decode("ascii", "replace").split(" ")
-    if not partition.isdecimal() or not words:
+    if not (partition.isdecimal() and len(partition) <= _MOST_DIGITS) or not words:
         return None
     if words[0] == _PURGED:
         return Changed(int(partition), "", (), purged=True)

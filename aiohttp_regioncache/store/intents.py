@@ -70,7 +70,7 @@ async def fulfil(intent: Intent) -> None:
     """Invalidate in every region what an intent names; harmless to repeat. Raises `RegionUnavailableError`."""
     try:
         group, digests, _ = _decode(intent.octets)
-    except msgspec.MsgspecError:  # no version wrote it
+    except (msgspec.MsgspecError, UnicodeDecodeError):  # no version wrote it
         await forget(intent)
         return
     await invalidate(intent.store, intent.partition, digests, announce=announce(group, digests), intent=intent.octets)

@@ -30,11 +30,13 @@ CASES = [
         Exchange(origin=answer(*STALE, 'ETag: W/"v1"')),
         Exchange(origin=validated(FRESH), source=VALIDATED, saw=('If-None-Match: W/"v1"',)),
     ),
+    # aiohttp sends no octets that are no UTF-8: the tag would be another one.
     case(
-        "validation-by-tag-with-obs-text",
+        "no-validation-by-tag-that-cannot-be-sent",
         "9111 4.3.1",
         Exchange(origin=answer(*STALE, 'ETag: "v\xe9"')),
-        Exchange(origin=validated(FRESH), source=VALIDATED, saw=('If-None-Match: "v\xe9"',)),
+        Exchange(origin=answer(FRESH), saw_not=("If-None-Match",)),
+        Exchange(source=CACHE),
     ),
     case(
         "validation-by-date",
