@@ -43,16 +43,16 @@ def is_unattended() -> bool:
     return _is_unattended.get()
 
 
-async def ask(request: web.Request, handler: Handler, streaming: Streaming) -> tuple[web.StreamResponse, bool]:
-    """Call the handler; a raised `HTTPException` is a response too, and whether it was raised comes with it.
+async def ask(request: web.Request, handler: Handler, streaming: Streaming) -> web.StreamResponse:
+    """Call the handler; a raised `HTTPException` is a response too.
 
     `streaming` hears of a response that the handler sends by itself; it may add to its headers, or raise.
     """
     with streaming_too(streaming):
         try:
-            return await handler(request), False
+            return await handler(request)
         except web.HTTPException as answer:
-            return answer, True
+            return answer
 
 
 @contextlib.contextmanager
@@ -90,8 +90,8 @@ async def on_response_prepare(_request: web.Request, response: web.StreamRespons
 
 async def ask_marked(request: web.Request, handler: Handler, status: str) -> web.StreamResponse:
     """Call the handler and add `Cache-Status` to its answer, also to one that it sends by itself."""
-    response, raised = await ask(request, handler, lambda streamed: mark(streamed, status))
-    return as_it_came(with_status(response, status), raised)
+    response = await ask(request, handler, lambda streamed: mark(streamed, status))
+    return as_it_came(with_status(response, status))
 
 
 def respond(
@@ -122,7 +122,7 @@ def mark(response: web.StreamResponse, status: str) -> None:
     response.headers.popall(_OURS_ALONE, None)
 
 
-def as_it_came(response: web.StreamResponse, raised: bool) -> web.StreamResponse:
+def as_it_came(response: web.StreamResponse) -> web.StreamResponse:
     """Return a response, or raise an `HTTPException`: aiohttp wants none returned, even if a handler does."""
     if isinstance(response, web.HTTPException):
         raise response

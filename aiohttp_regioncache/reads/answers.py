@@ -15,7 +15,7 @@ from ..responses import CACHE_STATUS, cache_name, respond
 from ..semantics import conditional
 from ..semantics.cache_status import cache_status
 from ..semantics.fields import Headers, remove
-from ..semantics.freshness import Judgement
+from ..semantics.freshness import Judgement, Verdict
 from ..tags import DirtyTag
 from .parts import cut
 from .snapshot import Snapshot
@@ -73,6 +73,18 @@ def folded(
         ("Cache-Control", "private, no-store"),
     ]
     return conditionally(exchange, Snapshot(200, "OK", tuple(headers), representation.body), [(CACHE_STATUS, status)])
+
+
+def folded_over(exchange: Exchange, region: str, fold: Fold, base: CacheRecord | None) -> web.Response:
+    """Answer with what a fold over a stored entry came to."""
+    return folded(exchange, region, fold, from_wire(base.headers) if base is not None else ())
+
+
+def stale_detail(exchange: Exchange, judgement: Judgement) -> str | None:
+    """Why a stale response is served; None for a fresh one."""
+    if judgement.verdict is not Verdict.STALE_USABLE:
+        return None
+    return "stale-while-revalidate" if exchange.terms.max_stale is None else "max-stale"
 
 
 def _gone(exchange: Exchange, status: str) -> web.Response:

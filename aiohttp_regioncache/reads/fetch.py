@@ -39,14 +39,13 @@ _ANSWERED_HERE: Final = conditional.precondition_fields | {"range"}
 class Fetched(msgspec.Struct, frozen=True, kw_only=True):
     """What the origin's answer came to.
 
-    `response` is the very answer, for the request that asked; `raised` that it was raised. `snapshot` is None when it
-    is no complete response; `record` when it may not be stored, for which `reason` is the ground. `is_whole`: the
-    snapshot is another than the answer, with what was stored already. `known`: of the fields that it varies on.
+    `response` is the very answer, for the request that asked. `snapshot` is None when it is no complete response;
+    `record` when it may not be stored, for which `reason` is the ground. `is_whole`: the snapshot is another than the
+    answer, with what was stored already. `known`: of the fields that it varies on.
     """
 
     request: web.Request
     response: web.StreamResponse
-    raised: bool
     snapshot: Snapshot | None = None
     record: CacheRecord | None = None
     reason: str = ""
@@ -235,12 +234,12 @@ async def _fetch(
     """Ask the origin once; None for an answer to a completion that completes nothing."""
     request = conditioned(exchange, asked.fields, no_cache=no_cache)
     sent = clock()
-    response, raised = await ask(request, handler, streaming)
+    response = await ask(request, handler, streaming)
     answer = await take(request, response, settings.max_body)
     if asked.completes and (answer is None or answer.status not in (200, 206, *SERVER_ERRORS)):
         return None
     if answer is None:
-        return Fetched(request=exchange.request, response=response, raised=raised, reason="no complete response")
+        return Fetched(request=exchange.request, response=response, reason="no complete response")
     received = clock()
     # The age is that of the answer, also when it only confirms what is stored (RFC 9111 section 4.3.4).
     age = initial_age(answer.headers, request_time=sent, response_time=received)
@@ -253,7 +252,6 @@ async def _fetch(
     return Fetched(
         request=exchange.request,
         response=response,
-        raised=raised,
         # A client that asked for a range gets what the origin gave it, not all that is stored by now.
         snapshot=whole if revalidated or asked.completes else answer,
         record=record,
@@ -278,10 +276,10 @@ async def fetch_head(
     """Ask the origin for a head: the record is `entry`, renewed by it or known to be out of date (RFC 9111 4.3.5)."""
     request = conditioned(exchange, (), no_cache=False)
     sent = clock()
-    response, raised = await ask(request, handler, streaming)
+    response = await ask(request, handler, streaming)
     answer = await take(request, response, settings.max_body)
     received = clock()
-    nothing = Fetched(request=exchange.request, response=response, raised=raised)
+    nothing = Fetched(request=exchange.request, response=response)
     if answer is None or stored.remembered is None or response.status in SERVER_ERRORS:
         return nothing
     outdated = msgspec.structs.replace(nothing, record=msgspec.structs.replace(entry, terms=NO_TERMS))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
 
 import msgspec
 
 from ..effects import UNKNOWN_EFFECT
+from ..errors import RegionUnavailableError
 from ..exchange import Exchange
 from ..keys import record_key
 from ..overlay import Base, Fold, Folder, Listed, Outcome, own, steps
@@ -103,6 +107,32 @@ async def _weighed(
     covered = await purged(store, partition, exchange.resource, entry, seen.purge)
     entry = softened(entry, covered, exchange.policy.soft_purge)
     return entry, standing(entry, seen.state, store.run, covered), covered.since is not None
+
+
+async def look_again(found: Found, exchange: Exchange, folder: Folder) -> Found:
+    """Look once more; what was found before stands while the region cannot be reached."""
+    with contextlib.suppress(RegionUnavailableError):
+        return await find(found.store, exchange, folder)
+    return found
+
+
+async def wait_until_told(
+    found: Found, exchange: Exchange, folder: Folder, limit: float, unknown: Sequence[Outcome]
+) -> Found:
+    """Wait for one's own writes to land while the fold over them comes to one of `unknown`.
+
+    At most `limit` seconds, or what the rules say.
+    """
+    deadline = time.monotonic() + (limit if exchange.dirty_wait is None else exchange.dirty_wait)
+    with found.store.events.watch(exchange.resource.digest) as changed:
+        while True:
+            changed.clear()
+            found = await look_again(found, exchange, folder)
+            remaining = deadline - time.monotonic()
+            if remaining <= 0 or found.fold.outcome not in unknown:
+                return found
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(changed.wait(), min(remaining, 1.0))  # an announcement may get lost
 
 
 async def refold(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import NamedTuple
 
 from aiohttp import web
@@ -10,15 +9,13 @@ from aiohttp import web
 from ..errors import RegionUnavailableError
 from ..exchange import Exchange
 from ..reads.bypass import unkeyed_field
-from ..reads.fetch import marker_of, posted
-from ..reads.lookup import entry_key
+from ..reads.fetch import posted
+from ..reads.filling import store_record
 from ..rules import Rules
 from ..settings import Cache
 from ..store import entries
 from ..store.entries import Exchanged, Remembered
 from ..store.region import RegionStore
-
-logger = logging.getLogger(__name__)
 
 
 class Begun(NamedTuple):
@@ -67,15 +64,7 @@ class Posting:
         )
         if found is None:
             return
-        record, known = found
-        key = entry_key(exchange, record.vary, known)
-        marker = (entry_key(exchange), marker_of(exchange, record, known)) if record.vary else None
-        lifetime = record.terms.lifetime + self._settings.keep
-        try:
-            partition = store.partition(exchange.resource)
-            await entries.fill(store, partition, exchange.resource, key, record, lifetime, marker)
-        except RegionUnavailableError as error:
-            logger.debug("not stored: %s", error)
+        await store_record(store, exchange, *found, self._settings.keep)
 
     def _is_read_alike(self, exchange: Exchange) -> bool:
         """Whether a GET of the target goes by the same rule, and so by the same key."""

@@ -112,7 +112,7 @@ class Through:
         begun: Begun | None = None,
     ) -> web.StreamResponse:
         try:
-            response, raised = await ask(request, handler, lambda streamed: mark(streamed, status))
+            response = await ask(request, handler, lambda streamed: mark(streamed, status))
         except BaseException:  # also when the client leaves: the origin may have applied it, or still be at it
             await asyncio.shield(self._invalidate(exchange, (), noted, is_over=False))
             raise
@@ -128,7 +128,7 @@ class Through:
                 await asyncio.shield(self._posting.store(exchange, begun, response, told))
         elif noted is not None:
             noted.take_back()
-        return as_it_came(with_status(response, status), raised)
+        return as_it_came(with_status(response, status))
 
     async def _note(self, exchange: Exchange) -> Noted | None:
         return await self._intents.note(exchange.stores, self._own(exchange))
