@@ -71,7 +71,8 @@ async def test_credentials_in_disguise_are_credentials(world: World, fields: Fie
 @leaks("a field that Connection names is not in the key, yet handlers see it")
 async def test_a_field_named_by_connection_selects_all_the_same(world: World, name: str) -> None:
     edge = await world.edge(telling(**{"Cache-Control": "public, max-age=60", "Vary": name}))
-    await until_hit(edge, "/page", headers={name: "session=evil", "Connection": f"keep-alive, {name}"})
+    for _ in range(3):
+        await edge.get("/page", headers={name: "session=evil", "Connection": f"keep-alive, {name}"})
     for _ in range(3):
         assert b"evil" not in (await edge.get("/page")).body
 
