@@ -18,7 +18,7 @@ from .exchange import Exchange, Handler
 from .keying import Keying, country_part
 from .keys import Resource, SiteKey, Target, normalize_octets
 from .pin import pinned_region, without_pins
-from .principal import Principal, RequestHead, Signer, identity, principal_of
+from .principal import Principal, RequestHead, Signer, foreign_cookies, identity, principal_of
 from .problems import problem
 from .reads.reader import Reader
 from .regions import Location, Ranking, TrustedProxies, locate_request
@@ -177,7 +177,7 @@ class Edge:
     def _principal(self, request: web.Request, rule: CompiledRule | None) -> Principal:
         source = rule.rule.principal if rule is not None else None
         if callable(source):
-            found: str | None = source(request)
+            found: str | None = source(request) or None  # an empty name is nobody's
         else:
             found = identity(_Head(request), source)
         return principal_of(found, self._signer)
@@ -200,10 +200,17 @@ class Edge:
         return tuple({name for rule in rules for name in self._principal(request, rule).ids})
 
     def _has_credentials(self, request: web.Request, rule: CompiledRule | None, principal: Principal) -> bool:
+        """Whether an answer may be meant for a request's bearer alone.
+
+        Cookies count, unless the settings say otherwise, or the rule that one of them is the identity.
+        """
         if "Authorization" in request.headers:
             return True
-        named = rule is not None and rule.rule.principal is not None
-        return not principal.is_anonymous and (named or self._settings.cache.cookies_are_credentials)
+        source = rule.rule.principal if rule is not None else None
+        if source is not None and not principal.is_anonymous:
+            return True
+        is_cookie = isinstance(source, str) and source.startswith("cookie:")
+        return self._settings.cache.cookies_are_credentials and not is_cookie and _has_cookies(request)
 
     def _policy(self, compiled: CompiledRule | None) -> Policy:
         cache, rule = self._settings.cache, compiled.rule if compiled is not None else None
@@ -231,6 +238,10 @@ def _chosen(rule: Rule | None, name: str, otherwise: Any) -> Any:
     """What a rule says, or what the settings say where it says nothing."""
     said = getattr(rule, name, None)
     return otherwise if said is None else said
+
+
+def _has_cookies(request: web.Request) -> bool:
+    return "Cookie" in request.headers and bool(foreign_cookies(request.headers))
 
 
 class _Head(RequestHead):

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from .effects import ABSOLUTE, Effects, Representation, Unknown, Write
+from .principal import ANONYMOUS
 from .records import WriteRecord
 
 MEMO_BYTES: Final = 16 * 1024 * 1024
@@ -217,9 +218,10 @@ def _blind(base: Base | None, step: Step, url: str, principals: Sequence[str], e
     record = step.record
     if record is None or record.url != url or not effects.knows(record.effect) or is_partial(record):
         return True
-    # What another principal wrote says nothing about an entry that is one user's own, nor about an absent base.
+    # What another principal wrote says nothing about an entry that is one user's own, nor about an absent base; and
+    # what the origin shows to others of a write that came with credentials, only the origin knows.
     foreign = record.principal not in principals and not record.shared
-    return foreign and (base is None or base.private)
+    return foreign and (base is None or base.private or record.principal != ANONYMOUS)
 
 
 def is_partial(record: WriteRecord) -> bool:

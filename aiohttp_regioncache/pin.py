@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from .principal import COOKIE_PREFIX, Signer
+from .principal import COOKIE_PREFIX, Signer, is_own_cookie
 from .semantics.fields import Headers, values
 
 PIN_COOKIE: Final = f"{COOKIE_PREFIX}pin"
@@ -63,7 +63,7 @@ def _is_ours(name: str, value: str) -> bool:
 def _foreign(line: str) -> str:
     """A `Cookie` field without the cookies of our own; as it came when there are none."""
     pieces = _pieces(line)
-    foreign = [piece for piece in pieces if not piece.startswith(COOKIE_PREFIX)]
+    foreign = [piece for piece in pieces if not is_own_cookie(piece)]
     return line if len(foreign) == len(pieces) else "; ".join(filter(None, foreign))
 
 

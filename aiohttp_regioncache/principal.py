@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
@@ -14,6 +15,15 @@ ANONYMOUS: Final = "anonymous"
 
 COOKIE_PREFIX: Final = "regioncache-"
 """Cookies of our own begin with this; they are never part of an identity."""
+
+
+# Nothing that any server may read as a second cookie.
+_OWN_COOKIE: Final = re.compile(rf"{COOKIE_PREFIX}[a-z0-9-]+=[A-Za-z0-9:._~+/=%-]*")
+
+
+def is_own_cookie(piece: str) -> bool:
+    """Whether a piece of a `Cookie` field is a cookie of our own, and no other as well."""
+    return _OWN_COOKIE.fullmatch(piece) is not None
 
 
 class RequestHead(Protocol):
@@ -82,24 +92,33 @@ def identity(request: RequestHead, source: str | None = None) -> str | None:
     """Read the identity of a request; None when it has none.
 
     `source` None: `Authorization` and all cookies but our own, whether they can be parsed or not; `header:NAME` or
-    `cookie:NAME`: that one, unless it is empty. Identities of different sources differ.
+    `cookie:NAME`: that one, unless it is empty; the lines of a repeated field together. Identities of different sources
+    differ.
     """
     if source is not None:
         kind, _, name = source.partition(":")
-        value = (request.headers if kind == "header" else request.cookies).get(name)
+        value = _lines(request.headers, name) if kind == "header" else request.cookies.get(name)
         return _joined((source.lower() if kind == "header" else source, value)) if value else None
-    authorization = request.headers.get("Authorization")
-    cookies = _foreign_cookies(request.headers) if "Cookie" in request.headers else []
+    authorization = _lines(request.headers, "Authorization")
+    cookies = foreign_cookies(request.headers) if "Cookie" in request.headers else []
     if authorization is None and not cookies:
         return None
     return _joined((authorization or "", *cookies))
 
 
-def _foreign_cookies(headers: Mapping[str, str]) -> list[str]:
+def _lines(headers: Mapping[str, str], name: str) -> str | None:
+    """A field with all its lines: who counts which of them for the identity, we cannot know."""
+    if name not in headers:
+        return None
+    wanted = name.lower()
+    return ", ".join(value for field, value in headers.items() if field.lower() == wanted)
+
+
+def foreign_cookies(headers: Mapping[str, str]) -> list[str]:
     """The pieces of the `Cookie` fields as they came, sorted, without our own: the application may read them all."""
     lines = (value for name, value in headers.items() if name.lower() == "cookie")
     pieces = (piece.strip() for line in lines for piece in line.split(";"))
-    return sorted(piece for piece in pieces if piece and not piece.startswith(COOKIE_PREFIX))
+    return sorted(piece for piece in pieces if piece and not is_own_cookie(piece))
 
 
 def _joined(parts: Iterable[str]) -> str:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from aiohttp_regioncache.effects import Effects, Representation, Write, merge_patch
 from aiohttp_regioncache.overlay import MEMO_FROM, Base, Fold, Folder, Listed, Memo, Outcome, Step, fold, own, steps
+from aiohttp_regioncache.principal import ANONYMOUS
 from aiohttp_regioncache.records import WriteRecord
 
 URL = "https://a.example/x"
@@ -151,6 +152,14 @@ def test_a_merge_after_a_deletion_is_unknown() -> None:
     assert result.outcome is Outcome.UNKNOWN_PENDING
 
 
+@pytest.mark.parametrize(("who", "outcome"), [(BEN, Outcome.UNKNOWN_LANDED), (ANONYMOUS, Outcome.FOLDED)])
+def test_what_somebody_with_a_name_has_written_is_for_the_origin_to_show(who: str, outcome: Outcome) -> None:
+    landed = record("replace", {"note": "secret"}, principal=who)
+    assert folded(base({"n": 0}), listed(landed), ()).outcome is outcome
+    shared = msgspec.structs.replace(landed, shared=True)
+    assert folded(base({"n": 0}), listed(shared), ()).outcome is Outcome.FOLDED
+
+
 def test_a_fold_knows_its_last_write_and_the_first_pending_one() -> None:
     one, two, three = (msgspec.structs.replace(record("merge-patch", {}), id=name) for name in ("1", "2", "3"))
     foreign = msgspec.structs.replace(record("replace", {}, principal=BEN), id="4")
@@ -174,7 +183,7 @@ _patches = st.dictionaries(
     st.none() | st.integers(0, 2) | st.dictionaries(st.sampled_from("cd"), st.none() | st.integers(0, 2)),
     max_size=2,
 )
-_owners = st.sampled_from([ANN, ANN_IDS[1], BEN, BEN])
+_owners = st.sampled_from([ANN, ANN_IDS[1], BEN, ANONYMOUS])
 _known = st.one_of(
     st.builds(lambda document, who: record("replace", document, principal=who), _documents, _owners),
     st.builds(lambda patch, who: record("merge-patch", patch, principal=who), _patches, _owners),
@@ -205,7 +214,7 @@ def _all_applied(document: object, writes: Sequence[WriteRecord]) -> object:
 
 @given(
     initial=_documents,
-    landed=st.lists(_known, max_size=5),
+    landed=st.lists(_known.filter(lambda write: write.shared or write.principal != BEN), max_size=5),
     pending=st.lists(_known, max_size=4),
     asof=st.integers(0, 5),
     ahead=st.integers(0, 5),
@@ -247,8 +256,9 @@ class Model:
     def take(self, step: Step, *, foreign_is_known: bool) -> None:
         write, unknown = step.record, Outcome.UNKNOWN_LANDED if step.landed else Outcome.UNKNOWN_PENDING
         known = write is not None and write.url == URL and write.effect != "unknown"
-        theirs = write is not None and write.principal == BEN and not write.shared
-        if write is None or not known or (theirs and not foreign_is_known):
+        theirs = write is not None and write.principal not in ANN_IDS and not write.shared
+        is_secret = write is not None and (write.principal == BEN or not foreign_is_known)
+        if write is None or not known or (theirs and is_secret):
             self.blind = unknown
         elif write.effect == "merge-patch":
             if self.document is None and self.has_base and not self.failed:

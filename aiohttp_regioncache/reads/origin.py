@@ -88,7 +88,9 @@ class OriginReads:
 
     async def _head_of(self, exchange: Exchange, handler: Handler, found: Found) -> web.StreamResponse:
         entry = found.usable
-        if entry is None or entry.status == 206 or found.fold.outcome is not Outcome.CLEAN:
+        # What one user's head says of everybody's entry, nobody knows.
+        is_own = exchange.owner or not exchange.has_credentials
+        if entry is None or not is_own or entry.status == 206 or found.fold.outcome is not Outcome.CLEAN:
             return await pass_found(exchange, handler, found, "miss")
         try:
             fetched = await self._fetching.head(exchange, handler, found, entry)

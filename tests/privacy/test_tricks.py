@@ -21,11 +21,6 @@ ANN = {"Authorization": "Bearer ann"}
 BOB = {"Authorization": "Bearer bob"}
 
 
-def leaks(reason: str) -> pytest.MarkDecorator:
-    """Mark what leaks now; to be taken away with the leak."""
-    return pytest.mark.xfail(reason=reason, strict=False)
-
-
 def telling(**fields: str) -> web.Application:
     """An application whose one page tells all that the handler can see of the user."""
 
@@ -53,10 +48,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         [("Cookie", "regioncache-pin=1;session=ann")],
         [("Cookie", "not a cookie")],
         [("Cookie", "=ann")],
-        pytest.param(
-            [("Cookie", "regioncache-pin=1 session=ann")],
-            marks=leaks("spaces part cookies as well where aiohttp reads them"),
-        ),
+        [("Cookie", "regioncache-pin=1 session=ann")],
     ],
     ids=str,
 )
@@ -68,7 +60,6 @@ async def test_credentials_in_disguise_are_credentials(world: World, fields: Fie
 
 
 @pytest.mark.parametrize("name", ["Accept-Language", "Cookie", "X-User"])
-@leaks("a field that Connection names is not in the key, yet handlers see it")
 async def test_a_field_named_by_connection_selects_all_the_same(world: World, name: str) -> None:
     edge = await world.edge(telling(**{"Cache-Control": "public, max-age=60", "Vary": name}))
     for _ in range(3):
@@ -83,10 +74,7 @@ async def test_a_field_named_by_connection_selects_all_the_same(world: World, na
         None,
         "header:X-User",
         "cookie:session",
-        pytest.param(
-            lambda request: request.headers.get("X-User", ""),
-            marks=leaks("an empty identity that a function gives is one user"),
-        ),
+        lambda request: request.headers.get("X-User", ""),
         lambda request: request.headers.get("X-User"),
     ],
     ids=["default", "header", "cookie", "function-empty", "function-none"],
@@ -105,7 +93,7 @@ async def test_nobody_in_particular_is_not_one_user(world: World, identity: obje
     [
         ["bob", "ann"],
         ["ann, bob"],
-        pytest.param(["ann", "bob"], marks=leaks("the first line of the field is the identity")),
+        ["ann", "bob"],
     ],
     ids=str,
 )
@@ -121,7 +109,6 @@ async def test_two_names_are_neither_of_the_two(world: World, lines: list[str]) 
 
 
 @pytest.mark.parametrize("writer", [ANN, {"Cookie": "session=ann"}], ids=str)
-@leaks("a write that has landed is folded for everybody, whoever made it")
 async def test_what_has_landed_is_shown_to_others_by_the_origin_alone(world: World, writer: dict[str, str]) -> None:
     """The origin shows a part of what Ann writes to others: a write without `shared` says nothing of their view."""
     edge = await world.edge(sync=Sync(poll=0.05))

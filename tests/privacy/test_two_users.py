@@ -10,22 +10,13 @@ import pytest
 
 from tests.privacy.findings import Verdict
 from tests.privacy.play import play_all
-from tests.privacy.scenarios import COOKIE, HEURISTIC, MAX_AGE, RULES, Scenario, When, every_scenario
+from tests.privacy.scenarios import Scenario, When, every_scenario
 
 pytestmark = pytest.mark.timeout(180)  # the first of them waits until all are played
 
 Verdicts = dict[Scenario, Verdict]
 
 SCENARIOS = every_scenario()
-_UNDECIDED = pytest.mark.xfail(
-    reason="where a rule names a header as the identity, cookies do not count as credentials", strict=False
-)
-
-
-def _is_undecided(scenario: Scenario) -> bool:
-    rule = RULES.get(scenario.rule)
-    named = rule is not None and rule.principal == "header:X-User"
-    return named and COOKIE in scenario.pair and scenario.says in (MAX_AGE, HEURISTIC)
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +31,7 @@ def verdicts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_two_users(scenario: Scenario, verdicts: Verdicts, request: pytest.FixtureRequest) -> None:
-    if _is_undecided(scenario):
-        request.applymarker(_UNDECIDED)
+def test_two_users(scenario: Scenario, verdicts: Verdicts) -> None:
     wrong = verdicts[scenario].wrong
     assert not wrong, "\n".join([str(scenario), *wrong])
 
