@@ -35,6 +35,7 @@ from .store.region import RegionStore, open_all
 from .sync.courier import Courier
 from .sync.intents import Sweeper
 from .sync.loop import SyncLoop
+from .sync.outlets import OneOutlet
 from .sync.sender import Sender, client_session
 from .tasks import Tasks
 from .writes.accept import Accepter
@@ -256,7 +257,8 @@ class RegionCache:
             )
             if settings.sync.enabled and signer is not None:
                 sender = Sender(self._session, settings.origin, signer, name, settings.sync, fresh=self._fresh_session)
-                self.loops = [SyncLoop(store, settings, sender, self.hooks, rules.bulks()) for store in self.served]
+                outlets = OneOutlet(sender, rules.bulks())
+                self.loops = [SyncLoop(store, settings, outlets, self.hooks) for store in self.served]
 
     def _start_sync(self) -> None:
         for loop in self.loops:

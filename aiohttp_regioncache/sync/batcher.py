@@ -14,6 +14,7 @@ from ..rules import Bulk, BulkItem, BulkRequest
 from .bulk import Form, is_overtaxing, is_whole, may_be_partly_applied, telling
 from .leases import Claim, Leases
 from .outcome import Attempt, is_success
+from .sender import Sender
 
 logger = logging.getLogger(__name__)
 
@@ -80,12 +81,12 @@ class Batcher:
     travels with is soon alone, and requests that take the origin too long become shorter.
     """
 
-    def __init__(self, bulk: Bulk, leases: Leases, post: Post, note_health: Callable[[Attempt], None]) -> None:
+    def __init__(self, bulk: Bulk, leases: Leases, sender: Sender, post: Post) -> None:
         self.bulk = bulk
         self._form = Form(bulk)
         self._leases = leases
+        self._sender = sender
         self._post = post
-        self._note_health = note_health
         self._limit = bulk.max_writes
         self._waiting: list[_Parcel] = []
         self._count = 0
@@ -184,7 +185,7 @@ class Batcher:
         parcels = [parcel for parcel in parcels if not parcel.done.done()]
         if not parcels:
             return
-        async with self._leases.admitted([parcel.claim for parcel in parcels]) as ours:
+        async with self._leases.admitted([parcel.claim for parcel in parcels], self._sender) as ours:
             sent = [parcel for parcel in parcels if parcel.claim in ours]
             again = await self._send(sent) if sent else []
         for parcel in parcels:
@@ -204,7 +205,7 @@ class Batcher:
         seconds = min(parcel.claim.remaining for parcel in parcels)
         attempt = await self._post(self.bulk.endpoint, request, len(items), seconds)
         attempts = self._form.decode(attempt, items)
-        self._note_health(telling(attempt, attempts))
+        self._sender.note_health(telling(attempt, attempts))
         self._adapt(attempt, len(items), is_usable=attempts is not None)
         if attempts is None and may_be_partly_applied(attempt, len(items)):
             for parcel in parcels:

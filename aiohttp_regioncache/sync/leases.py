@@ -37,19 +37,17 @@ class Claim(msgspec.Struct, eq=False):
 
 
 class Leases:
-    """The claims of one loop on its region's resources, and the slots that the origin has for their requests."""
+    """The claims of one loop on its region's resources, and the slots that origins have for their requests."""
 
-    def __init__(self, store: RegionStore, settings: Sync, sender: Sender) -> None:
+    def __init__(self, store: RegionStore, settings: Sync) -> None:
         self._store = store
         self._lease = settings.lease
         self._timeout = settings.timeout
-        self._sender = sender
         self.is_stopping = False
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether nothing should be sent now: the loop stops, or the origin is left alone."""
-        return self.is_stopping or self._sender.breaker.is_open
+    def is_closed(self, sender: Sender) -> bool:
+        """Whether nothing should be sent now: the loop stops, or the sender's origin is left alone."""
+        return self.is_stopping or sender.breaker.is_open
 
     async def claim(self, partition: Partition, limit: int) -> list[Claim]:
         """Claim due resources. Raises `RegionUnavailableError`."""
@@ -93,26 +91,27 @@ class Leases:
             claim.deadline = deadline
 
     @contextlib.asynccontextmanager
-    async def admitted(self, claims: Sequence[Claim]) -> AsyncIterator[list[Claim]]:
-        """Hold a slot for a request of these claims: those that are still ours, with a lease that lasts long enough.
+    async def admitted(self, claims: Sequence[Claim], sender: Sender) -> AsyncIterator[list[Claim]]:
+        """Hold a sender's slot for a request of these claims: those that are still ours, with a long enough lease.
 
         None of them when it should not be sent now: what finds no slot in time is given back, so that no lease runs
         out over it. Raises `RegionUnavailableError`.
         """
-        if not await self._has_slot(min(self.spare(claim) for claim in claims)):
+        slots = sender.slots
+        if not await _has_slot(slots, min(self.spare(claim) for claim in claims)):
             yield []
             return
         try:
-            yield [] if self.is_closed else await self.renew(claims)
+            yield [] if self.is_closed(sender) else await self.renew(claims)
         finally:
-            self._sender.slots.release()
+            slots.release()
 
-    async def _has_slot(self, patience: float) -> bool:
-        slots = self._sender.slots
-        if not slots.locked():
+
+async def _has_slot(slots: asyncio.Semaphore, patience: float) -> bool:
+    if not slots.locked():
+        return await slots.acquire()
+    try:
+        async with asyncio.timeout(patience):
             return await slots.acquire()
-        try:
-            async with asyncio.timeout(patience):
-                return await slots.acquire()
-        except TimeoutError:
-            return False
+    except TimeoutError:
+        return False

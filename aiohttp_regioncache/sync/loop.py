@@ -7,7 +7,9 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Final
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -26,47 +28,46 @@ from .batcher import Batcher, Reply
 from .coalesce import candidates, untried
 from .leases import Claim, Leases
 from .outcome import Attempt, Failure, History, Outcome, Patience, Verdict
-from .sender import Sender
+from .outlets import Outlet, Outlets
 from .settling import UNREADABLE_DELAY, Settler, note_lost
 
 logger = logging.getLogger(__name__)
 
+HOLD_DELAY: Final = 5.0
+"""Seconds after which a write is looked at again whose site is missing or disabled."""
+
 
 class _Ready(msgspec.Struct, frozen=True):
-    """A write that can be sent: as it is queued, as it goes out, and its body."""
+    """A write that can be sent: as it is queued, as it goes out, its body, and where it goes."""
 
     item: Queued
     write: WriteRecord
     body: bytes
+    outlet: Outlet
 
 
 class SyncLoop:
     """Replay one region's writes to the origin: different resources at once, each in its own order.
 
-    Any number of loops may run on one queue, in any processes. `hooks` hear how writes end. `bulks` are
-    the bulk forms that this edge knows, by endpoint; a write for any other endpoint goes alone.
+    Any number of loops may run on one queue, in any processes. `hooks` hear how writes end. `outlets` know where the
+    writes of each site go, and the bulk forms that this edge knows; a write for any other endpoint goes alone.
     """
 
     def __init__(
         self,
         store: RegionStore,
         settings: Settings,
-        sender: Sender,
+        outlets: Outlets,
         hooks: Hooks | None = None,
-        bulks: Mapping[str, Bulk] | None = None,
     ) -> None:
         self._store = store
         self._settings = settings.sync
-        self._sender = sender
-        self._breaker = sender.breaker
-        self._leases = Leases(store, self._settings, sender)
+        self._outlets = outlets
+        self._leases = Leases(store, self._settings)
         self._settler = Settler(store, settings, self._leases, hooks or Hooks())
-        self._batchers = {
-            endpoint: Batcher(bulk, self._leases, self._post_bulk, self._note_health)
-            for endpoint, bulk in (bulks or {}).items()
-        }
+        self._batchers: WeakKeyDictionary[Outlet, dict[str, Batcher]] = WeakKeyDictionary()
         # What waits for a bulk request needs no slot of its own.
-        self._capacity = max(self._settings.concurrency, self._settings.claim if bulks else 0)
+        self._capacity = max(self._settings.concurrency, self._settings.claim if outlets.may_bulk else 0)
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._drains: set[asyncio.Task[None]] = set()
@@ -136,7 +137,7 @@ class SyncLoop:
     def _shares(self, free: int) -> list[tuple[Partition, int]]:
         """Deal free slots out to the partitions in turn: what has no slot is not claimed, so that no lease runs out."""
         partitions = self._store.partitions
-        if free <= 0 or self._leases.is_closed:
+        if free <= 0 or self.is_stopping or self._outlets.is_closed:
             return []
         count = len(partitions)
         chosen = [partitions[(self._first_partition + n) % count] for n in range(min(count, free))]
@@ -200,8 +201,12 @@ class SyncLoop:
         if item.record is None:
             return int(await self._settler.bury(claim, item))
         write = item.record
-        if self._leases.is_closed or not await self._leases.renew([claim]):
-            return int(await self._not_sent(claim, write))
+        outlet = await self._outlets.find(write.site)
+        if outlet is None:
+            await self._leases.give_back(claim, HOLD_DELAY)
+            return 0
+        if self._leases.is_closed(outlet.sender) or not await self._leases.renew([claim]):
+            return int(await self._not_sent(claim, write, outlet))
         body = await self._body(claim, write)
         if body is None:
             return int(await self._settler.settle(claim, item, Outcome(Verdict.DEAD, "body-lost"), None))
@@ -210,7 +215,7 @@ class SyncLoop:
             if isinstance(resolved, chain.Broken):
                 return int(await self._settler.settle(claim, item, resolved.outcome, resolved.answer, attempted=False))
             write = resolved
-        ready = _Ready(item, write, body)
+        ready = _Ready(item, write, body, outlet)
         batcher = self._batcher(ready, claim.claimed.stalls if stalled else 0)
         if batcher is None:
             return int(await self._send_alone(claim, ready, stalled=stalled))
@@ -220,13 +225,13 @@ class SyncLoop:
     # --- sending ---
 
     async def _send_alone(self, claim: Claim, ready: _Ready, *, stalled: bool) -> bool:
-        async with self._leases.admitted([claim]) as ours:
+        async with self._leases.admitted([claim], ready.outlet.sender) as ours:
             attempt = await self._attempt(claim, ready, stalled=stalled) if ours else None
         if attempt is None:
-            return await self._not_sent(claim, ready.write)
+            return await self._not_sent(claim, ready.write, ready.outlet)
         if isinstance(attempt, Outcome):
             return await self._settler.settle(claim, ready.item, attempt, None)
-        return await self._after(claim, ready.item, ready.write, attempt, stalled=stalled)
+        return await self._after(claim, ready, attempt, stalled=stalled)
 
     async def _attempt(self, claim: Claim, ready: _Ready, *, stalled: bool) -> Attempt | Outcome | None:
         """Send one write by itself; an outcome when it may not be sent, None when it is no longer ours."""
@@ -243,18 +248,33 @@ class SyncLoop:
             return doomed
         if claim.remaining <= 0:  # the note took too long, or this process was stopped
             return Attempt(failure=Failure.NOT_SENT, problem="its lease was at its end")
-        attempt = await self._sender.send(
+        sender = ready.outlet.sender
+        attempt = await sender.send(
             write, ready.body, ready.item.seq, claim.claimed.fence, self._timeout(claim.remaining)
         )
-        self._note_health(attempt)
+        sender.note_health(attempt)
         return attempt
 
     def _batcher(self, ready: _Ready, stalls: int) -> Batcher | None:
         """What sends a write together with others; None for one that goes alone, or not at all."""
-        write, batcher = ready.write, self._batchers.get(ready.write.bulk)
+        write, batcher = ready.write, self._batcher_of(ready.outlet, ready.write.bulk)
         if batcher is None or not write.repeatable or len(ready.body) > batcher.bulk.max_bytes:
             return None
         return None if outcome.before_sending(0, stalls, self._patience(write)) else batcher
+
+    def _batcher_of(self, outlet: Outlet, endpoint: str) -> Batcher | None:
+        bulk = outlet.bulks.get(endpoint)
+        if bulk is None:
+            return None
+        batchers = self._batchers.setdefault(outlet, {})
+        if endpoint not in batchers:
+            sender = outlet.sender
+
+            async def post(endpoint: str, request: BulkRequest, count: int, seconds: float) -> Attempt:
+                return await sender.send_bulk(endpoint, request, count, self._timeout(seconds))
+
+            batchers[endpoint] = Batcher(bulk, self._leases, sender, post)
+        return batchers[endpoint]
 
     async def _followers(self, claim: Claim, bulk: Bulk, first: _Ready, queued: Sequence[Queued]) -> Sequence[_Ready]:
         """The writes that go in one request with the one before them, where the origin keeps their order."""
@@ -269,28 +289,25 @@ class SyncLoop:
             if body is None or size + len(body) > bulk.max_bytes:
                 break
             size += len(body)
-            followers.append(_Ready(item, write, body))
+            followers.append(_Ready(item, write, body, first.outlet))
         return followers
 
     async def _send_together(self, claim: Claim, batcher: Batcher, run: Sequence[_Ready], *, stalled: bool) -> int:
         """Send consecutive writes with those of other resources; returns how many ended, as `_replay`."""
         fence = claim.claimed.fence
-        items = [self._sender.item(each.write, each.body, each.item.seq, fence) for each in run]
+        items = [run[0].outlet.sender.item(each.write, each.body, each.item.seq, fence) for each in run]
         reply = await batcher.send(claim, items)
         await self._note_doubts(claim, run, reply)
         if reply.alone:
             return int(await self._send_alone(claim, run[0], stalled=stalled))
         if not reply.attempts:
-            return int(await self._not_sent(claim, run[0].write))
+            return int(await self._not_sent(claim, run[0].write, run[0].outlet))
         for number, (each, attempt) in enumerate(zip(run, reply.attempts, strict=False)):
-            if not await self._after(claim, each.item, each.write, attempt, stalled=stalled and number == 0):
+            if not await self._after(claim, each, attempt, stalled=stalled and number == 0):
                 return 0
             if not outcome.is_success(each.write.method, attempt):
                 return number + 1  # those behind it are sent again
         return len(reply.attempts)
-
-    async def _post_bulk(self, endpoint: str, request: BulkRequest, count: int, seconds: float) -> Attempt:
-        return await self._sender.send_bulk(endpoint, request, count, self._timeout(seconds))
 
     def _timeout(self, seconds: float) -> float:
         """Seconds for an attempt that must have ended within `seconds`; aiohttp takes 0 for no limit."""
@@ -305,8 +322,10 @@ class SyncLoop:
 
     async def _doubt_successors(self, claim: Claim, queued: Sequence[Queued]) -> None:
         """A sender that vanished may have sent more than the first write, where the origin keeps their order."""
-        batcher = self._batchers.get(queued[0].record.bulk) if queued[0].record else None
-        if batcher is None or batcher.bulk.keeps_order:  # an edge of other rules may have sent it
+        record = queued[0].record
+        outlet = await self._outlets.find(record.site) if record is not None else None
+        bulk = outlet.bulks.get(record.bulk) if outlet is not None and record is not None else None
+        if bulk is None or bulk.keeps_order:  # an edge of other rules may have sent it
             await queue.doubt_successors(self._store, claim.partition, claim.claimed, queued)
 
     # --- leaving out ---
@@ -320,7 +339,8 @@ class SyncLoop:
 
     # --- outcomes ---
 
-    async def _after(self, claim: Claim, item: Queued, write: WriteRecord, attempt: Attempt, *, stalled: bool) -> bool:
+    async def _after(self, claim: Claim, ready: _Ready, attempt: Attempt, *, stalled: bool) -> bool:
+        item, write = ready.item, ready.write
         history = await self._history(claim, write, attempt, stalled=stalled)
         judged = outcome.judge(write.method, attempt, history, self._patience(write), now=time.time())
         if judged.verdict is not Verdict.RETRY:
@@ -332,7 +352,7 @@ class SyncLoop:
         if delay < self._settings.poll:
             asyncio.get_running_loop().call_later(delay, self._wake.set)
         # What an outage of the origin refuses is no fault of the write.
-        is_outage = attempt.failure is Failure.NOT_SENT or self._breaker.is_open or self._breaker.is_half_open
+        is_outage = attempt.failure is Failure.NOT_SENT or ready.outlet.sender.is_suspect
         await queue.defer(
             self._store,
             claim.partition,
@@ -343,18 +363,6 @@ class SyncLoop:
             fields={"problem": judged.reason, "unknown": str(int(attempt.is_unknown or history.unknown))},
         )
         return False
-
-    def _note_health(self, attempt: Attempt) -> None:
-        was_out = self._breaker.is_open or self._breaker.is_half_open
-        if outcome.is_failing(attempt):
-            self._breaker.failed()
-        else:
-            self._breaker.succeeded()
-        if self._breaker.is_open and not was_out:
-            problem = attempt.problem or f"status {attempt.status}"
-            logger.warning("region %s: writes wait: %s", self._store.name, problem)
-        elif was_out and not self._breaker.remaining and not self._breaker.is_half_open:
-            logger.warning("region %s: the origin takes writes again", self._store.name)
 
     async def _history(self, claim: Claim, write: WriteRecord, attempt: Attempt, *, stalled: bool) -> History:
         """What happened before; only asked for where it can matter."""
@@ -371,12 +379,12 @@ class SyncLoop:
             return write.body
         return await queue.read_body(self._store, claim.partition, write.id)
 
-    async def _not_sent(self, claim: Claim, write: WriteRecord) -> bool:
+    async def _not_sent(self, claim: Claim, write: WriteRecord, outlet: Outlet) -> bool:
         """Give a resource back whose write was not sent, if it is still ours."""
         if claim.is_lost:
             note_lost(write.id, "lost")
             return False
-        await self._leases.give_back(claim, 0.0 if self.is_stopping else self._breaker.remaining)
+        await self._leases.give_back(claim, 0.0 if self.is_stopping else outlet.sender.breaker.remaining)
         return False
 
     def _patience(self, write: WriteRecord) -> Patience:

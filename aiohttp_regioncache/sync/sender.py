@@ -21,7 +21,7 @@ from ..rules import BulkItem, BulkRequest
 from ..semantics.fields import Headers, end_to_end, remove
 from ..settings import Sync
 from ..store.breaker import Breaker
-from .outcome import Attempt, Failure
+from .outcome import Attempt, Failure, is_failing
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +60,28 @@ class Sender:
         self._session = session
         self._fresh = fresh or session
         self._origin = origin.rstrip("/")
+        self._host = URL(self._origin).host
         self._base = normalize_path(URL(self._origin).raw_path).rstrip("/")
         self._signer = signer
         self._name = name
         self._service = settings.authorization
+
+    def note_health(self, attempt: Attempt) -> None:
+        """Learn from an attempt whether the origin takes writes; what it comes to is told once."""
+        was_out = self.breaker.is_open or self.breaker.is_half_open
+        if is_failing(attempt):
+            self.breaker.failed()
+        else:
+            self.breaker.succeeded()
+        if self.breaker.is_open and not was_out:
+            logger.warning("%s: writes wait: %s", self._host, attempt.problem or f"status {attempt.status}")
+        elif was_out and not self.breaker.remaining and not self.breaker.is_half_open:
+            logger.warning("%s: the origin takes writes again", self._host)
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether what it refuses now may be no fault of the write."""
+        return self.breaker.is_open or self.breaker.is_half_open
 
     async def send(self, write: WriteRecord, body: bytes, seq: int, fence: str, timeout: float) -> Attempt:
         """Send one write; redirects are not followed. `timeout` is seconds. Never raises for what the origin does."""

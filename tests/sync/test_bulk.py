@@ -38,6 +38,7 @@ from aiohttp_regioncache.sync.batcher import Reply
 from aiohttp_regioncache.sync.bulk import decode_json, encode_json
 from aiohttp_regioncache.sync.loop import SyncLoop
 from aiohttp_regioncache.sync.outcome import Attempt
+from aiohttp_regioncache.sync.outlets import OneOutlet
 from aiohttp_regioncache.sync.sender import Sender, client_session
 from tests.store.tools import TOKYO, acceptance, claim_one, end_lease, opened
 from tests.support import eventually
@@ -342,7 +343,7 @@ async def test_an_outage_is_one_failure_per_request_and_burns_no_tries(
     origin.spoil, origin.refuse = (refused, {}) if whole else ({}, refused)
     await accept_all(store, writes)
     async with looping(store, origin.url, bulks=bulks(), breaker_failures=2, breaker_seconds=3600.0) as loop:
-        await eventually(lambda: loop._breaker.is_open)
+        await eventually(lambda: loop._outlets.is_closed)
     assert len(origin.batches) == 2
     tries = [int((await status_of(store, each))["tries"]) for each in writes]
     assert max(tries) <= 1
@@ -376,7 +377,7 @@ async def test_an_origin_that_is_left_alone_is_left_alone_by_every_loop_of_an_ed
             origin=origin.url, regions=(Region(TOKYO, redis=one.address),), secrets=(SECRET,), sync=sync
         )
         sender = Sender(session, origin.url, SIGNER, "test", sync)
-        loops = [SyncLoop(store, settings, sender) for store in (one, other)]
+        loops = [SyncLoop(store, settings, OneOutlet(sender)) for store in (one, other)]
         origin.refuse = {"/items/1": 503}
         await accept_all(one, [write("/items/1", 1)])
         while not sender.breaker.is_open:

@@ -18,7 +18,6 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from aiohttp_regioncache.errors import RegionUnavailableError
-from aiohttp_regioncache.principal import Signer
 from aiohttp_regioncache.settings import Sync
 from aiohttp_regioncache.store import entries, queue
 from aiohttp_regioncache.store.queue import Acceptance
@@ -26,13 +25,11 @@ from aiohttp_regioncache.store.region import RegionStore
 from aiohttp_regioncache.sync.intents import Sweeper
 from aiohttp_regioncache.sync.leases import Leases
 from aiohttp_regioncache.sync.loop import SyncLoop
-from aiohttp_regioncache.sync.sender import Sender, client_session
 from tests.store.tools import TAGS, accept, acceptance, claim_one, end_lease, look, opened, raw, resource
 from tests.support import eventually
 from tests.support.origin import Origin
 from tests.support.proxy import TcpProxy
 from tests.support.servers import ValkeyServer
-from tests.support.world import SECRET
 from tests.sync.test_sender import serving
 from tests.sync.tools import QUICK, accept_all, drained, looping, state_of, status_of
 
@@ -541,15 +538,13 @@ async def test_what_was_extended_too_long_ago_is_not_sent(store: RegionStore, mo
 
     write, partition = acceptance(), store.partitions[0]
     await accept(store, write)
-    async with client_session() as session:
-        settings = Sync(**QUICK)
-        leases = Leases(store, settings, Sender(session, "http://127.0.0.1:9", Signer([SECRET]), "test", settings))
-        claims = await leases.claim(partition, 1)
-        await asyncio.sleep(0.15)
-        assert await leases.renew(claims) == claims
-        await asyncio.sleep(0.15)
-        monkeypatch.setattr(queue, "extend", stopped)
-        assert await leases.renew(claims) == []
+    leases = Leases(store, Sync(**QUICK))
+    claims = await leases.claim(partition, 1)
+    await asyncio.sleep(0.15)
+    assert await leases.renew(claims) == claims
+    await asyncio.sleep(0.15)
+    monkeypatch.setattr(queue, "extend", stopped)
+    assert await leases.renew(claims) == []
 
 
 # --- records that cannot be read ---
@@ -645,7 +640,7 @@ async def test_an_outage_behind_a_proxy_burns_few_tries_and_is_logged(
         origin.refuse.clear()
         await drained(store)
     assert len(origin.effects) == 30
-    outage = [record.message.partition(": ")[2] for record in caplog.records if record.name.endswith("sync.loop")]
+    outage = [record.message.partition(": ")[2] for record in caplog.records if record.name.endswith("sync.sender")]
     assert (outage[0], outage[-1]) == ("writes wait: status 502", "the origin takes writes again")
 
 

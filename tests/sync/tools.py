@@ -14,6 +14,7 @@ from aiohttp_regioncache.store import queue
 from aiohttp_regioncache.store.queue import Acceptance
 from aiohttp_regioncache.store.region import RegionStore
 from aiohttp_regioncache.sync.loop import SyncLoop
+from aiohttp_regioncache.sync.outlets import OneOutlet
 from aiohttp_regioncache.sync.sender import Sender, client_session
 from tests.store.tools import TOKYO, accept
 from tests.support import eventually
@@ -36,7 +37,8 @@ async def looping(
     sync = Sync(**PATIENT | changes)
     settings = Settings(origin=origin, regions=(Region(TOKYO, redis=store.address),), secrets=(SECRET,), sync=sync)
     async with client_session() as session:
-        loop = SyncLoop(store, settings, Sender(session, origin, Signer([SECRET]), "test", sync), bulks=bulks)
+        sender = Sender(session, origin, Signer([SECRET]), "test", sync)
+        loop = SyncLoop(store, settings, OneOutlet(sender, bulks))
         if start:
             loop.start()
         try:
