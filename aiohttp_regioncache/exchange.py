@@ -18,14 +18,16 @@ from .rules import CompiledRule
 from .semantics.fields import Headers, first, remove
 from .semantics.freshness import Policy
 from .semantics.requests import RequestTerms
+from .served import ServedSite
 from .store.region import RegionStore
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):
-    """A request with its target, its rule and its principal. `headers` are the end-to-end ones but our own marks.
+    """A request with its site, its target, its rule and its principal.
 
+    `headers` are the end-to-end ones but our own marks.
     `cached_as` is the target as keys see it, without what the rule of its reads does not count, and `key_parts` what
     that rule adds to them. `resource_at` makes the resource that a path is for the principal. `stores` are the regions
     in the order in which they are asked. `has_credentials`: the answer may be meant for its principal alone.
@@ -35,7 +37,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
 
     request: web.Request
     headers: Headers
-    site: SiteKey
+    served: ServedSite
     target: Target
     cached_as: Target
     key_parts: Parts
@@ -49,6 +51,11 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     resource_at: Callable[[str], Resource]
     stores: tuple[RegionStore, ...]
     chance: float
+
+    @property
+    def site(self) -> SiteKey:
+        """The part of the site that is in every key."""
+        return self.served.key
 
     @property
     def touched(self) -> bool:

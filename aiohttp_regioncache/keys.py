@@ -130,10 +130,19 @@ class QueryForm:
             counting.sort(key=lambda pair: pair[0])
         return "&".join(piece for _, piece in counting)
 
+    def counts_out(self, query: str) -> bool:
+        """Whether any parameter of a raw query string is one of the ignored, also for servers that divide at `;`."""
+        if not query or not (self._ignored or self._globs):
+            return False
+        return any(self._is_named(_parameter_name(piece)) for piece in re.split("[&;]", query))
+
     def _ignores(self, name: bytes, piece: str) -> bool:
         # Some servers divide at semicolons too: there another parameter could hide in an ignored one.
         if name in self._kept or ";" in piece:
             return False
+        return self._is_named(name)
+
+    def _is_named(self, name: bytes) -> bool:
         return name in self._ignored or any(_matches(name, parts) for parts in self._globs)
 
 

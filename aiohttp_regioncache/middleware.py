@@ -6,7 +6,7 @@ import functools
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from aiohttp import web
@@ -15,8 +15,8 @@ from aiohttp.typedefs import Middleware
 from .control.status import write_status
 from .control.webhook import SyncHook
 from .exchange import Exchange, Handler
-from .keying import Keying, country_part
-from .keys import Resource, SiteKey, Target, normalize_octets
+from .keying import country_part
+from .keys import Resource, Target, normalize_octets
 from .pin import pinned_region, without_pins
 from .principal import Principal, RequestHead, Signer, foreign_cookies, identity, principal_of
 from .problems import problem
@@ -24,21 +24,19 @@ from .reads.reader import Reader
 from .regions import Location, Ranking, TrustedProxies, locate_request
 from .replays import CDN_LOOP, REPLAY_HEADER, is_looping, verify_replay
 from .responses import ask_marked, cache_name
-from .rules import CompiledRule, Rule, Rules
+from .rules import CompiledRule
 from .semantics.cache_status import cache_status
 from .semantics.fields import Headers, end_to_end
-from .semantics.freshness import Policy
 from .semantics.methods import is_read, is_safe
 from .semantics.requests import request_terms
+from .served import ServedSite
 from .settings import Settings
 from .store.region import RegionStore
-from .validation import ttl_by_status
 from .writes.accept import Accepter
 from .writes.through import Past, Through
 
 CONTROL_PATH: Final = "/_regioncache"
 """Everything of our own lies under this path of the application."""
-_DEFAULT_SITE: Final = SiteKey()
 
 
 class Edge:
@@ -47,7 +45,7 @@ class Edge:
     def __init__(
         self,
         settings: Settings,
-        rules: Rules,
+        default: ServedSite,
         stores: Mapping[str, RegionStore],
         signer: Signer | None,
         reader: Reader,
@@ -57,7 +55,7 @@ class Edge:
         name: str,
     ) -> None:
         self._settings = settings
-        self._rules = rules
+        self._default = default
         self._stores = stores
         self._signer = signer
         self._reader = reader
@@ -69,8 +67,6 @@ class Edge:
             settings.regions, default_region=settings.default_region, home_region=settings.home_region
         )
         self._trusted = TrustedProxies(settings.trusted_proxies)
-        self._policies = {rule: self._policy(rule) for rule in (None, *rules)}
-        self._keyings = {rule: self._keying(rule) for rule in (None, *rules)}
 
     async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer one request."""
@@ -81,7 +77,7 @@ class Edge:
         replay = verify_replay(
             self._signer, request.headers.get(REPLAY_HEADER), method, target.endpoint, now=time.time()
         )
-        exchange = self._exchange(request, target)
+        exchange = self._exchange(request, self._default, target)
         # Whoever answers may see another path in dot segments than we do: nothing is stored or queued under it.
         is_plain = normalize_octets(request.rel_url.raw_path or "/") == target.path
         # What comes from one of our own edges gets the handler's word: a store of ours would only repeat itself.
@@ -103,7 +99,7 @@ class Edge:
         """Answer a request for one of our own pages; `path` is what follows `/_regioncache/`."""
         kind, _, rest = path.partition("/")
         if kind == "writes" and rest:
-            return await write_status(request, rest, self._identities(request), self._stores)
+            return await write_status(request, rest, self._identities(request, self._default), self._stores)
         if path == "sync" and self._sync_hook.is_configured:
             return await self._sync_hook.answer(request)
         return problem(404, "Not Found", "There is no such page.")
@@ -111,26 +107,26 @@ class Edge:
     async def _untouched(self, exchange: Exchange, handler: Handler, reason: str) -> web.StreamResponse:
         return await ask_marked(exchange.request, handler, cache_status(cache_name(None), fwd="bypass", detail=reason))
 
-    def _exchange(self, request: web.Request, target: Target) -> Exchange:
+    def _exchange(self, request: web.Request, served: ServedSite, target: Target) -> Exchange:
         came = list(request.headers.items())
         headers = without_pins(end_to_end(came))
-        resource_at = functools.partial(self._resource_at, request)
-        rule = self._rules.find(request.method, target.path)
-        touching = self._rules.touching(target.path)
+        resource_at = functools.partial(self._resource_at, request, served)
+        rule = served.rules.find(request.method, target.path)
+        touching = served.rules.touching(target.path)
         principal = self._reader_and_writer(request, rule, touching)
         # A write is known by the target that its readers ask for, whose rule may be another one.
-        reading = rule if request.method == "GET" else self._rules.find("GET", target.path)
-        keying = self._keyings[reading]
+        reading = rule if request.method == "GET" else served.rules.find("GET", target.path)
+        keying = served.keying(reading)
         return Exchange(
             request=request,
             headers=headers,
-            site=_DEFAULT_SITE,
+            served=served,
             target=target,
             cached_as=keying.target(target),
             key_parts=keying.parts(headers, functools.partial(self._country, request)),
             resource=resource_at(target.path),
             rule=rule,
-            policy=self._policies[rule],
+            policy=served.policy(rule),
             terms=request_terms(headers),
             principal=principal,
             has_credentials=self._has_credentials(request, rule, principal),
@@ -140,11 +136,11 @@ class Edge:
             chance=1.0 - random.random(),  # noqa: S311 - no secret
         )
 
-    def _resource_at(self, request: web.Request, path: str) -> Resource:
+    def _resource_at(self, request: web.Request, served: ServedSite, path: str) -> Resource:
         """The resource of a path, for the bearer of a request."""
-        rule = self._rules.ordering(path)
+        rule = served.rules.ordering(path)
         owner = self._principal(request, rule).oldest if rule is not None else ""
-        return self._rules.groups.resource(_DEFAULT_SITE.id, path, owner)
+        return served.groups.resource(served.key.id, path, owner)
 
     def _pinned(self, headers: Headers) -> str | None:
         """The region that a request's bearer has written to, if the request says so."""
@@ -194,9 +190,9 @@ class Edge:
         ids = (name for other in sources.values() for name in self._principal(request, other).ids)
         return msgspec.structs.replace(principal, ids=tuple(dict.fromkeys((*principal.ids, *ids))))
 
-    def _identities(self, request: web.Request) -> tuple[str, ...]:
+    def _identities(self, request: web.Request, served: ServedSite) -> tuple[str, ...]:
         """Every principal that a request's bearer is under any of the rules."""
-        rules = (None, *(rule for rule in self._rules if rule.rule.behind))
+        rules = (None, *(rule for rule in served.rules if rule.rule.behind))
         return tuple({name for rule in rules for name in self._principal(request, rule).ids})
 
     def _has_credentials(self, request: web.Request, rule: CompiledRule | None, principal: Principal) -> bool:
@@ -211,33 +207,6 @@ class Edge:
             return True
         is_cookie = isinstance(source, str) and source.startswith("cookie:")
         return self._settings.cache.cookies_are_credentials and not is_cookie and _has_cookies(request)
-
-    def _policy(self, compiled: CompiledRule | None) -> Policy:
-        cache, rule = self._settings.cache, compiled.rule if compiled is not None else None
-        return Policy(
-            default_ttl=ttl_by_status("ttl", _chosen(rule, "ttl", cache.ttl)),
-            forced_ttl=ttl_by_status("force_ttl", _chosen(rule, "force_ttl", None)),
-            heuristics=cache.heuristics,
-            stale_if_error=_chosen(rule, "stale_if_error", cache.stale_if_error),
-            stale_while_revalidate=_chosen(rule, "stale_while_revalidate", cache.stale_while_revalidate),
-            stale_if_unreachable=cache.stale_if_unreachable,
-            early_refresh=_chosen(rule, "early_refresh", cache.early_refresh),
-            soft_purge=cache.soft_purge_seconds,
-        )
-
-    def _keying(self, compiled: CompiledRule | None) -> Keying:
-        cache, rule = self._settings.cache, compiled.rule if compiled is not None else None
-        return Keying(
-            _chosen(rule, "key", ()),
-            ignore_query=_chosen(rule, "ignore_query", cache.ignore_query),
-            sort_query=_chosen(rule, "sort_query", cache.sort_query),
-        )
-
-
-def _chosen(rule: Rule | None, name: str, otherwise: Any) -> Any:
-    """What a rule says, or what the settings say where it says nothing."""
-    said = getattr(rule, name, None)
-    return otherwise if said is None else said
 
 
 def _has_cookies(request: web.Request) -> bool:

@@ -29,6 +29,7 @@ from .regions import Region
 from .replays import cdn_id
 from .responses import on_response_prepare
 from .rules import Rule, Rules
+from .served import default_site
 from .settings import Settings, check_service
 from .store.embedded import load_or_make_secret, parse_embedded_url
 from .store.region import RegionStore, open_all
@@ -234,6 +235,7 @@ class RegionCache:
     def _build(self, rules: Rules) -> None:
         settings = self.settings
         signer = self._signer(rules)
+        default = default_site(settings, rules)
         effects = Effects(rules.functions())
         memories = {
             name: Memory(store.events, seconds=settings.cache.memory_seconds, max_bytes=settings.cache.memory_bytes)
@@ -242,11 +244,11 @@ class RegionCache:
         self._purger = Purger(self._home_first(), rules, memories)
         name = cdn_id(self.stores, settings.origin)
         self._reader = Reader(settings.cache, effects, memories, self._tasks)
-        accepter = Accepter(settings, rules.groups, signer, self._location_of, self.hooks) if signer else None
+        accepter = Accepter(settings, signer, self._location_of, self.hooks) if signer else None
         intents = Intents(settings.sync.intent_seconds, self._tasks)
-        through = Through(settings, rules, memories.values(), intents, self._tasks)
+        through = Through(settings.cache, memories.values(), intents, self._tasks)
         hook = SyncHook(settings.webhook, self.served, lambda: self.loops)
-        self._edge = Edge(settings, rules, self.stores, signer, self._reader, through, accepter, hook, name)
+        self._edge = Edge(settings, default, self.stores, signer, self._reader, through, accepter, hook, name)
         if settings.origin is not None and self._session is not None:
             self._forwarder = Forwarder(
                 self._session,

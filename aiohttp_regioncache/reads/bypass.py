@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from ..exchange import Exchange
-from ..patterns import PathPattern
 from ..rules import Rule
 from ..semantics.conditional import ORIGIN_PRECONDITIONS
 from ..semantics.cookies import cookie_values
 from ..semantics.fields import hides_fields
 
 
-class Bypass:
-    """Find out why a read passes by the cache. `exclude` are path patterns."""
-
-    def __init__(self, exclude: Iterable[str]) -> None:
-        self._excluded = [PathPattern(pattern) for pattern in exclude]
-
-    def reason(self, exchange: Exchange) -> str | None:
-        """Why a request passes by, as `Cache-Status` says it, or None."""
-        request = exchange.request
-        if exchange.rule is not None and exchange.rule.rule.read == "pass":
-            return "rule"
-        if (unkeyed := unkeyed_field(exchange)) is not None:
-            return unkeyed
-        if exchange.terms.no_store:
-            return "no-store"
-        if "Upgrade" in request.headers:
-            return "upgrade"
-        if request.can_read_body:
-            return "body"
-        if any(name in request.headers for name in ORIGIN_PRECONDITIONS):
-            return "precondition"
-        if any(pattern.match(exchange.target.path) is not None for pattern in self._excluded):
-            return "excluded"
-        return None
+def bypass_reason(exchange: Exchange) -> str | None:
+    """Why a read passes by the cache, as `Cache-Status` says it, or None."""
+    request = exchange.request
+    if exchange.rule is not None and exchange.rule.rule.read == "pass":
+        return "rule"
+    if (unkeyed := unkeyed_field(exchange)) is not None:
+        return unkeyed
+    if exchange.terms.no_store:
+        return "no-store"
+    if "Upgrade" in request.headers:
+        return "upgrade"
+    if request.can_read_body:
+        return "body"
+    if any(name in request.headers for name in ORIGIN_PRECONDITIONS):
+        return "precondition"
+    if exchange.served.exclusions.cover(exchange.target, exchange.headers):
+        return "excluded"
+    return None
 
 
 def unkeyed_field(exchange: Exchange) -> str | None:

@@ -18,7 +18,7 @@ from ..settings import Cache
 from ..store.region import RegionStore
 from ..tasks import Tasks
 from . import answers
-from .bypass import Bypass
+from .bypass import bypass_reason
 from .fetch import marker_of
 from .fetching import Fetching
 from .filling import Fills
@@ -42,7 +42,6 @@ class Reader:
         self._settings = settings
         self._folder = Folder(effects)
         self._memories = memories
-        self._bypass = Bypass(settings.exclude)
         self._fills = Fills(memories, tasks, settings.keep)
         self._fetching = Fetching(settings, self._fills, tasks)
         self._origin = OriginReads(settings, self._folder, self._fetching)
@@ -73,7 +72,7 @@ class Reader:
         return answers.may_lack_pending(response) if skipped and exchange.touched else response
 
     async def _read(self, exchange: Exchange, handler: Handler, skipped: list[RegionStore]) -> web.StreamResponse:
-        reason = self._bypass.reason(exchange)
+        reason = bypass_reason(exchange)
         if reason and not exchange.touched:
             return await pass_by(exchange, handler, "bypass", detail=reason)
         for store in exchange.stores:

@@ -19,7 +19,6 @@ from ..effects import AUTO, DELETE, UNKNOWN_EFFECT, effect_for
 from ..errors import RegionUnavailableError
 from ..exchange import Exchange, described_body, fingerprint_of, idempotency_key, read_body
 from ..hooks import Hooks, WriteEvent
-from ..keys import Groups
 from ..pin import PIN_COOKIE, PIN_HEADER, make_pin
 from ..principal import Signer
 from ..problems import problem, unavailable
@@ -62,13 +61,11 @@ class Accepter:
     def __init__(
         self,
         settings: Settings,
-        groups: Groups,
         signer: Signer,
         location_of: LocationOf,
         hooks: Hooks | None = None,
     ) -> None:
         self._settings = settings
-        self._groups = groups
         self._signer = signer
         self._location_of = location_of
         # What is replayed under a credential of our own needs nobody else's.
@@ -168,7 +165,7 @@ class Accepter:
                 exchange.resource_at(other.path),
                 self._copy(record, exchange.target.sibling(other.path).url, other.effect),
             )
-            for other in rule.affected(exchange.target.path, self._groups)
+            for other in rule.affected(exchange.target.path, exchange.served.groups)
         )
         scope = (exchange.site.id, exchange.principal.oldest, record.method, exchange.target.url)
         record = msgspec.structs.replace(

@@ -11,7 +11,6 @@ from ..exchange import Exchange
 from ..reads.bypass import unkeyed_field
 from ..reads.fetch import posted
 from ..reads.filling import store_record
-from ..rules import Rules
 from ..settings import Cache
 from ..store import entries
 from ..store.entries import Exchanged, Remembered
@@ -36,13 +35,12 @@ class Told(NamedTuple):
 class Posting:
     """Store what POST is answered with, where GET would find it."""
 
-    def __init__(self, settings: Cache, rules: Rules) -> None:
+    def __init__(self, settings: Cache) -> None:
         self._settings = settings
-        self._rules = rules
 
     async def begin(self, exchange: Exchange) -> Begun | None:
         """Remember the state of the target before the origin is asked; None when nothing will be stored."""
-        if exchange.request.method != "POST" or not exchange.stores or not self._is_read_alike(exchange):
+        if exchange.request.method != "POST" or not exchange.stores or not _is_read_alike(exchange):
             return None
         store = exchange.stores[0]
         if store.holdoff:  # what follows a change at once may come from a reader that lags
@@ -66,9 +64,10 @@ class Posting:
             return
         await store_record(store, exchange, *found, self._settings.keep)
 
-    def _is_read_alike(self, exchange: Exchange) -> bool:
-        """Whether a GET of the target goes by the same rule, and so by the same key."""
-        rule = exchange.rule
-        is_read = rule is None or rule.rule.read == "cache"
-        keyed = is_read and not exchange.touched and self._rules.find("GET", exchange.target.path) is rule
-        return keyed and unkeyed_field(exchange) is None
+
+def _is_read_alike(exchange: Exchange) -> bool:
+    """Whether a GET of the target goes by the same rule, and so by the same key."""
+    rule = exchange.rule
+    is_read = rule is None or rule.rule.read == "cache"
+    keyed = is_read and not exchange.touched and exchange.served.rules.find("GET", exchange.target.path) is rule
+    return keyed and unkeyed_field(exchange) is None

@@ -22,12 +22,11 @@ from ..purges import Line
 from ..reads.memory import Memory
 from ..records import WriteRecord, from_wire
 from ..responses import as_it_came, ask, cache_name, mark, with_status
-from ..rules import Rules
 from ..semantics.cache_status import cache_status
 from ..semantics.fields import remove, values
 from ..semantics.groups import invalidated_groups
 from ..semantics.methods import invalidated_targets, invalidates
-from ..settings import Settings
+from ..settings import Cache
 from ..store.entries import Exchanged, invalidate
 from ..store.outbox import announce, announce_purge
 from ..store.purging import purge
@@ -64,12 +63,9 @@ class Through:
     `memories` are those of this process, which hear of them at once; `tasks` for what goes on after an answer.
     """
 
-    def __init__(
-        self, settings: Settings, rules: Rules, memories: Collection[Memory], intents: Intents, tasks: Tasks
-    ) -> None:
-        self._dirty_wait = settings.cache.dirty_wait
-        self._groups = rules.groups
-        self._posting = Posting(settings.cache, rules)
+    def __init__(self, settings: Cache, memories: Collection[Memory], intents: Intents, tasks: Tasks) -> None:
+        self._dirty_wait = settings.dirty_wait
+        self._posting = Posting(settings)
         self._memories = memories
         self._intents = intents
         self._tasks = tasks
@@ -155,7 +151,7 @@ class Through:
     def _own(self, exchange: Exchange) -> list[Resource]:
         """The target and what the rule says it affects, all of one group."""
         rule, path = exchange.rule, exchange.target.path
-        affected = rule.affected(path, self._groups) if rule is not None else ()
+        affected = rule.affected(path, exchange.served.groups) if rule is not None else ()
         return [exchange.resource_at(each) for each in dict.fromkeys((path, *(other.path for other in affected)))]
 
     async def _invalidate(
