@@ -26,21 +26,28 @@ class Replay(msgspec.Struct, frozen=True):
     sent: int
 
 
-def sign_replay(signer: Signer, replay: Replay, method: str, endpoint: str) -> str:
-    """Write the `Regioncache-Replay` field for a request."""
+def sign_replay(signer: Signer, replay: Replay, method: str, endpoint: str, site: str = "") -> str:
+    """Write the `Regioncache-Replay` field for a request to the origin of `site`; empty for that of the settings."""
     parts = (replay.id, str(replay.seq), replay.fence, str(replay.sent))
-    return ";".join((*parts, signer.sign("replay", method, endpoint, *parts)))
+    return ";".join((*parts, signer.sign(*_scope(site, method, endpoint), *parts)))
 
 
-def verify_replay(signer: Signer | None, value: str | None, method: str, endpoint: str, *, now: float) -> Replay | None:
+def verify_replay(
+    signer: Signer | None, value: str | None, method: str, endpoint: str, site: str = "", *, now: float
+) -> Replay | None:
     """Read the mark of a replay that one of our own edges signed within five minutes; None for any other value."""
     if signer is None or value is None:
         return None
     *parts, signature = value.split(";")
-    if len(parts) != 4 or not signer.verify(signature, "replay", method, endpoint, *parts):
+    if len(parts) != 4 or not signer.verify(signature, *_scope(site, method, endpoint), *parts):
         return None
     replay = Replay(parts[0], int(parts[1]), parts[2], int(parts[3]))
     return replay if abs(now - replay.sent) <= _VALID_SECONDS else None
+
+
+def _scope(site: str, method: str, endpoint: str) -> tuple[str, ...]:
+    # The origin of one site sees its marks, and may not use them elsewhere.
+    return ("replay", site, method, endpoint) if site else ("replay", method, endpoint)
 
 
 def cdn_id(regions: Iterable[str], origin: str | None) -> str:

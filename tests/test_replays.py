@@ -39,6 +39,16 @@ def test_a_mark_is_good_for_its_request_and_for_five_minutes() -> None:
     assert verify(now=699.0) is None
 
 
+def test_a_mark_is_good_for_its_site_alone() -> None:
+    theirs = sign_replay(SIGNER, REPLAY, "PUT", "/x?y", "shop")
+
+    def read(value: str, site: str) -> Replay | None:
+        return verify_replay(SIGNER, value, "PUT", "/x?y", site, now=1_000.0)
+
+    assert read(theirs, "shop") == REPLAY
+    assert read(theirs, "other") is read(theirs, "") is read(MARK, "shop") is None
+
+
 @pytest.mark.parametrize(
     "value",
     [
