@@ -17,7 +17,10 @@ from .errors import (
     RegionCacheError,
     RegionUnavailableError,
     SettingsError,
+    SiteBusyError,
+    SiteError,
     StoreError,
+    UnknownSiteError,
     UnknownWriteError,
     UnreadableRecordError,
     WriteBusyError,
@@ -26,11 +29,13 @@ from .errors import (
 )
 from .hooks import WriteEvent
 from .idempotency import MemoryStorage, RedisStorage, origin_idempotency
-from .plugin import REGION_CACHE, RegionCache, cached, forward, region_cache, setup, write_behind
+from .plugin import REGION_CACHE, RegionCache, add_forwarding, cached, forward, region_cache, setup, write_behind
 from .purges import Purge
 from .regions import Region
 from .rules import Affect, Bulk, BulkAnswer, BulkItem, BulkRequest, ItemAnswer, Rule
-from .settings import Cache, Connections, Queue, Settings, Sync, Webhook, from_mapping, load
+from .settings import Cache, Connections, Gateway, Queue, Settings, Sites, Sync, Webhook, from_mapping, load
+from .site import Exclude, Site
+from .upstream import OriginAddress
 
 __version__ = "0.1.0"
 
@@ -48,10 +53,13 @@ __all__ = [
     "DurabilityError",
     "EmbeddedServerError",
     "EvictionPolicyError",
+    "Exclude",
+    "Gateway",
     "ItemAnswer",
     "LayoutMismatchError",
     "MemoryStorage",
     "NotSetUpError",
+    "OriginAddress",
     "Purge",
     "PurgeError",
     "PurgeReport",
@@ -67,9 +75,14 @@ __all__ = [
     "Rule",
     "Settings",
     "SettingsError",
+    "Site",
+    "SiteBusyError",
+    "SiteError",
+    "Sites",
     "StoreError",
     "Sync",
     "Treated",
+    "UnknownSiteError",
     "UnknownWriteError",
     "UnreadableRecordError",
     "Webhook",
@@ -83,6 +96,7 @@ __all__ = [
     "WriteFilter",
     "WritePage",
     "WriteSummary",
+    "add_forwarding",
     "cached",
     "forward",
     "from_mapping",

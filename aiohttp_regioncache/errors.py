@@ -4,6 +4,9 @@ RegionCacheError
 ├── SettingsError (ValueError)        a setting is wrong; names the key
 ├── NotSetUpError (RuntimeError)      setup(app, settings) was not called
 ├── PurgeError (ValueError)           what is to be purged, or where, makes no sense
+├── SiteError                         a site cannot be treated as an operator asks
+│   ├── UnknownSiteError (LookupError)    none has this id
+│   └── SiteBusyError                 it has pending writes
 ├── RecordError                       stored bytes that cannot be used
 │   ├── CorruptRecordError            they are no record
 │   └── UnreadableRecordError         a newer version wrote them
@@ -85,6 +88,30 @@ class WriteBusyError(WriteError):
 
     def __init__(self, write_id: str) -> None:
         super().__init__(write_id, "its resource is being sent to the origin; try again")
+
+
+class SiteError(RegionCacheError):
+    """Base of the errors about what an operator asks for a site; `site_id` is its id."""
+
+    def __init__(self, site_id: str, problem: str) -> None:
+        super().__init__(f"site {site_id}: {problem}")
+        self.site_id = site_id
+
+
+class UnknownSiteError(SiteError, LookupError):
+    """Report that no site has this id."""
+
+    def __init__(self, site_id: str) -> None:
+        super().__init__(site_id, "not known")
+
+
+class SiteBusyError(SiteError):
+    """Report a site that has `pending` writes in a region, which would find no origin any more."""
+
+    def __init__(self, site_id: str, region: str, pending: int) -> None:
+        super().__init__(site_id, f"{pending} writes are pending in region {region}; let them end, or drop them")
+        self.region = region
+        self.pending = pending
 
 
 class StoreError(RegionCacheError):

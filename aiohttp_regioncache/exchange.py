@@ -11,17 +11,63 @@ import msgspec
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from .forwarded import scheme_of, with_forwarded
 from .keying import Parts
 from .keys import Resource, SiteKey, Target
 from .principal import Principal
+from .regions import TrustedProxies
 from .rules import CompiledRule
 from .semantics.fields import Headers, first, remove
 from .semantics.freshness import Policy
+from .semantics.methods import is_safe
 from .semantics.requests import RequestTerms
 from .served import ServedSite
 from .store.region import RegionStore
 
+SERVED_SITE: Final = web.RequestKey("regioncache_site", ServedSite)
+"""Where a request keeps the `ServedSite` that it belongs to."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Asker(msgspec.Struct, frozen=True):
+    """Who a request comes from, as far as it is known for sure.
+
+    `peer` is the address of the connection, None for a unix socket; `scheme` what the user's request came with.
+    """
+
+    peer: str | None
+    is_trusted: bool
+    scheme: str
+
+    @classmethod
+    def of(cls, request: web.Request, trusted: TrustedProxies) -> Asker:
+        """Find out who asks; the forwarding fields of a peer that is not trusted say nothing."""
+        peer = peer_of(request)
+        is_trusted = trusted.trusts(peer)
+        scheme = request.scheme
+        if is_trusted:
+            scheme = scheme_of(scheme, list(request.headers.items()))
+        return cls(peer, is_trusted, scheme)
+
+    def told(self, headers: Headers, method: str, host: str) -> Headers:
+        """The fields of a request to `host` with those that tell an origin who asks."""
+        return with_forwarded(
+            headers,
+            peer=self.peer or "",
+            host=host,
+            scheme=self.scheme,
+            is_trusted=self.is_trusted,
+            is_safe=is_safe(method),
+        )
+
+
+def peer_of(request: web.Request) -> str | None:
+    """The peer's address; None for a unix socket. Never the forwarded one."""
+    if request.transport is None:
+        return ""
+    peer = request.transport.get_extra_info("peername")
+    return peer[0] if isinstance(peer, tuple) and peer else None
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +82,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     request: web.Request
+    asker: Asker
     headers: Headers
     served: ServedSite
     target: Target

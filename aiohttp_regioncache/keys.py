@@ -173,11 +173,10 @@ def _is_ipv6(text: str) -> bool:
 
 
 class SiteKey(msgspec.Struct, frozen=True):
-    """The part of a site that is in every key: its id, its epoch and the features that change what is served."""
+    """The part of a site that is in every key: its id and its epoch."""
 
     id: str = "default"
     epoch: int = 0
-    features: tuple[str, ...] = ()
 
 
 class Resource(msgspec.Struct, frozen=True):
@@ -251,7 +250,7 @@ def record_key(
     `parts` what the rule of the path adds.
     """
     described: dict[str, object] = {
-        "site": [site.id, site.epoch, *site.features],
+        "site": [site.id, site.epoch],
         "url": target.url,
         "method": method,
         "headers": [[name.lower(), _wire(value)] for name, value in headers],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +15,13 @@ from aiohttp.typedefs import Middleware
 
 from .control.status import write_status
 from .control.webhook import SyncHook
-from .exchange import Exchange, Handler
+from .errors import RegionUnavailableError, SettingsError
+from .exchange import SERVED_SITE, Asker, Exchange, Handler, peer_of
 from .keying import country_part
 from .keys import Resource, Target, normalize_octets
 from .pin import pinned_region, without_pins
 from .principal import Principal, RequestHead, Signer, foreign_cookies, identity, principal_of
-from .problems import problem
+from .problems import problem, unavailable
 from .reads.reader import Reader
 from .regions import Location, Ranking, TrustedProxies, locate_request
 from .replays import CDN_LOOP, REPLAY_HEADER, is_looping, verify_replay
@@ -31,9 +33,12 @@ from .semantics.methods import is_read, is_safe
 from .semantics.requests import request_terms
 from .served import ServedSite
 from .settings import Settings
+from .sites.serving import Sites
 from .store.region import RegionStore
 from .writes.accept import Accepter
 from .writes.through import Past, Through
+
+logger = logging.getLogger(__name__)
 
 CONTROL_PATH: Final = "/_regioncache"
 """Everything of our own lies under this path of the application."""
@@ -46,6 +51,7 @@ class Edge:
         self,
         settings: Settings,
         default: ServedSite,
+        sites: Sites | None,
         stores: Mapping[str, RegionStore],
         signer: Signer | None,
         reader: Reader,
@@ -56,6 +62,7 @@ class Edge:
     ) -> None:
         self._settings = settings
         self._default = default
+        self._sites = sites
         self._stores = stores
         self._signer = signer
         self._reader = reader
@@ -71,13 +78,17 @@ class Edge:
     async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer one request."""
         method = request.method
-        target = Target.of(request.scheme, request.host, request.rel_url.raw_path, request.rel_url.raw_query_string)
+        asker = Asker.of(request, self._trusted)
+        target = Target.of(asker.scheme, request.host, request.rel_url.raw_path, request.rel_url.raw_query_string)
         if not target.has_host:  # RFC 9112 section 3.2; it could make the URL of another path
             return problem(400, "Bad Request", "Host is no host.")
-        replay = verify_replay(
-            self._signer, request.headers.get(REPLAY_HEADER), method, target.endpoint, now=time.time()
-        )
-        exchange = self._exchange(request, self._default, target)
+        served = self._default if self._sites is None else await self._served(self._sites, target.host)
+        if isinstance(served, web.Response):
+            return served
+        request[SERVED_SITE] = served
+        mark = request.headers.get(REPLAY_HEADER)
+        replay = verify_replay(self._signer, mark, method, target.endpoint, served.scope, now=time.time())
+        exchange = self._exchange(request, asker, served, target)
         # Whoever answers may see another path in dot segments than we do: nothing is stored or queued under it.
         is_plain = normalize_octets(request.rel_url.raw_path or "/") == target.path
         # What comes from one of our own edges gets the handler's word: a store of ours would only repeat itself.
@@ -95,11 +106,30 @@ class Edge:
             return await self._through.past_queue(exchange, handler, answer) if isinstance(answer, Past) else answer
         return await self._through.write(exchange, handler, is_replay=replay is not None)
 
+    @staticmethod
+    async def _served(sites: Sites, host: str) -> ServedSite | web.Response:
+        """Find the site of a host, or say why it has none."""
+        try:
+            served = await sites.of_host(host)
+        except RegionUnavailableError as error:
+            logger.warning("the site of %s cannot be found: %s", host, error)
+            return unavailable("What this site is cannot be found out now.", retry_after=error.retry_after)
+        except SettingsError:
+            return problem(503, "Service Unavailable", "This site's configuration contradicts that of the edge.")
+        if served is None:  # RFC 9110 section 15.5.20
+            return problem(421, "Misdirected Request", "This host is no site of this server.")
+        if not served.is_enabled:
+            return problem(503, "Service Unavailable", "This site is disabled.")
+        return served
+
     async def control(self, request: web.Request, path: str) -> web.Response:
         """Answer a request for one of our own pages; `path` is what follows `/_regioncache/`."""
         kind, _, rest = path.partition("/")
         if kind == "writes" and rest:
-            return await write_status(request, rest, self._identities(request, self._default), self._stores)
+            served = self._default if self._sites is None else await self._served(self._sites, request.host)
+            if isinstance(served, web.Response):
+                return served
+            return await write_status(request, rest, self._identities(request, served), self._stores)
         if path == "sync" and self._sync_hook.is_configured:
             return await self._sync_hook.answer(request)
         return problem(404, "Not Found", "There is no such page.")
@@ -107,18 +137,19 @@ class Edge:
     async def _untouched(self, exchange: Exchange, handler: Handler, reason: str) -> web.StreamResponse:
         return await ask_marked(exchange.request, handler, cache_status(cache_name(None), fwd="bypass", detail=reason))
 
-    def _exchange(self, request: web.Request, served: ServedSite, target: Target) -> Exchange:
+    def _exchange(self, request: web.Request, asker: Asker, served: ServedSite, target: Target) -> Exchange:
         came = list(request.headers.items())
         headers = without_pins(end_to_end(came))
         resource_at = functools.partial(self._resource_at, request, served)
         rule = served.rules.find(request.method, target.path)
         touching = served.rules.touching(target.path)
-        principal = self._reader_and_writer(request, rule, touching)
+        principal = self._reader_and_writer(request, served, rule, touching)
         # A write is known by the target that its readers ask for, whose rule may be another one.
         reading = rule if request.method == "GET" else served.rules.find("GET", target.path)
-        keying = served.keying(reading)
+        keying = served.book.keying(reading)
         return Exchange(
             request=request,
+            asker=asker,
             headers=headers,
             served=served,
             target=target,
@@ -126,7 +157,7 @@ class Edge:
             key_parts=keying.parts(headers, functools.partial(self._country, request)),
             resource=resource_at(target.path),
             rule=rule,
-            policy=served.policy(rule),
+            policy=served.book.policy(rule),
             terms=request_terms(headers),
             principal=principal,
             has_credentials=self._has_credentials(request, rule, principal),
@@ -139,7 +170,7 @@ class Edge:
     def _resource_at(self, request: web.Request, served: ServedSite, path: str) -> Resource:
         """The resource of a path, for the bearer of a request."""
         rule = served.rules.ordering(path)
-        owner = self._principal(request, rule).oldest if rule is not None else ""
+        owner = self._principal(request, served, rule).oldest if rule is not None else ""
         return served.groups.resource(served.key.id, path, owner)
 
     def _pinned(self, headers: Headers) -> str | None:
@@ -160,7 +191,7 @@ class Edge:
     def _locate(self, request: web.Request) -> Location:
         return locate_request(
             request.headers,
-            _peer(request),
+            peer_of(request),
             self._trusted,
             country_headers=self._settings.country_headers,
             position_headers=self._settings.position_headers,
@@ -170,30 +201,34 @@ class Edge:
         headers = list(request.headers.items())
         return country_part(self._locate(request), headers, self._settings.country_headers)
 
-    def _principal(self, request: web.Request, rule: CompiledRule | None) -> Principal:
+    def _principal(self, request: web.Request, served: ServedSite, rule: CompiledRule | None) -> Principal:
         source = rule.rule.principal if rule is not None else None
         if callable(source):
             found: str | None = source(request) or None  # an empty name is nobody's
         else:
             found = identity(_Head(request), source)
-        return principal_of(found, self._signer)
+        return principal_of(found, self._signer, served.scope)
 
     def _reader_and_writer(
-        self, request: web.Request, rule: CompiledRule | None, touching: Sequence[CompiledRule]
+        self,
+        request: web.Request,
+        served: ServedSite,
+        rule: CompiledRule | None,
+        touching: Sequence[CompiledRule],
     ) -> Principal:
         """The principal of a request, together with those that its bearer writes as under the rules `touching`."""
-        principal = self._principal(request, rule)
+        principal = self._principal(request, served, rule)
         sources = {other.rule.principal: other for other in touching}
         sources.pop(rule.rule.principal if rule is not None else None, None)  # known already
         if not sources:
             return principal
-        ids = (name for other in sources.values() for name in self._principal(request, other).ids)
+        ids = (name for other in sources.values() for name in self._principal(request, served, other).ids)
         return msgspec.structs.replace(principal, ids=tuple(dict.fromkeys((*principal.ids, *ids))))
 
     def _identities(self, request: web.Request, served: ServedSite) -> tuple[str, ...]:
         """Every principal that a request's bearer is under any of the rules."""
         rules = (None, *(rule for rule in served.rules if rule.rule.behind))
-        return tuple({name for rule in rules for name in self._principal(request, rule).ids})
+        return tuple({name for rule in rules for name in self._principal(request, served, rule).ids})
 
     def _has_credentials(self, request: web.Request, rule: CompiledRule | None, principal: Principal) -> bool:
         """Whether an answer may be meant for a request's bearer alone.
@@ -226,14 +261,6 @@ class _Head(RequestHead):
     @property
     def cookies(self) -> Mapping[str, str]:
         return self._request.cookies
-
-
-def _peer(request: web.Request) -> str | None:
-    """The peer's address; None for a unix socket. Never the forwarded one."""
-    if request.transport is None:
-        return ""
-    peer = request.transport.get_extra_info("peername")
-    return peer[0] if isinstance(peer, tuple) and peer else None
 
 
 def make_middleware(

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from .effects import ABSOLUTE, Effects, Representation, Unknown, Write
-from .principal import ANONYMOUS
+from .principal import is_anonymous
 from .records import WriteRecord
 
 MEMO_BYTES: Final = 16 * 1024 * 1024
@@ -221,7 +221,7 @@ def _blind(base: Base | None, step: Step, url: str, principals: Sequence[str], e
     # What another principal wrote says nothing about an entry that is one user's own, nor about an absent base; and
     # what the origin shows to others of a write that came with credentials, only the origin knows.
     foreign = record.principal not in principals and not record.shared
-    return foreign and (base is None or base.private or record.principal != ANONYMOUS)
+    return foreign and (base is None or base.private or not is_anonymous(record.principal))
 
 
 def is_partial(record: WriteRecord) -> bool:

@@ -7,7 +7,6 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, TypeVar
 
-import aiohttp
 from aiohttp import web
 from aiosignal import Signal
 
@@ -17,28 +16,32 @@ from .control.webhook import SyncHook
 from .control.writes import WriteDesk
 from .effects import Effects
 from .errors import NotSetUpError, RegionUnavailableError, StoreError
-from .gateway.forward import Forwarder
+from .gateway.forward import Forwarder, expect
 from .gateway.interim import InterimAwareResponse
 from .hooks import Hooks, WriteEvent
 from .middleware import CONTROL_PATH, Edge, make_middleware
+from .origins.origins import Origins
 from .principal import Signer
 from .purges import Purge
 from .reads.memory import Memory
 from .reads.reader import Reader
-from .regions import Region
+from .regions import Region, TrustedProxies
 from .replays import cdn_id
 from .responses import on_response_prepare
 from .rules import Rule, Rules
-from .served import default_site
+from .served import ServedSite, default_site
 from .settings import Settings, check_service
+from .sites.directory import Directory
+from .sites.serving import Sites
 from .store.embedded import load_or_make_secret, parse_embedded_url
 from .store.region import RegionStore, open_all
 from .sync.courier import Courier
 from .sync.intents import Sweeper
 from .sync.loop import SyncLoop
-from .sync.outlets import OneOutlet
-from .sync.sender import Sender, client_session
+from .sync.outlets import OneOutlet, Outlet, Outlets, SiteOutlets
+from .sync.sender import Sender
 from .tasks import Tasks
+from .upstream import Upstream
 from .writes.accept import Accepter
 from .writes.intents import Intents
 from .writes.through import Through
@@ -74,8 +77,9 @@ class RegionCache:
         self._adopting = asyncio.Lock()
         self._tasks = Tasks()
         self._stopping = False
-        self._session: aiohttp.ClientSession | None = None
-        self._fresh_session: aiohttp.ClientSession | None = None
+        self._origins = Origins(response_class=InterimAwareResponse, health_seconds=settings.gateway.health_seconds)
+        self._default: ServedSite | None = None
+        self._sites: Sites | None = None
         self._reader: Reader | None = None
         self._edge: Edge | None = None
         self._forwarder: Forwarder | None = None
@@ -120,9 +124,9 @@ class RegionCache:
 
     @property
     def forwarder(self) -> Forwarder:
-        """What sends requests to the origin. Raises `NotSetUpError` without `origin` in the settings."""
+        """What sends requests to origins. Raises `NotSetUpError` without `origin` or `sites` in the settings."""
         if self._forwarder is None:
-            raise NotSetUpError("forward needs origin= in the settings, and a started application")
+            raise NotSetUpError("forward needs origin= or sites= in the settings, and a started application")
         return self._forwarder
 
     async def purge(self, purge: Purge, *, regions: Sequence[str] | None = None) -> PurgeReport:
@@ -130,13 +134,16 @@ class RegionCache:
 
         In all regions: at once in the first that can be reached (`home_region` before others), which tells the others,
         also those that are down now. Or in some `regions` by their names, and nowhere else. The cost does not depend on
-        how much is stored. A fetch that is under way is covered as well.
+        how much is stored. A fetch that is under way is covered as well. With sites turned on an absolute `url` names
+        its site by the host, where `site` does not.
 
-        Raises `PurgeError` for a region that is none, `RegionUnavailableError` when none can be reached, and
+        Raises `PurgeError` for a region or a site that is none, `RegionUnavailableError` when none can be reached, and
         `NotSetUpError` before the start of the application.
         """
         if self._purger is None:
             raise NotSetUpError(_NOT_STARTED)
+        if self._sites is not None:
+            purge = await self._sites.named(purge)
         return await (self._purger.everywhere(purge) if regions is None else self._purger.somewhere(purge, regions))
 
     async def start(self, decorated: Sequence[Rule]) -> None:
@@ -150,18 +157,19 @@ class RegionCache:
         writes_behind = any(compiled.rule.behind for compiled in rules)
         if settings.sync.authorization is not None:
             check_service([compiled.rule for compiled in rules])
-        if writes_behind and settings.origin is None:
+        if writes_behind and settings.origin is None and not settings.sites.enabled:
             raise NotSetUpError("origin= is missing; writes behind are replayed there")
-        stores = [self._store(region, rules, writes_behind=writes_behind) for region in settings.regions]
+        # What is said of sites must not be evicted either, and their rules may take writes behind at any time.
+        keeps = writes_behind or settings.sites.enabled
+        stores = [self._store(region, rules, writes_behind=keeps) for region in settings.regions]
         await open_all(stores)
         self.stores = {store.name: store for store in stores}
         for store in stores:
             greet = self._greeter(store)
             store.events.on_link(greet)
             greet(store.events.is_connected)
-        self._session = client_session(response_class=InterimAwareResponse)
-        self._fresh_session = client_session(reuse=False)
         self._build(rules)
+        self._origins.start()
         self._start_sync()
 
     def _store(self, region: Region, rules: Rules, *, writes_behind: bool) -> RegionStore:
@@ -189,11 +197,11 @@ class RegionCache:
         await asyncio.gather(*(courier.stop() for courier in self.couriers))
         if self._reader is not None:
             await self._reader.drain(DRAIN_SECONDS)
+        if self._sites is not None:
+            await self._sites.directory.drain(DRAIN_SECONDS)
         await self._tasks.drain(DRAIN_SECONDS)
         await self.hooks.drain(DRAIN_SECONDS)
-        for session in (self._session, self._fresh_session):
-            if session is not None:
-                await session.close()
+        await self._origins.close()
         for store in (*self._adopted.values(), *self.stores.values()):
             await store.close()
 
@@ -235,32 +243,54 @@ class RegionCache:
     def _build(self, rules: Rules) -> None:
         settings = self.settings
         signer = self._signer(rules)
-        default = default_site(settings, rules)
-        effects = Effects(rules.functions())
+        default = self._default = default_site(settings, rules)
+        if settings.sites.enabled:
+            directory = Directory(tuple(self._home_first().values()), settings.sites)
+            self._sites = Sites(directory, settings, default)
         memories = {
             name: Memory(store.events, seconds=settings.cache.memory_seconds, max_bytes=settings.cache.memory_bytes)
             for name, store in self.stores.items()
         }
-        self._purger = Purger(self._home_first(), rules, memories)
+        self._purger = Purger(self._home_first(), self._site_of, memories)
         name = cdn_id(self.stores, settings.origin)
-        self._reader = Reader(settings.cache, effects, memories, self._tasks)
+        self._reader = Reader(settings.cache, Effects(rules.functions()), memories, self._tasks)
         accepter = Accepter(settings, signer, self._location_of, self.hooks) if signer else None
         intents = Intents(settings.sync.intent_seconds, self._tasks)
         through = Through(settings.cache, memories.values(), intents, self._tasks)
         hook = SyncHook(settings.webhook, self.served, lambda: self.loops)
-        self._edge = Edge(settings, default, self.stores, signer, self._reader, through, accepter, hook, name)
-        if settings.origin is not None and self._session is not None:
-            self._forwarder = Forwarder(
-                self._session,
-                settings.origin,
-                name,
-                max_body=settings.cache.max_body,
-                timeout=settings.sync.timeout,
-            )
-            if settings.sync.enabled and signer is not None:
-                sender = Sender(self._session, settings.origin, signer, name, settings.sync, fresh=self._fresh_session)
-                outlets = OneOutlet(sender, rules.bulks())
-                self.loops = [SyncLoop(store, settings, outlets, self.hooks) for store in self.served]
+        self._edge = Edge(
+            settings, default, self._sites, self.stores, signer, self._reader, through, accepter, hook, name
+        )
+        if default.upstream is None and self._sites is None:
+            return
+        trusted = TrustedProxies(settings.trusted_proxies)
+        self._forwarder = Forwarder(
+            self._origins, settings.gateway, trusted, default, name, max_body=settings.cache.max_body
+        )
+        if settings.sync.enabled and signer is not None:
+            outlets = self._outlets(default, signer, name)
+            self.loops = [SyncLoop(store, settings, outlets, self.hooks) for store in self.served]
+
+    def _outlets(self, default: ServedSite, signer: Signer, name: str) -> Outlets:
+        """Where queued writes go: to the origin of the settings, or of each write's site."""
+        own = None
+        if default.upstream is not None:
+            sender = Sender(self._origins, default.upstream, signer, name, self.settings.sync)
+            own = Outlet(sender, default.rules.bulks())
+        if self._sites is None:
+            assert own is not None  # noqa: S101 - nothing is sent without sites and without an origin
+            return OneOutlet(own)
+
+        def make_sender(served: ServedSite, upstream: Upstream) -> Sender:
+            return Sender(self._origins, upstream, signer, name, self.settings.sync, site=served.scope)
+
+        return SiteOutlets(self._sites.of_id, make_sender, own, self.settings.sites.max_known)
+
+    async def _site_of(self, site_id: str) -> ServedSite:
+        """What the requests of a site go by; what those of the settings do when it is not known."""
+        assert self._default is not None  # noqa: S101 - made at the start
+        found = None if self._sites is None else await self._sites.of_id(site_id)
+        return found or self._default
 
     def _start_sync(self) -> None:
         for loop in self.loops:
@@ -344,7 +374,7 @@ def setup(
     cache = RegionCache(settings)
     app[REGION_CACHE] = cache
     resource = app.router.add_resource(f"{CONTROL_PATH}/{{path:.*}}")
-    resource.add_route("*", _control)
+    resource.add_route("*", _control, expect_handler=expect)
 
     async def context(_app: web.Application) -> AsyncIterator[None]:
         cache.control_prefix = resource.canonical.removesuffix("{path}")
@@ -380,9 +410,14 @@ def region_cache(request: web.Request) -> RegionCache:
 async def forward(request: web.Request) -> web.StreamResponse:
     """Answer a request with the origin's answer: a handler for an edge without an application of its own.
 
-    Raises `NotSetUpError` when `setup` was not called or the settings name no origin.
+    Raises `NotSetUpError` when `setup` was not called, or the settings name no origin and turn no sites on.
     """
     return await region_cache(request).forwarder.forward(request)
+
+
+def add_forwarding(app: web.Application, path: str = "/{path:.*}") -> None:
+    """Forward every request to `path`, by default every request at all, as `forward` does."""
+    app.router.add_route("*", path, forward, expect_handler=expect)
 
 
 def cached(**options: Any) -> Callable[[HandlerType], HandlerType]:

@@ -81,7 +81,7 @@ class Principal(msgspec.Struct, frozen=True):
     @property
     def is_anonymous(self) -> bool:
         """Whether the request carries no credentials."""
-        return self.id == ANONYMOUS
+        return is_anonymous(self.id)
 
 
 NOBODY: Final = Principal()
@@ -126,11 +126,23 @@ def _joined(parts: Iterable[str]) -> str:
     return "".join(f"{len(part)}:{part}" for part in parts)
 
 
-def principal_of(identity: str | None, signer: Signer | None) -> Principal:
-    """Make the principal of an identity; without secrets everybody with an identity is told apart by nothing."""
+def is_anonymous(principal: str) -> bool:
+    """Whether a principal is that of requests without credentials, at any site."""
+    return principal.partition("@")[0] == ANONYMOUS
+
+
+def principal_of(identity: str | None, signer: Signer | None, site: str = "") -> Principal:
+    """Make the principal of an identity at a site, empty for that of the settings: nobody is the same at two sites.
+
+    Without secrets everybody with an identity is told apart by nothing.
+    """
     if identity is None:
-        return NOBODY
+        return _alone(f"{ANONYMOUS}@{site}") if site else NOBODY
     if signer is None:
-        return Principal("unkeyed", ("unkeyed",), "unkeyed")
-    ids = signer.sign_all("principal", identity)
+        return _alone("unkeyed")
+    ids = signer.sign_all("principal", *((site,) if site else ()), identity)
     return Principal(ids[0], ids, ids[-1])
+
+
+def _alone(name: str) -> Principal:
+    return Principal(name, (name,), name)

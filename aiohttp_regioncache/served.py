@@ -4,37 +4,29 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
+
 from .exclusions import Exclusions
 from .keying import Keying
 from .keys import Groups, SiteKey
 from .rules import CompiledRule, Rule, Rules
 from .semantics.freshness import Policy
 from .settings import Cache, Settings
+from .site import Site
+from .upstream import Upstream, plain_upstream
 from .validation import ttl_by_status
 
 DEFAULT_SITE: Final = SiteKey()
 """The site that the settings describe: the only one, unless sites are turned on."""
 
 
-class ServedSite:
-    """What the requests of one site go by: `key` is in all its keys, `exclusions` are never cached."""
+class RuleBook:
+    """Rules, and what each of them says of freshness and keys where the settings are `cache`."""
 
-    def __init__(self, key: SiteKey, rules: Rules, cache: Cache, exclusions: Exclusions) -> None:
-        self.key = key
+    def __init__(self, rules: Rules, cache: Cache) -> None:
         self.rules = rules
-        self.exclusions = exclusions
         self._policies = {rule: _policy(cache, rule) for rule in (None, *rules)}
         self._keyings = {rule: _keying(cache, rule) for rule in (None, *rules)}
-
-    @property
-    def groups(self) -> Groups:
-        """How its paths divide into groups."""
-        return self.rules.groups
-
-    @property
-    def is_default(self) -> bool:
-        """Whether it is the one that the settings describe."""
-        return self.key is DEFAULT_SITE
 
     def policy(self, rule: CompiledRule | None) -> Policy:
         """How fresh answers under a rule are."""
@@ -45,9 +37,70 @@ class ServedSite:
         return self._keyings[rule]
 
 
+class ServedSite(msgspec.Struct, frozen=True, eq=False):
+    """What the requests of one site go by.
+
+    `key` is in all its keys; `exclusions` are never cached; `upstream` is its origin, None where only handlers answer.
+    `site` is its configuration, None for the site that the settings describe.
+    """
+
+    key: SiteKey
+    book: RuleBook
+    exclusions: Exclusions
+    upstream: Upstream | None
+    site: Site | None = None
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether it is served."""
+        return self.site is None or self.site.enabled
+
+    @property
+    def rules(self) -> Rules:
+        """Its rules in their order."""
+        return self.book.rules
+
+    @property
+    def groups(self) -> Groups:
+        """How its paths divide into groups."""
+        return self.book.rules.groups
+
+    @property
+    def scope(self) -> str:
+        """What the marks of its replays are good for: its id, or empty for the site that the settings describe."""
+        return "" if self.site is None else self.site.id
+
+
 def default_site(settings: Settings, rules: Rules) -> ServedSite:
     """Make the site that the settings describe; `rules` are theirs and those of decorators."""
-    return ServedSite(DEFAULT_SITE, rules, settings.cache, Exclusions(paths=settings.cache.exclude))
+    upstream = None if settings.origin is None else plain_upstream(settings.origin)
+    exclusions = Exclusions(paths=settings.cache.exclude)
+    return ServedSite(DEFAULT_SITE, RuleBook(rules, settings.cache), exclusions, upstream)
+
+
+def served_site(site: Site, settings: Settings, default: ServedSite) -> ServedSite:
+    """Make a site ready: its own rules come before those of the `default` site, its lifetimes before the settings'.
+
+    Raises `SettingsError` when its rules contradict those of the settings.
+    """
+    cache, exclude = settings.cache, site.exclude
+    exclusions = Exclusions(
+        paths=(*exclude.paths, *cache.exclude),
+        prefixes=exclude.prefixes,
+        extensions=exclude.extensions,
+        cookies=exclude.cookies,
+        headers=exclude.headers,
+        query=exclude.query,
+    )
+    upstream = site.upstream(allow_private=settings.sites.allow_private_origins)
+    return ServedSite(SiteKey(site.id, site.epoch), _book(site, cache, default), exclusions, upstream, site)
+
+
+def _book(site: Site, cache: Cache, default: ServedSite) -> RuleBook:
+    if not site.rules and site.ttl is None:
+        return default.book
+    own = cache if site.ttl is None else msgspec.structs.replace(cache, ttl=site.ttl)
+    return RuleBook(Rules((*site.rules, *(compiled.rule for compiled in default.rules))), own)
 
 
 def _policy(cache: Cache, compiled: CompiledRule | None) -> Policy:

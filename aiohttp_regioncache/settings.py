@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, get_origin
 
 import msgspec
-from yarl import URL
 
 from .cipher import Cipher
 from .durability import parse_durability
@@ -18,7 +17,7 @@ from .errors import SettingsError
 from .patterns import PathPattern
 from .regions import COUNTRY_HEADERS, POSITION_HEADERS, Region, TrustedProxies
 from .rules import Lifetime, Rule, Rules, check_parameters
-from .validation import check_number, check_types, explained, struct_in, ttl_by_status, type_at
+from .validation import check_number, check_types, explained, is_address, struct_in, ttl_by_status, type_at
 
 if TYPE_CHECKING:
     Texts = Sequence[str]
@@ -242,6 +241,46 @@ class Connections(_Group, frozen=True, kw_only=True):
         self._check_above("connect_timeout", "timeout", "queue_timeout")
 
 
+class Gateway(_Group, frozen=True, kw_only=True):
+    """How requests are forwarded to origins.
+
+    `connect_timeout`: seconds that a connection to an origin may take; `read_timeout`: seconds without a byte, which
+    only event streams may be silent for. `max_request_body`, `max_websocket_message`: bytes. `health_seconds`: between
+    the checks of origins that have a path for it.
+    """
+
+    connect_timeout: float = 10.0
+    read_timeout: float = 15.0
+    max_request_body: int = 100 * _MIB
+    max_websocket_message: int = 4 * _MIB
+    health_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_above("connect_timeout", "read_timeout", "health_seconds")
+
+
+class Sites(_Group, frozen=True, kw_only=True):
+    """Many tenants on one edge, each a `Site` in the regions' Redis.
+
+    `enabled`: whether hosts are looked up there. `cache_seconds`: how long a process takes a site for known without
+    asking again, 1 to 60; a published change counts at once. `max_known`: how many hosts it knows at once, and as many
+    of which it knows that they are none. `allow_private_origins`: whether a site's origin may lie at a loopback,
+    link-local or private address.
+    """
+
+    enabled: bool = False
+    cache_seconds: float = 30.0
+    max_known: int = 10_000
+    allow_private_origins: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.cache_seconds <= 60:
+            raise SettingsError("sites.cache_seconds", f"{self.cache_seconds!r} is not from 1 to 60 seconds")
+        self._check_above("max_known")
+
+
 class Settings(_Group, frozen=True, kw_only=True):
     """Everything that can be set.
 
@@ -249,7 +288,8 @@ class Settings(_Group, frozen=True, kw_only=True):
     `home_region`: the region beside this edge, if there is one. `default_region`: the one for users whose place is
     unknown. `trusted_proxies`: addresses or networks whose headers say where a user is: `country_headers` name the
     country, `position_headers` latitude and longitude. `secrets`: the same on every edge; the first signs, all verify.
-    `rules`: what happens to which path. `cache`, `queue`, `sync`, `connections`, `webhook`: the parts of their name.
+    `rules`: what happens to which path. `cache`, `queue`, `sync`, `connections`, `webhook`, `gateway`, `sites`: the
+    parts of their name.
     """
 
     origin: str | None = None
@@ -266,6 +306,8 @@ class Settings(_Group, frozen=True, kw_only=True):
     sync: Sync = Sync()
     connections: Connections = Connections()
     webhook: Webhook = Webhook()
+    gateway: Gateway = Gateway()
+    sites: Sites = Sites()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -306,21 +348,22 @@ class Settings(_Group, frozen=True, kw_only=True):
 
     def _check_origin(self) -> None:
         if self.origin is None:
-            if self.writes_behind:
+            if self.writes_behind and not self.sites.enabled:
                 raise SettingsError("origin", "is missing; a rule with write='behind' replays its writes there")
             return
-        if not _is_address(self.origin):  # not quoted: there could be a password in it
+        if not is_address(self.origin):  # not quoted: there could be a password in it
             raise SettingsError("origin", "is no address like https://origin.example, without user, query and fragment")
 
     def _check_secrets(self) -> None:
         short = next((secret for secret in self.secrets if len(secret) < 16), None)
         if short is not None:
             raise SettingsError("secrets", f"one has {len(short)} characters; at least 16")
-        needed = self.writes_behind or any(rule.per_user for rule in self.rules)
+        needed = self.writes_behind or self.sites.enabled or any(rule.per_user for rule in self.rules)
         if needed and not self.secrets and not self.only_embedded:
             raise SettingsError(
                 "secrets",
-                "is empty, yet a rule writes behind or stores per user; give one that all edges of all regions share",
+                "is empty, yet a rule (or that of a site) writes behind or stores per user; give one that all edges of "
+                "all regions share",
             )
 
 
@@ -333,15 +376,6 @@ def check_service(rules: Iterable[Rule]) -> None:
                 f"replays as a service that may do everything, yet rules[{rule.path}] says of no write whether its "
                 "user may: give authorize=, or authorized=True when an outer middleware does",
             )
-
-
-def _is_address(text: str) -> bool:
-    try:
-        url = URL(text)
-    except ValueError:
-        return False
-    bare = not (url.user or url.password or url.query_string or url.fragment)
-    return url.scheme in ("http", "https") and bool(url.host) and bare
 
 
 def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Settings:

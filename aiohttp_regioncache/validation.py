@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal, get_args, get_origin
 
 import msgspec
+from yarl import URL
 
 from .errors import SettingsError
 
@@ -36,6 +37,16 @@ def check_number(key: str, value: int | float) -> None:
     most = _MAX_COUNT if isinstance(value, int) else _MAX_SECONDS
     if not 0 <= value <= most:
         raise SettingsError(key, f"{value!r} is not a number >= 0 and at most {most}")
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an address such as `https://origin.example`, without user, query and fragment."""
+    try:
+        url = URL(text)
+    except ValueError:
+        return False
+    bare = not (url.user or url.password or url.query_string or url.fragment)
+    return url.scheme in ("http", "https") and bool(url.host) and bare
 
 
 def ttl_by_status(key: str, ttl: float | Mapping[Any, float] | None) -> float | Mapping[str, float] | None:

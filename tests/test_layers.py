@@ -16,6 +16,7 @@ FLOORS = {
     "store": 1,
     "exchange": 2,
     "responses": 2,
+    "origins": 2,
     "reads": 3,
     "writes": 3,
     "sync": 3,

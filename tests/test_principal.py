@@ -52,6 +52,13 @@ def test_an_identity_is_keyed_and_stable() -> None:
     assert not one.is_anonymous
 
 
+def test_nobody_is_the_same_at_two_sites() -> None:
+    principals = [principal_of(name, SIGNER, site) for name in ("alice", None) for site in ("", "shop", "blog")]
+    assert len({principal.id for principal in principals}) == 6
+    assert [principal.is_anonymous for principal in principals] == [False] * 3 + [True] * 3
+    assert principals[1].ids == (principals[1].id,) == (principals[1].oldest,)
+
+
 def test_without_secrets_nobody_is_told_apart_but_the_anonymous() -> None:
     assert principal_of("alice", None) == principal_of("bob", None)
     assert not principal_of("alice", None).is_anonymous

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
 from ..errors import PurgeError, RegionUnavailableError
 from ..purges import Purge
 from ..reads.memory import Memory
-from ..rules import Rules
+from ..served import ServedSite
 from ..store import purging
 from ..store.entries import invalidate
 from ..store.outbox import announce, announce_purge
 from ..store.region import RegionStore
+
+FindSite = Callable[[str], Awaitable[ServedSite]]
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +35,14 @@ class PurgeReport(msgspec.Struct, frozen=True):
 
 
 class Purger:
-    """Purge in the regions of `stores`, which are in the order in which they are asked; `memories` by region name."""
+    """Purge in the regions of `stores`, which are in the order in which they are asked; `memories` by region name.
 
-    def __init__(self, stores: Mapping[str, RegionStore], rules: Rules, memories: Mapping[str, Memory]) -> None:
+    `find_site` gives what the rules of a site's id are.
+    """
+
+    def __init__(self, stores: Mapping[str, RegionStore], find_site: FindSite, memories: Mapping[str, Memory]) -> None:
         self._stores = stores
-        self._rules = rules
+        self._find_site = find_site
         self._memories = memories
 
     async def everywhere(self, purge: Purge) -> PurgeReport:
@@ -85,9 +90,10 @@ class Purger:
             item = announce_purge(lines) if announced else b""
             await purging.purge(store, lines, announce=item)
             return
-        resource = self._rules.groups.resource(purge.site, purge.path)
+        served = await self._find_site(purge.site)
+        resource = served.groups.resource(purge.site, purge.path)
         # Where a path is another resource for everyone, only a line covers all of them.
-        if purge.soft or self._rules.ordering(purge.path) is not None:
+        if purge.soft or served.rules.ordering(purge.path) is not None:
             item = announce_purge(lines, resource.group) if announced else b""
             await purging.purge(store, lines, group=resource.group, announce=item)
             return

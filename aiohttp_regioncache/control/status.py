@@ -11,7 +11,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from ..errors import RegionUnavailableError
-from ..problems import problem, unavailable
+from ..problems import problem, unavailable, wants_html
 from ..store import ended, queue
 from ..store.keyspace import Partition
 from ..store.region import RegionStore
@@ -54,7 +54,7 @@ async def write_status(
     if fields is None or fields.get("principal") not in principals:
         return _unknown()
     document = describe(write_id, fields, is_blocked=blocked)
-    if _wants_html(request):
+    if wants_html(request.headers.get("Accept", "")):
         return web.Response(text=_page(document), content_type="text/html", headers=_headers(document))
     return web.json_response(document, headers=_headers(document))
 
@@ -104,11 +104,6 @@ def _time(milliseconds: str | None) -> str | None:
 def _headers(document: Mapping[str, Any]) -> dict[str, str]:
     pending = document["state"] == "pending"
     return {"Cache-Control": "no-store"} | ({"Retry-After": "1"} if pending else {})
-
-
-def _wants_html(request: web.Request) -> bool:
-    accept = request.headers.get("Accept", "")
-    return "text/html" in accept and "application/json" not in accept
 
 
 def _unknown() -> web.Response:

@@ -3,86 +3,162 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
 from typing import Final
 
 import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError
 from multidict import CIMultiDict
-from yarl import URL
 
-from ..exchange import described_body
+from ..exchange import SERVED_SITE, Asker, described_body
 from ..keys import ascii_only
+from ..origins.origins import Origins, Way
 from ..pin import without_pins
-from ..problems import Unanswered, problem
+from ..problems import Unanswered, problem, shown_problem
+from ..regions import TrustedProxies
 from ..replays import is_looping, with_loop_mark
 from ..responses import UntypedStream, typed_as_given
 from ..semantics.fields import Headers, end_to_end, remove, values
+from ..semantics.methods import is_safe
+from ..served import ServedSite
+from ..settings import Gateway
 from .interim import relay_to
+from .websocket import is_websocket, tunnel
 
 logger = logging.getLogger(__name__)
 
-CONNECT_SECONDS: Final = 10.0
 VIA: Final = "regioncache"
 """The pseudonym of an edge in `Via`."""
 _OWN_FIELDS: Final = frozenset({"host", "expect"})
 _CHUNK: Final = 64 * 1024
 _STREAMED_TYPES: Final = ("text/event-stream", "multipart/x-mixed-replace")
+_NOT_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class _BrokenOffError(ConnectionResetError):
     """An answer of which a part may have gone out already."""
 
 
-class Forwarder:
-    """Forward requests to the origin at `origin`.
+class _TooLargeError(Exception):
+    """A body beyond the limit."""
 
-    `name` is this deployment in `CDN-Loop`; `max_body` the bytes up to which an answer is read as a whole, so that it
-    can be stored: longer ones, and streams, pass through as they come. `timeout` is seconds without a byte, which only
-    event streams may be silent for.
+
+class Forwarder:
+    """Forward requests to the origin of their site.
+
+    `default` is the site of requests that no middleware has led here; `name` is this deployment in `CDN-Loop`;
+    `max_body` the bytes up to which an answer is read as a whole, so that it can be stored: longer ones, and streams,
+    pass as they come.
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, origin: str, name: str, *, max_body: int, timeout: float
+        self,
+        origins: Origins,
+        settings: Gateway,
+        trusted: TrustedProxies,
+        default: ServedSite,
+        name: str,
+        *,
+        max_body: int,
     ) -> None:
-        self._session = session
-        self._origin = origin.rstrip("/")
+        self._origins = origins
+        self._default = default
+        self._settings = settings
+        self._trusted = trusted
         self._name = name
         self._max_body = max_body
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=timeout)
-        self._endless = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+        connect, read = settings.connect_timeout, settings.read_timeout
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
+        self._endless = aiohttp.ClientTimeout(total=None, sock_connect=connect)
 
     async def forward(self, request: web.Request) -> web.StreamResponse:
         """Answer a request with the origin's answer; 502 or 504 when there is none, 508 for a loop."""
         headers = list(request.headers.items())
         if is_looping(headers, self._name):
             return problem(508, "Loop Detected", "This request has been here before.")
+        upstream = request.get(SERVED_SITE, self._default).upstream
+        if upstream is None:
+            return shown_problem(request, 502, "Bad Gateway", "There is no origin for this host.")
+        if (request.content_length or 0) > self._settings.max_request_body:
+            return self._too_large(request)
         relay_to(request)
+        passed = self._passed(request, headers)
+        failure: Exception = OSError("it has no address")
+        for way in self._origins.ways(upstream, request.host):
+            host = [] if way.host is None else [("Host", way.host)]
+            answer = await self._try(request, way, [*host, *passed])
+            if isinstance(answer, web.StreamResponse):
+                return answer
+            failure = answer
+        return _failed(request, failure)
+
+    async def _try(self, request: web.Request, way: Way, headers: Headers) -> web.StreamResponse | Exception:
+        """Ask one address of the origin; what it failed with when another one may be asked instead."""
+        if is_websocket(request):
+            return await self._tunnelled(request, way, headers)
         try:
-            # Still to come, or read already: by us, or by an outer middleware.
-            body = request.content if request.can_read_body else await request.read()
-            async with self._ask(request, headers, body) as answer:
+            answer = await self._ask(request, way, headers)
+        except _TooLargeError:
+            return self._too_large(request)
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            way.note(0)
+            return error if _may_go_elsewhere(request, error) else _failed(request, error)
+        way.note(answer.status)
+        try:
+            async with answer:
                 return await self._pass_on(request, answer)
         except _BrokenOffError:
             raise
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             return _failed(request, error)  # also when the client has gone: others may have joined its fetch
 
-    def _ask(
-        self, request: web.Request, headers: Headers, body: bytes | aiohttp.StreamReader
-    ) -> aiohttp.client._RequestContextManager:
-        passed = remove(described_body(without_pins(end_to_end(headers))), _OWN_FIELDS)
-        kept = with_loop_mark(_with_via(passed, request), self._name)
-        endpoint = ascii_only(request.rel_url.raw_path_qs)
+    async def _ask(self, request: web.Request, way: Way, headers: Headers) -> aiohttp.ClientResponse:
         awaits_events = "text/event-stream" in request.headers.get("Accept", "")
-        return self._session.request(
+        return await way.session().request(
             request.method,
-            URL(self._origin + endpoint, encoded=True),
-            headers=CIMultiDict(kept),
-            data=body or None,
+            way.url(ascii_only(request.rel_url.raw_path_qs)),
+            headers=CIMultiDict(headers),
+            data=await self._body(request),
             allow_redirects=False,
             timeout=self._endless if awaits_events else self._timeout,
+            **way.tls,
         )
+
+    async def _body(self, request: web.Request) -> bytes | AsyncIterator[bytes] | aiohttp.StreamReader | None:
+        """The body of a request: still to come, or read already by us, or by an outer middleware."""
+        if not request.can_read_body:
+            return await request.read() or None
+        return request.content if request.content_length is not None else self._bounded(request.content)
+
+    async def _bounded(self, content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in content.iter_any():
+            size += len(chunk)
+            if size > self._settings.max_request_body:
+                raise _TooLargeError
+            yield chunk
+
+    def _too_large(self, request: web.Request) -> web.Response:
+        limit = self._settings.max_request_body
+        return shown_problem(request, 413, "Content Too Large", f"A request has at most {limit} bytes.")
+
+    def _passed(self, request: web.Request, headers: Headers) -> Headers:
+        """The fields of a request as they go on."""
+        passed = remove(described_body(without_pins(end_to_end(headers))), _OWN_FIELDS)
+        told = Asker.of(request, self._trusted).told(passed, request.method, request.host)
+        return with_loop_mark(_with_via(told, request), self._name)
+
+    async def _tunnelled(self, request: web.Request, way: Way, headers: Headers) -> web.StreamResponse | Exception:
+        limit, timeout = self._settings.max_websocket_message, self._settings.read_timeout
+        try:
+            return await tunnel(request, way, headers, max_message=limit, timeout=timeout)
+        except aiohttp.WSServerHandshakeError as error:
+            way.note(error.status)
+            return shown_problem(request, 502, "Bad Gateway", f"The origin refuses the WebSocket: {error.status}.")
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            way.note(0)
+            return error if isinstance(error, _NOT_SENT) else _failed(request, error)
 
     async def _pass_on(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
         headers = CIMultiDict(end_to_end(list(answer.headers.items())))
@@ -125,6 +201,23 @@ class Forwarder:
         return response
 
 
+def _may_go_elsewhere(request: web.Request, error: Exception) -> bool:
+    """Whether another address may be asked: nothing was sent, or what was may be repeated and was not just slow."""
+    is_repeatable = is_safe(request.method) and not request.can_read_body
+    return isinstance(error, _NOT_SENT) or (is_repeatable and not isinstance(error, TimeoutError))
+
+
+async def expect(request: web.Request) -> web.StreamResponse | None:
+    """Answer `Expect` (RFC 9110 section 10.1.1): 100 for `100-continue`, 417 for anything else, whatever it is."""
+    if request.version < aiohttp.HttpVersion11:
+        return None
+    if request.headers.get("Expect", "").strip().lower() != "100-continue":
+        return problem(417, "Expectation Failed", "Only 100-continue can be expected.")
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # none of the answer has gone out yet
+    return None
+
+
 def _with_via(headers: Headers, request: web.Request) -> Headers:
     """The fields with this intermediary, and how the request has reached it (RFC 9110 section 7.6.3)."""
     ours = f"{request.version.major}.{request.version.minor} {VIA}"
@@ -135,9 +228,10 @@ def _failed(request: web.Request, error: Exception) -> web.Response:
     if isinstance(request.content.exception(), (web.RequestPayloadError, ContentEncodingError)):
         return problem(400, "Bad Request", "The body is not what its Content-Encoding says.")
     if isinstance(error, TimeoutError):
-        return problem(504, "Gateway Timeout", "The origin did not answer in time.", kind=Unanswered)
+        detail = "The origin did not answer in time."
+        return shown_problem(request, 504, "Gateway Timeout", detail, kind=Unanswered)
     logger.warning("%s %s: the origin failed: %s", request.method, request.path, error)
-    return problem(502, "Bad Gateway", "The origin cannot be reached or broke off.", kind=Unanswered)
+    return shown_problem(request, 502, "Bad Gateway", "The origin cannot be reached or broke off.", kind=Unanswered)
 
 
 async def _read_up_to(content: aiohttp.StreamReader, limit: int) -> bytes:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +21,7 @@ from .keyspace import WAKE_CHANNEL, events_channel
 logger = logging.getLogger(__name__)
 
 _PURGED: Final = "*"
+_SITE: Final = "@"
 _MOST_DIGITS: Final = 9
 _RETRY_SECONDS: Final = 0.5
 _TLS_OPTIONS: Final = ("ssl", "ssl_ca_certs", "ssl_cert_reqs", "ssl_check_hostname")
@@ -32,13 +33,16 @@ HEARTBEAT_SECONDS: Final = 5.0
 class Changed(msgspec.Struct, frozen=True):
     """An announcement: resources of a partition changed; `write_id` is the write that settled, or empty.
 
-    `purged`: any resource may have; none is named.
+    `purged`: any resource may have; none is named. `site`: the id of a site that changed, and the `hosts` that it
+    has or had.
     """
 
     partition: int
     write_id: str
     digests: tuple[str, ...]
     purged: bool = False
+    site: str = ""
+    hosts: tuple[str, ...] = ()
 
 
 def announcement(partition: int, write_id: str, digests: tuple[str, ...]) -> str:
@@ -51,6 +55,11 @@ def purge_announcement(partition: int) -> str:
     return f"{partition} {_PURGED}"
 
 
+def site_announcement(site_id: str, hosts: Iterable[str]) -> str:
+    """Write the message of a site that changed, which an older listener takes for a change of nothing."""
+    return " ".join(("0", _SITE, site_id, *hosts))
+
+
 def parse_announcement(message: bytes) -> Changed | None:
     """Read the message of a `Changed`; None for anything else."""
     partition, *words = message.decode("ascii", "replace").split(" ")
@@ -58,6 +67,8 @@ def parse_announcement(message: bytes) -> Changed | None:
         return None
     if words[0] == _PURGED:
         return Changed(int(partition), "", (), purged=True)
+    if words[0] == _SITE:
+        return Changed(int(partition), "", (), site="".join(words[1:2]), hosts=tuple(words[2:]))
     return Changed(int(partition), "" if words[0] == "-" else words[0], tuple(words[1:]))
 
 

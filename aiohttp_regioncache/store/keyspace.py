@@ -15,13 +15,30 @@ META: Final = "rc:meta"
 REGIONS: Final = "rc:regions"
 """Hash: every region that must hear of invalidations, by name, with its address."""
 
+SITES: Final = "rc:sites"
+"""Sorted set: the id of every site, also of those deleted lately, by its revision."""
+
 WAKE_CHANNEL: Final = "cache_sync"
 """Channel that announces a resource that became due; the message is `region:partition`."""
 
 
 def events_channel(region: str) -> str:
-    """Channel that announces what changed in a region: `partition write-id digest ...`, for a purge `partition *`."""
+    """Channel that announces what changed in a region.
+
+    The message is `partition write-id digest ...`, for a purge `partition *`,
+    for a site `0 @ id host ...`.
+    """
     return f"rc:{region}:events"
+
+
+def site_key(site_id: str) -> str:
+    """The key of a site, by its id."""
+    return f"rc:site:{site_id}"
+
+
+def domain_key(host: str) -> str:
+    """The key that says which site a host, or a wildcard, belongs to."""
+    return f"rc:domain:{host}"
 
 
 class Partition:

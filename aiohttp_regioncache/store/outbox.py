@@ -1,4 +1,4 @@
-"""The outboxes: invalidations and purges that other regions must still hear of, one cursor per region."""
+"""The outboxes: invalidations, purges and sites that other regions must still hear of, one cursor per region."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import msgspec
 
 from ..keys import partition_of
 from ..purges import EVERYTHING, Line
+from . import sites
 from .entries import invalidate
 from .executor import as_mapping
 from .keyspace import Partition
 from .purging import purge
 from .region import RegionStore
 from .scripts import script
+from .sites import StoredSite
 
 KEEP_SECONDS: Final = 60.0
 """How long an item stays after its delivery, for a server that restarts and has forgotten it."""
@@ -26,14 +28,16 @@ _DIGESTS_AT_ONCE: Final = 200
 
 
 class Announced(msgspec.Struct, frozen=True, array_like=True):
-    """What an item says: the digests of a group's resources that changed, or the lines of a purge.
+    """What an item says: the digests of a group's resources that changed, the lines of a purge, or a site's revision.
 
-    A purge without a group is one of every partition.
+    A purge without a group is one of every partition. `site` is an id, `octets` what lies under it in its region.
     """
 
     group: str
     digests: tuple[str, ...] = ()
     lines: tuple[Line, ...] = ()
+    site: str = ""
+    octets: bytes = b""
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -66,6 +70,11 @@ def announce(group: str, digests: tuple[str, ...]) -> bytes:
 def announce_purge(lines: Sequence[Line], group: str = "") -> bytes:
     """Write an outbox item for a purge: of every partition, or that of `group`."""
     return msgspec.msgpack.encode(Announced(group, (), tuple(lines)))
+
+
+def announce_site(stored: StoredSite) -> bytes:
+    """Write an outbox item for a revision of a site."""
+    return msgspec.msgpack.encode(Announced("", site=stored.id, octets=stored.octets))
 
 
 def id_order(stream_id: str) -> tuple[int, int]:
@@ -122,10 +131,13 @@ async def gap_end(source: RegionStore, partition: Partition, cursor: Cursor) -> 
 
 
 async def deliver(target: RegionStore, items: Iterable[Item]) -> None:
-    """Invalidate and purge in the target region what the items name. Raises `RegionUnavailableError`."""
+    """Invalidate, purge and store in the target region what the items name. Raises `RegionUnavailableError`."""
     by_partition: dict[int, dict[str, None]] = {}
     purges: dict[Announced, None] = {}
     for item in items:
+        if item.announced.site:
+            await sites.take(target, item.announced.site, item.announced.octets)
+            continue
         if item.announced.lines:
             purges[item.announced] = None
             continue

@@ -1,4 +1,4 @@
-"""Deliver a region's invalidations to the other regions: at least once, in any order."""
+"""Deliver a region's invalidations and sites to the other regions: at least once, in any order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from ..errors import StoreError
-from ..store import outbox
+from ..store import outbox, sites
 from ..store.events import Changed
 from ..store.keyspace import Partition
 from ..store.outbox import Cursor
@@ -137,10 +137,13 @@ class Courier:
             return 0
         run = target.run  # of the server that the deliveries below reach, unless it restarts meanwhile
         after = outbox.resume(cursor, run, self._source.now())
-        if newest := await outbox.gap_end(self._source, partition, cursor):
+        newest = await outbox.gap_end(self._source, partition, cursor)
+        if newest:
             logger.warning("region %s is too far behind region %s: flushed", target.name, self._source.name)
             await outbox.flush(target)
             after = newest
+        if partition.number == 0 and (newest or cursor.run != run):  # it may have forgotten sites, or never known them
+            await sites.take_all(self._source, target)
         count = 0
         while True:
             last, items = await outbox.read_items(self._source, partition, after)

@@ -7,13 +7,14 @@ import io
 import logging
 import secrets
 import time
-from typing import Final
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
 
 import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from ..keys import normalize_path
+from ..origins.origins import Origins, Way
 from ..principal import Signer
 from ..records import WriteRecord, from_wire
 from ..replays import REPLAY_HEADER, Replay, sign_replay, with_loop_mark
@@ -21,6 +22,7 @@ from ..rules import BulkItem, BulkRequest
 from ..semantics.fields import Headers, end_to_end, remove
 from ..settings import Sync
 from ..store.breaker import Breaker
+from ..upstream import Upstream
 from .outcome import Attempt, Failure, is_failing
 
 logger = logging.getLogger(__name__)
@@ -35,36 +37,45 @@ _OWN_FIELDS: Final = frozenset({"host", "content-length", "expect", "idempotency
 _CREDENTIALS: Final = ("authorization", "cookie")
 
 
+class _Request(NamedTuple):
+    """What goes out; `limit` is the bytes of the answer that are kept."""
+
+    method: str
+    endpoint: str
+    headers: Headers
+    body: bytes
+    limit: int
+
+
 class Sender:
     """Send writes to the origin of their site.
 
-    `origin` is its address, `name` this deployment in `CDN-Loop`. All loops of an edge share one sender, and so
-    `slots`, the requests that the origin gets at once, and `breaker`, which opens when it fails. `fresh` is a session
-    that reuses no connection, for writes that must not be repeated: one that the origin has closed meanwhile would
-    leave their fate unknown.
+    `upstream` is where that is, `name` this deployment in `CDN-Loop`, `site` the site's id, empty for the origin of the
+    settings, which alone gets the service's credential. All loops of an edge share one sender, and so `slots`, the
+    requests that the origin gets at once, and `breaker`, which opens when it fails. Writes that must not be repeated
+    go over connections of their own: one that the origin has closed meanwhile would leave their fate unknown.
     """
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
-        origin: str,
+        origins: Origins,
+        upstream: Upstream,
         signer: Signer,
         name: str,
         settings: Sync | None = None,
         *,
-        fresh: aiohttp.ClientSession | None = None,
+        site: str = "",
     ) -> None:
         settings = settings or Sync()
         self.slots = asyncio.Semaphore(settings.concurrency)
         self.breaker = Breaker(settings.breaker_failures, settings.breaker_seconds)
-        self._session = session
-        self._fresh = fresh or session
-        self._origin = origin.rstrip("/")
-        self._host = URL(self._origin).host
-        self._base = normalize_path(URL(self._origin).raw_path).rstrip("/")
+        self._origins = origins
+        self._upstream = upstream
+        self._host = site or URL(upstream.addresses[0].url).host
         self._signer = signer
         self._name = name
-        self._service = settings.authorization
+        self._site = site
+        self._service = None if site else settings.authorization
 
     def note_health(self, attempt: Attempt) -> None:
         """Learn from an attempt whether the origin takes writes; what it comes to is told once."""
@@ -85,52 +96,58 @@ class Sender:
 
     async def send(self, write: WriteRecord, body: bytes, seq: int, fence: str, timeout: float) -> Attempt:
         """Send one write; redirects are not followed. `timeout` is seconds. Never raises for what the origin does."""
-        headers = [*self._headers(write, seq, fence), _key(write)]
-        session = self._session if write.repeatable else self._fresh
-        return await self._ask(write.method, write.endpoint, headers, body, timeout, ANSWER_BYTES, session)
+        request = _Request(
+            write.method, write.endpoint, [*self._headers(write, seq, fence), _key(write)], body, ANSWER_BYTES
+        )
+        return await self._send(request, urlsplit(write.url).netloc, timeout, reuse=write.repeatable)
 
     def item(self, write: WriteRecord, body: bytes, seq: int, fence: str) -> BulkItem:
         """Describe a write as it goes into a bulk request."""
         headers = self._headers(write, seq, fence)
-        return BulkItem(write.method, self._base + write.endpoint, headers, body, write.idempotency_key)
+        return BulkItem(write.method, self._upstream.path + write.endpoint, headers, body, write.idempotency_key)
 
     async def send_bulk(self, endpoint: str, request: BulkRequest, count: int, timeout: float) -> Attempt:
         """Send `count` writes in one request. `timeout` is seconds. Never raises for what the origin does."""
         replay = Replay(secrets.token_hex(16), count, "bulk", int(time.time()))
-        mark = sign_replay(self._signer, replay, request.method, self._base + endpoint)
+        mark = sign_replay(self._signer, replay, request.method, self._upstream.path + endpoint, self._site)
         headers = [("Content-Type", request.content_type), ("Accept-Encoding", "identity"), (REPLAY_HEADER, mark)]
         if self._service is not None:
             headers.append(("Authorization", self._service))
-        return await self._ask(request.method, endpoint, headers, request.body, timeout, count * ANSWER_BYTES)
+        asked = _Request(request.method, endpoint, headers, request.body, count * ANSWER_BYTES)
+        return await self._send(asked, None, timeout)
 
-    async def _ask(
-        self,
-        method: str,
-        endpoint: str,
-        headers: Headers,
-        body: bytes,
-        timeout: float,
-        limit: int,
-        session: aiohttp.ClientSession | None = None,
-    ) -> Attempt:
+    async def _send(self, request: _Request, host: str | None, timeout: float, *, reuse: bool = True) -> Attempt:
+        """Send a request to the first address of the origin that can be connected to."""
+        deadline = time.monotonic() + timeout
+        attempt = Attempt(failure=Failure.NOT_SENT, problem="the origin cannot be reached")
+        for way in self._origins.ways(self._upstream, host):
+            attempt = await self._ask(way, request, max(0.001, deadline - time.monotonic()), reuse=reuse)
+            way.note(attempt.status)
+            if attempt.failure is not Failure.NOT_SENT or time.monotonic() >= deadline:
+                break
+        return attempt
+
+    async def _ask(self, way: Way, request: _Request, timeout: float, *, reuse: bool) -> Attempt:
+        host = [] if way.host is None else [("Host", way.host)]
         try:
-            async with (session or self._session).request(
-                method,
-                URL(self._origin + endpoint, encoded=True),
-                headers=CIMultiDict(with_loop_mark(headers, self._name)),
-                data=_payload(body),
+            async with way.session(reuse=reuse).request(
+                request.method,
+                way.url(request.endpoint),
+                headers=CIMultiDict(with_loop_mark([*host, *request.headers], self._name)),
+                data=_payload(request.body),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=timeout),
                 middlewares=(_Once(),),
+                **way.tls,
             ) as response:
-                answer = await _whole(response.content, limit)
+                answer = await _whole(response.content, request.limit)
                 received = tuple((name, value) for name, value in response.headers.items())
                 return Attempt(response.status, received, answer)
         except (aiohttp.ClientConnectorError, aiohttp.InvalidURL, aiohttp.ConnectionTimeoutError) as error:
-            logger.debug("%s %s: %s", method, endpoint, error)  # a status page need not show addresses
+            logger.debug("%s %s: %s", request.method, request.endpoint, error)  # a status page need not show addresses
             return Attempt(failure=Failure.NOT_SENT, problem="the origin cannot be reached")
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            logger.debug("%s %s: %s", method, endpoint, str(error) or type(error).__name__)
+            logger.debug("%s %s: %s", request.method, request.endpoint, str(error) or type(error).__name__)
             return Attempt(failure=Failure.NO_ANSWER, problem="the origin did not answer")
 
     def _headers(self, write: WriteRecord, seq: int, fence: str) -> list[tuple[str, str]]:
@@ -138,8 +155,9 @@ class Sender:
         kept = remove(end_to_end(from_wire(write.headers)), _OWN_FIELDS)
         if self._service is not None:
             kept = [*remove(kept, _CREDENTIALS), ("Authorization", self._service)]
-        endpoint = self._base + write.endpoint
-        mark = sign_replay(self._signer, Replay(write.id, seq, fence, int(time.time())), write.method, endpoint)
+        endpoint = self._upstream.path + write.endpoint
+        replay = Replay(write.id, seq, fence, int(time.time()))
+        mark = sign_replay(self._signer, replay, write.method, endpoint, self._site)
         return [*kept, (REPLAY_HEADER, mark)]
 
 
@@ -177,24 +195,3 @@ class _Once:
             raise _SecondAttemptError("the connection broke before the answer")
         self._sent = True
         return await handler(request)
-
-
-def client_session(
-    *, reuse: bool = True, response_class: type[aiohttp.ClientResponse] = aiohttp.ClientResponse
-) -> aiohttp.ClientSession:
-    """Make the client session for an origin: no cookies kept, nothing decoded or added.
-
-    `reuse`: whether connections serve more than one request. `response_class`: what answers are.
-    """
-    connector = (
-        aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
-        if reuse
-        else aiohttp.TCPConnector(limit=0, force_close=True)
-    )
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        response_class=response_class,
-        skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-    )

@@ -26,7 +26,7 @@ from ..records import WriteRecord, to_wire
 from ..responses import CACHE_STATUS, cache_name, respond
 from ..rules import CompiledRule, effect_name
 from ..semantics.cache_status import cache_status
-from ..semantics.fields import remove
+from ..semantics.fields import Headers, remove
 from ..semantics.prefer import Preferences, parse_prefer
 from ..settings import Settings
 from ..store import queue
@@ -49,6 +49,7 @@ _FULL: Final = {
 }
 
 _DESCRIBES_BODY: Final = frozenset({b"content-type", b"content-encoding", b"content-range"})
+_LENGTH: Final = frozenset({"content-length"})
 _CREDENTIALS: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 LocationOf = Callable[[str], str]
@@ -69,7 +70,7 @@ class Accepter:
         self._signer = signer
         self._location_of = location_of
         # What is replayed under a credential of our own needs nobody else's.
-        self._dropped = {"content-length"} | (_CREDENTIALS if settings.sync.authorization else set())
+        self._dropped = _LENGTH | (_CREDENTIALS if settings.sync.authorization else frozenset())
         self._hooks = hooks or Hooks()
 
     async def accept(self, exchange: Exchange, rule: CompiledRule) -> web.Response | Past:
@@ -202,7 +203,7 @@ class Accepter:
             url=exchange.cached_as.url,
             endpoint=exchange.target.endpoint,
             method=method,
-            headers=to_wire(remove(described_body(exchange.headers), self._dropped)),
+            headers=to_wire(self._headers(exchange)),
             body=b"" if stored else body,
             body_stored=stored,
             principal=exchange.principal.id,
@@ -220,6 +221,13 @@ class Accepter:
             on_dead=rule.rule.on_dead or "",
             durability=rule.rule.durability or self._settings.queue.durability,
         )
+
+    def _headers(self, exchange: Exchange) -> Headers:
+        """The fields of a write as its origin gets them."""
+        # The service's credential is for the origin of the settings; other origins get the user's.
+        dropped = self._dropped if exchange.served.site is None else _LENGTH
+        kept = remove(described_body(exchange.headers), dropped)
+        return exchange.asker.told(kept, exchange.request.method, exchange.request.host)
 
     @staticmethod
     def _copy(record: WriteRecord, url: str, effect: str) -> WriteRecord:

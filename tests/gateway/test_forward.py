@@ -65,7 +65,8 @@ async def test_what_is_of_the_connection_stays_with_it(echo: tuple[Echo, Edge]) 
 async def test_nothing_is_added_that_the_client_did_not_send(echo: tuple[Echo, Edge]) -> None:
     origin, edge = echo
     await edge.get("/pages/1", skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"))
-    assert set(origin.request.headers) == {"Host", "CDN-Loop", "Via"}
+    told = {"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"}
+    assert set(origin.request.headers) == {"Host", "CDN-Loop", "Via", *told}
 
 
 async def test_the_target_arrives_as_it_was_asked_for(echo: tuple[Echo, Edge]) -> None:

@@ -113,7 +113,7 @@ class World:
 def forwarding_app() -> web.Application:
     """An application that leaves everything to the origin."""
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", regioncache.forward)
+    regioncache.add_forwarding(app)
     return app
 
 

@@ -26,6 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from aiohttp_regioncache.origins.origins import Origins
 from aiohttp_regioncache.principal import Signer
 from aiohttp_regioncache.regions import Region
 from aiohttp_regioncache.replays import REPLAY_HEADER, verify_replay
@@ -38,8 +39,9 @@ from aiohttp_regioncache.sync.batcher import Reply
 from aiohttp_regioncache.sync.bulk import decode_json, encode_json
 from aiohttp_regioncache.sync.loop import SyncLoop
 from aiohttp_regioncache.sync.outcome import Attempt
-from aiohttp_regioncache.sync.outlets import OneOutlet
-from aiohttp_regioncache.sync.sender import Sender, client_session
+from aiohttp_regioncache.sync.outlets import OneOutlet, Outlet
+from aiohttp_regioncache.sync.sender import Sender
+from aiohttp_regioncache.upstream import plain_upstream
 from tests.store.tools import TOKYO, acceptance, claim_one, end_lease, opened
 from tests.support import eventually
 from tests.support.servers import ValkeyServer
@@ -370,14 +372,14 @@ async def test_an_origin_that_is_left_alone_is_left_alone_by_every_loop_of_an_ed
         ValkeyServer(tmp_path / "other") as second,
         opened(first.url) as one,
         opened(second.url) as other,
-        client_session() as session,
+        Origins() as origins,
     ):
         sync = Sync(breaker_failures=2, breaker_seconds=3600.0, retry_base=0.01, retry_cap=0.02)
         settings = Settings(
             origin=origin.url, regions=(Region(TOKYO, redis=one.address),), secrets=(SECRET,), sync=sync
         )
-        sender = Sender(session, origin.url, SIGNER, "test", sync)
-        loops = [SyncLoop(store, settings, OneOutlet(sender)) for store in (one, other)]
+        sender = Sender(origins, plain_upstream(origin.url), SIGNER, "test", sync)
+        loops = [SyncLoop(store, settings, OneOutlet(Outlet(sender))) for store in (one, other)]
         origin.refuse = {"/items/1": 503}
         await accept_all(one, [write("/items/1", 1)])
         while not sender.breaker.is_open:

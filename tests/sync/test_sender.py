@@ -12,10 +12,12 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from aiohttp_regioncache.origins.origins import Origins
 from aiohttp_regioncache.principal import Signer
 from aiohttp_regioncache.replays import REPLAY_HEADER, verify_replay
 from aiohttp_regioncache.sync.outcome import Attempt, Failure
-from aiohttp_regioncache.sync.sender import ANSWER_BYTES, Sender, client_session
+from aiohttp_regioncache.sync.sender import ANSWER_BYTES, Sender
+from aiohttp_regioncache.upstream import plain_upstream
 from tests.store.tools import acceptance
 from tests.support.servers import free_port
 from tests.support.world import SECRET
@@ -39,8 +41,8 @@ async def serving(handler: Handler) -> AsyncIterator[str]:
 async def send(origin: str, *, timeout: float = 5.0, body: bytes = b"{}", **changes: object) -> Attempt:
     """Send one write to an origin."""
     record = msgspec.structs.replace(acceptance("/items/1").record, **changes)
-    async with client_session() as session:
-        return await Sender(session, origin, SIGNER, "here").send(record, body, 7, "fence", timeout)
+    async with Origins() as origins:
+        return await Sender(origins, plain_upstream(origin), SIGNER, "here").send(record, body, 7, "fence", timeout)
 
 
 async def test_the_origin_gets_the_request_as_it_came_with_our_own_marks() -> None:
@@ -153,8 +155,8 @@ async def test_a_write_that_must_not_be_repeated_uses_no_old_connection() -> Non
         ports.append(request.transport.get_extra_info("peername"))
         return web.Response()
 
-    async with serving(handler) as origin, client_session() as session, client_session(reuse=False) as fresh:
-        sender = Sender(session, origin, SIGNER, "here", fresh=fresh)
+    async with serving(handler) as origin, Origins() as origins:
+        sender = Sender(origins, plain_upstream(origin), SIGNER, "here")
         for repeatable in (True, True, False, False):
             record = msgspec.structs.replace(acceptance("/items/1").record, repeatable=repeatable)
             assert (await sender.send(record, b"{}", 7, "fence", 5.0)).status == 200

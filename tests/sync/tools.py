@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from aiohttp_regioncache.origins.origins import Origins
 from aiohttp_regioncache.principal import Signer
 from aiohttp_regioncache.regions import Region
 from aiohttp_regioncache.rules import Bulk
@@ -14,8 +15,9 @@ from aiohttp_regioncache.store import queue
 from aiohttp_regioncache.store.queue import Acceptance
 from aiohttp_regioncache.store.region import RegionStore
 from aiohttp_regioncache.sync.loop import SyncLoop
-from aiohttp_regioncache.sync.outlets import OneOutlet
-from aiohttp_regioncache.sync.sender import Sender, client_session
+from aiohttp_regioncache.sync.outlets import OneOutlet, Outlet
+from aiohttp_regioncache.sync.sender import Sender
+from aiohttp_regioncache.upstream import plain_upstream
 from tests.store.tools import TOKYO, accept
 from tests.support import eventually
 from tests.support.world import SECRET
@@ -36,9 +38,9 @@ async def looping(
     """
     sync = Sync(**PATIENT | changes)
     settings = Settings(origin=origin, regions=(Region(TOKYO, redis=store.address),), secrets=(SECRET,), sync=sync)
-    async with client_session() as session:
-        sender = Sender(session, origin, Signer([SECRET]), "test", sync)
-        loop = SyncLoop(store, settings, OneOutlet(sender, bulks))
+    async with Origins() as origins:
+        sender = Sender(origins, plain_upstream(origin), Signer([SECRET]), "test", sync)
+        loop = SyncLoop(store, settings, OneOutlet(Outlet(sender, bulks)))
         if start:
             loop.start()
         try:

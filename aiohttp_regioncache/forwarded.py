@@ -1,0 +1,60 @@
+"""The fields by which an origin learns who asks an edge, made of what is known for sure. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Final
+
+from .semantics.fields import Headers, remove, values
+
+_TOLD: Final = frozenset({"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded"})
+# What servers and frameworks take for the URL or the scheme of a request, and no cache has in its key.
+_MISLEADING: Final = frozenset(
+    {
+        "x-forwarded-port", "x-forwarded-prefix", "x-forwarded-scheme", "x-forwarded-server", "x-forwarded-ssl",
+        "x-forwarded-path", "x-forwarded-uri", "x-host", "x-original-host", "x-original-url", "x-rewrite-url",
+        "x-real-ip", "x-url-scheme", "front-end-https",
+    }
+)  # fmt: skip
+_OVERRIDES: Final = frozenset({"x-http-method", "x-http-method-override", "x-method-override"})
+_SCHEMES: Final = frozenset({"http", "https"})
+
+
+def scheme_of(own: str, headers: Headers) -> str:
+    """The scheme that the user's request came with: what a trusted peer says in `X-Forwarded-Proto`, or `own`."""
+    said = [value.strip().lower() for line in values(headers, "x-forwarded-proto") for value in line.split(",")]
+    return said[0] if said and said[0] in _SCHEMES else own
+
+
+def with_forwarded(
+    headers: Headers, *, peer: str, host: str, scheme: str, is_trusted: bool, is_safe: bool
+) -> list[tuple[str, str]]:
+    """Say who asks: `peer`, the address of the connection (empty for none), for `host` by `scheme`.
+
+    What a trusted peer says of those before it is kept and added to; what anybody else says of it is left out, and so
+    is what would make another request of it: of a trusted one too, as such proxies pass it on. A safe request loses the
+    fields that override its method, which no key knows.
+    """
+    kept = remove(headers, _TOLD | _MISLEADING | (_OVERRIDES if is_safe else frozenset()))
+    before = values(headers, "x-forwarded-for") if is_trusted else []
+    chain = ", ".join([*before, *([peer] if peer else [])])
+    element = ";".join([f"for={_node(peer)}", f'host="{host}"', f"proto={scheme}"])
+    forwarded = ", ".join([*(values(headers, "forwarded") if is_trusted else []), element])
+    return [
+        *kept,
+        *([("X-Forwarded-For", chain)] if chain else []),
+        ("X-Forwarded-Host", host),
+        ("X-Forwarded-Proto", scheme),
+        ("Forwarded", forwarded),
+    ]
+
+
+def _node(peer: str) -> str:
+    """An address as `Forwarded` has it (RFC 7239 section 6)."""
+    if not peer:
+        return "unknown"
+    try:
+        is_v6 = ipaddress.ip_address(peer.partition("%")[0]).version == 6
+    except ValueError:
+        return "unknown"
+    return f'"[{peer}]"' if is_v6 else peer

@@ -1,0 +1,1 @@
+"""Sites: their configuration in the regions, and what a process knows of them."""

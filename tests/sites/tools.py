@@ -1,0 +1,38 @@
+"""What the tests of sites share: two regions, and sites to put."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp_regioncache.site import Site
+from aiohttp_regioncache.store.region import RegionStore
+from aiohttp_regioncache.sync.courier import Courier
+from tests.support.servers import ValkeyServer
+
+
+class Regions:
+    """Two regions with their servers."""
+
+    def __init__(self, servers: tuple[ValkeyServer, ValkeyServer], stores: tuple[RegionStore, RegionStore]) -> None:
+        self.servers = servers
+        self.stores = stores
+        self.first, self.second = stores
+
+    async def register(self) -> None:
+        """Let each know the other."""
+        known = {store.name: store.region.redis for store in self.stores}
+        for store in self.stores:
+            await store.register(known)
+
+    async def find(self, name: str, _address: str) -> RegionStore | None:
+        """The region of a name."""
+        return next((store for store in self.stores if store.name == name), None)
+
+    def courier(self, source: RegionStore) -> Courier:
+        """A courier of one of them."""
+        return Courier(source, self.find)
+
+
+def site(domain: str = "shop.example", **options: Any) -> Site:
+    """A site with an origin."""
+    return Site(domain=domain, origin=options.pop("origin", "http://origin.example"), **options)
