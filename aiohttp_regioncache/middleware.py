@@ -21,7 +21,7 @@ from .keying import country_part
 from .keys import Resource, Target, normalize_octets
 from .pin import pinned_region, without_pins
 from .principal import Principal, RequestHead, Signer, foreign_cookies, identity, principal_of
-from .problems import problem, unavailable
+from .problems import problem, shown_problem, unavailable
 from .reads.reader import Reader
 from .regions import Location, Ranking, TrustedProxies, locate_request
 from .replays import CDN_LOOP, REPLAY_HEADER, is_looping, verify_replay
@@ -82,7 +82,7 @@ class Edge:
         target = Target.of(asker.scheme, request.host, request.rel_url.raw_path, request.rel_url.raw_query_string)
         if not target.has_host:  # RFC 9112 section 3.2; it could make the URL of another path
             return problem(400, "Bad Request", "Host is no host.")
-        served = self._default if self._sites is None else await self._served(self._sites, target.host)
+        served = self._default if self._sites is None else await self._served(request, self._sites, target.host)
         if isinstance(served, web.Response):
             return served
         request[SERVED_SITE] = served
@@ -107,7 +107,7 @@ class Edge:
         return await self._through.write(exchange, handler, is_replay=replay is not None)
 
     @staticmethod
-    async def _served(sites: Sites, host: str) -> ServedSite | web.Response:
+    async def _served(request: web.Request, sites: Sites, host: str) -> ServedSite | web.Response:
         """Find the site of a host, or say why it has none."""
         try:
             served = await sites.of_host(host)
@@ -115,18 +115,19 @@ class Edge:
             logger.warning("the site of %s cannot be found: %s", host, error)
             return unavailable("What this site is cannot be found out now.", retry_after=error.retry_after)
         except SettingsError:
-            return problem(503, "Service Unavailable", "This site's configuration contradicts that of the edge.")
+            detail = "This site's configuration contradicts that of the edge."
+            return shown_problem(request, 503, "Service Unavailable", detail)
         if served is None:  # RFC 9110 section 15.5.20
-            return problem(421, "Misdirected Request", "This host is no site of this server.")
+            return shown_problem(request, 421, "Misdirected Request", "This host is no site of this server.")
         if not served.is_enabled:
-            return problem(503, "Service Unavailable", "This site is disabled.")
+            return shown_problem(request, 503, "Service Unavailable", "This site is disabled.")
         return served
 
     async def control(self, request: web.Request, path: str) -> web.Response:
         """Answer a request for one of our own pages; `path` is what follows `/_regioncache/`."""
         kind, _, rest = path.partition("/")
         if kind == "writes" and rest:
-            served = self._default if self._sites is None else await self._served(self._sites, request.host)
+            served = self._default if self._sites is None else await self._served(request, self._sites, request.host)
             if isinstance(served, web.Response):
                 return served
             return await write_status(request, rest, self._identities(request, served), self._stores)

@@ -91,6 +91,13 @@ class RegionCache:
         return WriteDesk(self.stores, self.settings, self.hooks)
 
     @property
+    def sites(self) -> Directory:
+        """What this process knows of the sites, with counters. Raises `NotSetUpError` when they are not turned on."""
+        if self._sites is None:
+            raise NotSetUpError("sites need sites.enabled in the settings, and a started application")
+        return self._sites.directory
+
+    @property
     def on_accepted(self) -> Signal[WriteEvent]:
         """Called when a write is queued in its region."""
         return self.hooks.on_accepted
