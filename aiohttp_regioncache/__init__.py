@@ -33,7 +33,7 @@ from .plugin import REGION_CACHE, RegionCache, add_forwarding, cached, forward, 
 from .purges import Purge
 from .regions import Region
 from .rules import Affect, Bulk, BulkAnswer, BulkItem, BulkRequest, ItemAnswer, Rule
-from .settings import Cache, Connections, Gateway, Queue, Settings, Sites, Sync, Webhook, from_mapping, load
+from .settings import Cache, Connections, Gateway, Queue, Serve, Settings, Sites, Sync, Webhook, from_mapping, load
 from .site import Exclude, Site
 from .upstream import OriginAddress
 
@@ -73,6 +73,7 @@ __all__ = [
     "RegionUnavailableError",
     "Representation",
     "Rule",
+    "Serve",
     "Settings",
     "SettingsError",
     "Site",

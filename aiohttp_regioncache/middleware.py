@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from .control.health import Health
 from .control.status import write_status
 from .control.webhook import SyncHook
 from .errors import RegionUnavailableError, SettingsError
@@ -59,6 +60,7 @@ class Edge:
         accepter: Accepter | None,
         sync_hook: SyncHook,
         name: str,
+        health: Health,
     ) -> None:
         self._settings = settings
         self._default = default
@@ -70,6 +72,7 @@ class Edge:
         self._accepter = accepter
         self._sync_hook = sync_hook
         self._name = name
+        self._health = health
         self._ranking = Ranking(
             settings.regions, default_region=settings.default_region, home_region=settings.home_region
         )
@@ -131,6 +134,8 @@ class Edge:
             if isinstance(served, web.Response):
                 return served
             return await write_status(request, rest, self._identities(request, served), self._stores)
+        if kind == "health":
+            return await self._health.answer(request, rest, peer_of(request))
         if path == "sync" and self._sync_hook.is_configured:
             return await self._sync_hook.answer(request)
         return problem(404, "Not Found", "There is no such page.")

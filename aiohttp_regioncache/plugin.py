@@ -11,6 +11,7 @@ from aiohttp import web
 from aiosignal import Signal
 
 from .cipher import Cipher
+from .control.health import Health
 from .control.purger import Purger, PurgeReport
 from .control.webhook import SyncHook
 from .control.writes import WriteDesk
@@ -72,6 +73,7 @@ class RegionCache:
         self.couriers: list[Courier] = []
         self.sweepers: list[Sweeper] = []
         self.hooks = Hooks()
+        self.health = Health(settings)
         self.control_prefix = f"{CONTROL_PATH}/"
         self._adopted: dict[str, RegionStore] = {}
         self._adopting = asyncio.Lock()
@@ -178,6 +180,7 @@ class RegionCache:
         self._build(rules)
         self._origins.start()
         self._start_sync()
+        self.health.started(self._home_first())
 
     def _store(self, region: Region, rules: Rules, *, writes_behind: bool) -> RegionStore:
         queue = self.settings.queue
@@ -194,6 +197,7 @@ class RegionCache:
 
     async def stop_claiming(self) -> None:
         """Finish the writes that are being sent; claim no more."""
+        self.health.stopping()
         await asyncio.gather(*(loop.stop() for loop in self.loops))
 
     async def stop(self) -> None:
@@ -266,7 +270,7 @@ class RegionCache:
         through = Through(settings.cache, memories.values(), intents, self._tasks)
         hook = SyncHook(settings.webhook, self.served, lambda: self.loops)
         self._edge = Edge(
-            settings, default, self._sites, self.stores, signer, self._reader, through, accepter, hook, name
+            settings, default, self._sites, self.stores, signer, self._reader, through, accepter, hook, name, self.health
         )
         if default.upstream is None and self._sites is None:
             return

@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_origin
+from typing import TYPE_CHECKING, Any, Final, Literal, get_origin
 
 import msgspec
 
@@ -34,6 +34,10 @@ _SECRET: Final = frozenset({"secrets", "momento_secrets", "encryption_keys", "au
 _FIELD_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 ENVIRONMENT_PREFIX: Final = "REGIONCACHE_"
 _MIB: Final = 1024 * 1024
+_MAX_PORT: Final = 65_535
+_MAX_WORKERS: Final = 256
+
+AccessLogForm = Literal["off", "common", "json"]
 
 
 def _checked(key: str, check: Callable[[Any], object], value: object) -> None:
@@ -281,6 +285,41 @@ class Sites(_Group, frozen=True, kw_only=True):
         self._check_above("max_known")
 
 
+class Serve(_Group, frozen=True, kw_only=True):
+    """The server that `aiohttp-regioncache serve` runs; what its command line says comes first.
+
+    `host` and `port`: where it listens, or `socket`: the path of a unix socket. `workers`: processes that share it.
+    `tls_cert`, `tls_key`: files in PEM form, both or none. `access_log`: `off`, `common` or `json`, to the standard
+    output. `drain`: seconds that a stopping server still takes connections while its readiness says 503.
+    `stop_timeout`: seconds that requests get to end. `start_timeout`: seconds within which a worker is ready.
+    `health_from`: addresses or networks that may ask for its health, beside this machine and `trusted_proxies`.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    socket: str | None = None
+    workers: int = 1
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    access_log: AccessLogForm = "off"
+    drain: float = 0.0
+    stop_timeout: float = 30.0
+    start_timeout: float = 60.0
+    health_from: Texts = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.port > _MAX_PORT:
+            raise SettingsError("serve.port", f"{self.port!r} is no port; allowed: 0 (any that is free) to {_MAX_PORT}")
+        if not 1 <= self.workers <= _MAX_WORKERS:
+            raise SettingsError("serve.workers", f"{self.workers!r} is not 1 to {_MAX_WORKERS}")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            missing = "tls_cert" if self.tls_cert is None else "tls_key"
+            raise SettingsError(f"serve.{missing}", "is missing; give tls_cert and tls_key, or none of them")
+        self._check_above("stop_timeout", "start_timeout")
+        _checked("serve.health_from", TrustedProxies, self.health_from)
+
+
 class Settings(_Group, frozen=True, kw_only=True):
     """Everything that can be set.
 
@@ -288,8 +327,8 @@ class Settings(_Group, frozen=True, kw_only=True):
     `home_region`: the region beside this edge, if there is one. `default_region`: the one for users whose place is
     unknown. `trusted_proxies`: addresses or networks whose headers say where a user is: `country_headers` name the
     country, `position_headers` latitude and longitude. `secrets`: the same on every edge; the first signs, all verify.
-    `rules`: what happens to which path. `cache`, `queue`, `sync`, `connections`, `webhook`, `gateway`, `sites`: the
-    parts of their name.
+    `rules`: what happens to which path. `cache`, `queue`, `sync`, `connections`, `webhook`, `gateway`, `sites`, `serve`:
+    the parts of their name.
     """
 
     origin: str | None = None
@@ -308,6 +347,7 @@ class Settings(_Group, frozen=True, kw_only=True):
     webhook: Webhook = Webhook()
     gateway: Gateway = Gateway()
     sites: Sites = Sites()
+    serve: Serve = Serve()
 
     def __post_init__(self) -> None:
         super().__post_init__()

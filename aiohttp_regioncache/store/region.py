@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection
 from typing import Any, Final, NoReturn
 
+import msgspec
 from redis.asyncio import Connection, RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.cluster import get_node_name
@@ -28,6 +29,7 @@ from .embedded import EmbeddedServer
 from .events import Events
 from .executor import Client, Confirmation, Executor, as_mapping
 from .keyspace import LAYOUT, META, REGIONS, Partition
+from .scripts import script
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,17 @@ QUEUE_ATTEMPTS: Final = 3
 """How often a command of the queue is sent before its region counts as unavailable."""
 
 
+class ServerFacts(msgspec.Struct, frozen=True):
+    """What a region's servers say of themselves: each version and eviction policy, whether all keep a log on disk, and
+    the replicas of the one that has the fewest.
+    """
+
+    versions: tuple[str, ...]
+    policies: tuple[str, ...]
+    keeps_log: bool
+    replicas: int
+
+
 class RegionStore:
     """Everything that talks to one region's Redis.
 
@@ -48,7 +61,8 @@ class RegionStore:
     back. An `adopted` region is one that the settings do not name: its layout is taken as it is. `durabilities` are
     what rules ask for: whether the server can give it is part of the check; `durability_timeout` is seconds.
     `cipher` seals queued requests. `holdoff` is the seconds that the origin's readers may lag behind its writers.
-    `purge_lines` are the lists of purges as they have been read, by partition.
+    `purge_lines` are the lists of purges as they have been read, by partition. One that does not `registers` leaves an
+    empty server as it is: for those who only look.
     """
 
     def __init__(
@@ -62,6 +76,7 @@ class RegionStore:
         durability_timeout: float = 1.5,
         cipher: Cipher | None = None,
         holdoff: float = 0.0,
+        registers: bool = True,
     ) -> None:
         self.region = region
         self.name = region.name
@@ -75,6 +90,7 @@ class RegionStore:
         self._connections = connections
         self._writes_behind = writes_behind
         self._adopted = adopted
+        self._registers = registers
         self._fsync_wanted = FSYNC in durabilities
         self._replicas_wanted = max((each.replicas for each in durabilities), default=0)
         self._always_fsyncs = False
@@ -136,6 +152,24 @@ class RegionStore:
         """The server's clock, in seconds since the epoch."""
         return time.time() + self._clock_offset
 
+    @property
+    def facts(self) -> ServerFacts:
+        """What the servers said of themselves when they were connected to."""
+        return ServerFacts(
+            versions=tuple(".".join(map(str, version)) for version in dict.fromkeys(self._versions.values())),
+            policies=tuple(dict.fromkeys(self._policies.values())),
+            keeps_log=bool(self._keeps_log) and all(self._keeps_log.values()),
+            replicas=min(self._replicas.values(), default=0),
+        )
+
+    async def try_script(self) -> str:
+        """Run a script as a read would; it tells the version of the layout, empty when there is none yet.
+
+        Raises `RegionUnavailableError`. A PING would say nothing of a server that loads, or has lost its master.
+        """
+        answer: bytes = await self.reads.run(script("probe"), (META,), ())
+        return answer.decode()
+
     async def check(self) -> None:
         """Register the layout, or refuse a server that holds another or may evict queued writes.
 
@@ -148,7 +182,9 @@ class RegionStore:
         await self._learn_run()
         expected = {"region": self.name, "partitions": str(len(self.partitions)), "layout": str(LAYOUT)}
         found = await self.queue.command("HMGET", META, *expected)
-        if None in found:
+        if None in found and not self._registers:
+            found = [stored or value.encode() for stored, value in zip(found, expected.values(), strict=True)]
+        elif None in found:
             for field, value in expected.items():
                 await self.queue.command("HSETNX", META, field, value)
             found = await self.queue.command("HMGET", META, *expected)

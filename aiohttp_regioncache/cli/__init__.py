@@ -1,0 +1,1 @@
+"""The command line: `aiohttp-regioncache`, or `python -m aiohttp_regioncache`."""

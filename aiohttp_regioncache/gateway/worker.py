@@ -1,0 +1,96 @@
+"""One process of the gateway: it serves an application on a socket of its parent's until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from typing import Final
+
+from aiohttp import web
+
+from ..control.health import Health
+from ..settings import Serve
+from .access_log import AccessWriter, access_log_to, access_logger
+from .listeners import BACKLOG, tls_context
+
+logger = logging.getLogger(__name__)
+
+READY: Final = b"ready\n"
+"""What a worker says to its parent when it takes connections."""
+LINGER_SECONDS: Final = 1.0
+"""How long connections that wait for their next request are kept while a worker stops."""
+_POLL_SECONDS: Final = 0.02
+
+
+async def work(app: web.Application, serve: Serve, health: Health, listening: socket.socket, parent: int) -> None:
+    """Serve until SIGTERM comes or the parent has gone.
+
+    `parent` is the descriptor of a socket to the parent. Stopping goes in steps, so that no request is lost: the
+    readiness says 503 for `serve.drain` seconds; no more connections are taken, which the others of the port get; each
+    answer ends its connection; requests that run get `serve.stop_timeout` seconds.
+    """
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    _close_connections(app, stopping)
+    writer = AccessWriter(access_log_to(sys.stdout), serve.access_log) if serve.access_log != "off" else None
+    runner = _runner(app, serve, writer)
+    try:
+        await runner.setup()
+        site = web.SockSite(runner, listening, ssl_context=tls_context(serve), backlog=BACKLOG)
+        await site.start()
+        await _report_and_wait(parent, stopping)
+        health.stopping()
+        await asyncio.sleep(serve.drain)
+        await site.stop()
+        await _let_connections_go(runner)
+    finally:
+        await runner.cleanup()
+        if writer is not None:
+            writer.close()
+
+
+def _runner(app: web.Application, serve: Serve, writer: AccessWriter | None) -> web.AppRunner:
+    if writer is None:
+        return web.AppRunner(app, access_log=None, shutdown_timeout=serve.stop_timeout)
+    return web.AppRunner(
+        app, access_log=logger, access_log_class=access_logger(writer), shutdown_timeout=serve.stop_timeout
+    )
+
+
+async def _report_and_wait(parent: int, stopping: asyncio.Event) -> None:
+    """Say that this worker is ready; return when it is to stop."""
+    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=parent))
+    try:
+        writer.write(READY)
+        orphaned = asyncio.ensure_future(reader.read())
+        told = asyncio.ensure_future(stopping.wait())
+        done, pending = await asyncio.wait((orphaned, told), return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        if orphaned in done:
+            logger.warning("the parent has gone; stopping")
+        stopping.set()
+    finally:
+        writer.close()
+
+
+def _close_connections(app: web.Application, stopping: asyncio.Event) -> None:
+    """End a connection with its answer once the worker stops."""
+
+    async def end_with_answer(_request: web.Request, response: web.StreamResponse) -> None:
+        if stopping.is_set():
+            response.force_close()
+            response.headers["Connection"] = "close"
+
+    app.on_response_prepare.append(end_with_answer)
+
+
+async def _let_connections_go(runner: web.AppRunner) -> None:
+    """Wait for connections to end by themselves: closing one could meet a request that is on its way."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + LINGER_SECONDS
+    while runner.server is not None and runner.server.connections and loop.time() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(_POLL_SECONDS)
