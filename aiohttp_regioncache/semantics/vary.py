@@ -9,6 +9,10 @@ from .qualities import preferred, qualities, ranked
 
 # RFC 9110 12.5.2 to 12.5.4: ranges whose case, white space and place among equals mean nothing.
 _WEIGHTED = frozenset({"accept-charset", "accept-encoding", "accept-language"})
+# The codings of the HTTP Content Coding Registry: what else clients name is not remembered.
+_CODINGS = frozenset(
+    {"aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "identity", "pack200-gzip", "zstd"}
+)
 _MOST_KNOWN = 16
 _SHORT = 256
 
@@ -98,8 +102,8 @@ def learn(known: Known, names: Sequence[str], request_headers: Headers, response
     if "accept-encoding" in names:
         weights = qualities(values(request_headers, "accept-encoding"))
         used = tuple(dict.fromkeys([*used, *split_list(coding_of(response_headers))]))
-        accepted = (name for name, weight in weights.items() if weight and name != "*")
-        offered = tuple(dict.fromkeys([*offered, *accepted]))[:_MOST_KNOWN]
+        accepted = (name for name, weight in weights.items() if weight and name in _CODINGS)
+        offered = tuple(dict.fromkeys([*offered, *accepted]))
     # What is no longer all known must not make a coding that is used look idle.
     return Known(languages, offered, used) if len(used) <= _MOST_KNOWN else Known(languages)
 
@@ -110,7 +114,10 @@ def _languages(known: Known, asked: list[str], response_headers: Headers) -> tup
     found = dict(known.languages)
     if (wanted := preferred(weights)) and wanted != language:
         found.pop(wanted, None)  # the origin has it no more
-    if asked and language and "," not in language:
-        found.pop(language, None)
-        found[language] = ranked(weights)
+    if asked:
+        # Whatever was chosen by the same list before is there no more.
+        by = ranked(weights)
+        found = {name: other for name, other in found.items() if name != language and other != by}
+        if language and "," not in language and len(by) <= _SHORT:
+            found[language] = by
     return tuple(found.items())[-_MOST_KNOWN:]
