@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import hashlib
 from collections.abc import Awaitable, Callable
@@ -9,6 +10,7 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
+from aiohttp.http import StreamWriter
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from .keying import Parts
@@ -119,6 +121,17 @@ def with_body(request: web.Request, headers: CIMultiDict[str], body: bytes) -> w
     again._headers = CIMultiDictProxy(headers)
     again._cache = {name: value for name, value in request._cache.items() if name != "headers"}
     again._read_bytes = body
+    return again
+
+
+def apart(request: web.Request) -> web.Request:
+    """Make the same request with a writer of its own, for a response that may be given up before its head goes out.
+
+    aiohttp notes at the writer how a body is to be sent before anybody is asked, and there it would stay for another
+    response to the request.
+    """
+    again = copy.copy(request)
+    again._payload_writer = StreamWriter(request.protocol, asyncio.get_running_loop())
     return again
 
 

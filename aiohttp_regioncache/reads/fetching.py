@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from ..errors import RegionUnavailableError
-from ..exchange import Exchange, Handler
+from ..exchange import Exchange, Handler, apart
 from ..overlay import Outcome
 from ..records import CacheRecord, from_wire
 from ..responses import Streaming, cache_name, mark, unattended
@@ -102,8 +102,9 @@ class Fetching:
 
     async def _refreshed(self, exchange: Exchange, handler: Handler, found: Found) -> None:
         """Fetch for the store alone: the request has its answer, and its connection may serve another by now."""
+        alone = msgspec.structs.replace(exchange, request=apart(exchange.request))
         with contextlib.suppress(_StreamedError, UnicodeEncodeError), unattended():
-            await self._fly(exchange, handler, found, in_background=True)
+            await self._fly(alone, handler, found, in_background=True)
 
     async def _fly(
         self, exchange: Exchange, handler: Handler, found: Found, *, in_background: bool = False

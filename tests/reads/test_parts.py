@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from aiohttp_regioncache import Cache
-from tests.reads.apps import Counted, fresh, serving, until_hit
+from tests.reads.apps import Counted, fresh, running, serving, until_hit
 from tests.support import eventually
 from tests.support.world import Edge, Reply, World
 
@@ -254,3 +254,58 @@ async def test_an_empty_representation_has_no_part(tmp_path: Path) -> None:
         await _stored(edge)
         answer = await part(edge, "0-")
         assert (answer.status, answer.headers["Content-Range"]) == (416, "bytes */0")
+
+
+SMALL = Cache(memory_seconds=0, max_body=20)
+
+
+async def test_a_part_of_what_is_too_large_to_store_is_not_completed(tmp_path: Path) -> None:
+    book = Library(body=TEXT * 10)
+    async with running(serving(book=book.handle)) as url, World(tmp_path) as world:
+        edge = await world.edge(origin=url, rules=[], cache=SMALL)
+        assert "stored" in (await part(edge, "0-1")).cache_status
+        whole = await edge.get("/book")
+        assert (whole.status, whole.body) == (200, book.body)
+        assert book.asked[1:] == [(None, None, None)]
+
+
+async def test_parts_do_not_grow_together_beyond_what_may_be_stored(tmp_path: Path) -> None:
+    book = Library(body=TEXT * 10)
+    async with running(serving(book=book.handle)) as url, World(tmp_path) as world:
+        edge = await world.edge(origin=url, rules=[], cache=SMALL)
+        for ranges in ("0-9", "10-19", "20-29"):
+            assert "stored" in (await part(edge, ranges)).cache_status
+        assert "; hit" in (await part(edge, "20-29")).cache_status
+        assert "; hit" not in (await part(edge, "10-29")).cache_status
+
+
+async def test_a_whole_that_streams_takes_the_place_of_a_completion(tmp_path: Path) -> None:
+    book = Library()
+    async with running(serving(book=book.handle)) as url, World(tmp_path) as world:
+        edge = await world.edge(origin=url, rules=[], cache=SMALL)
+        await part(edge, "0-1")
+        book.etag, book.body = '"2"', TEXT * 10
+        whole = await edge.get("/book")
+        assert (whole.status, whole.body) == (200, book.body)
+        assert book.asked[1:] == [("bytes=2-9", '"1"', None)]
+
+
+async def test_a_piece_that_streams_is_no_answer_for_who_wants_the_whole(tmp_path: Path) -> None:
+    book = Library()
+
+    async def streamed(request: web.Request) -> web.StreamResponse:
+        answer = await book.handle(request)
+        if "If-Range" not in request.headers:
+            return answer
+        stream = web.StreamResponse(status=answer.status, headers=answer.headers)
+        await stream.prepare(request)
+        assert isinstance(answer.body, bytes)
+        await stream.write(answer.body)
+        return stream
+
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(book=streamed), cache=NO_MEMORY)
+        await part(edge, "0-3")
+        whole = await edge.get("/book")
+        assert (whole.status, whole.body, "Content-Range" in whole.headers) == (200, TEXT, False)
+        assert book.asked[1:] == [("bytes=4-9", '"1"', None), (None, None, None)]

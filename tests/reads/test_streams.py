@@ -173,3 +173,36 @@ async def test_a_stream_admits_that_a_region_cannot_be_reached_where_writes_may_
         assert answer.cache_status == "regioncache; fwd=miss; detail=behind-unreachable"
         past = await edge.get("/items", headers={"Range": "bytes=0-1"})
         assert past.cache_status == "regioncache; fwd=miss; detail=behind-unreachable"
+
+
+async def test_a_renewal_that_streams_leaves_no_trace_on_the_answer_before_it(tmp_path: Path) -> None:
+    streamed, answers = asyncio.Event(), 0
+
+    async def page(request: web.Request) -> web.StreamResponse:
+        nonlocal answers
+        answers += 1
+        if answers == 1:
+            return web.Response(text="text", headers={"Cache-Control": "max-age=0, stale-while-revalidate=60"})
+        response = web.StreamResponse()
+        try:
+            await response.prepare(request)
+        finally:
+            streamed.set()
+        return response
+
+    @web.middleware
+    async def slow(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        if "stale-while-revalidate" in response.headers["Cache-Status"]:
+            await streamed.wait()
+        return response
+
+    app = serving(page=page)
+    app.middlewares.append(slow)
+    async with World(tmp_path) as world:
+        edge = await world.edge(app, cache=Cache(memory_seconds=0))
+        await edge.get("/page")
+        for _ in range(2):
+            answer = await edge.get("/page")
+            assert (answer.body, answer.headers["Content-Length"]) == (b"text", "4")
+        assert answers > 1
