@@ -132,7 +132,7 @@ def question(exchange: Exchange, stored: Stored, max_body: int) -> Question:
 def _completion(saved: Snapshot, max_body: int) -> Question:
     part, validator = content_range(saved.headers), strong_validator(saved.headers)
     span = missing(part) if part is not None and part.length <= max_body else None
-    if span is None or validator is None:
+    if span is None or validator is None or not _is_sendable(validator):
         return Question()
     return Question((("Range", f"bytes={span[0]}-{span[1]}"), ("If-Range", validator)), completes=True)
 

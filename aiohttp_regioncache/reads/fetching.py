@@ -66,7 +66,8 @@ class Fetching:
             if begun or failed or shareable(exchange, fetched):
                 return Got(fetched, remembered, begun)
         own = None if fetched is None else remembered  # who waited too long stores nothing
-        return Got(await self._fetch_once(exchange, handler, found, own), remembered, True)
+        by_parts = not may_lack_writes(found, remembered)
+        return Got(await self._fetch_once(exchange, handler, found, own, by_parts=by_parts), remembered, True)
 
     async def head(self, exchange: Exchange, handler: Handler, found: Found, entry: CacheRecord) -> Fetched:
         """Ask for the head alone, which renews `entry` or shows that it is out of date. Raises as `get` does."""
@@ -114,15 +115,16 @@ class Fetching:
         None: the fetch that was joined takes too long, or its answer goes out as it comes.
         """
         remembered = await self._remember(exchange, found)
+        # Nobody waits for a renewal's part: it fetches the whole, unless a part is all that there is.
+        by_parts = not (may_lack_writes(found, remembered) or (in_background and not _is_part(found.usable)))
 
         async def fetch_for(flight: Flight[Fetched] | None) -> Fetched:
             return await self._fetch_once(
-                exchange, handler, found, remembered, flight=flight, in_background=in_background
+                exchange, handler, found, remembered, by_parts=by_parts, flight=flight, in_background=in_background
             )
 
         if (exchange.has_credentials and not exchange.owner) or remembered is None:
             return await fetch_for(None), remembered, True
-        by_parts = not (in_background or may_lack_writes(found, remembered))
         ranged = range_of(exchange) if by_parts else ""
         key = (found.store.name, found.key, remembered.token, remembered.asof, remembered.purge, ranged)
         joined, begun = await self._flights.join(
@@ -153,6 +155,7 @@ class Fetching:
         found: Found,
         remembered: Remembered | None,
         *,
+        by_parts: bool,
         flight: Flight[Fetched] | None = None,
         in_background: bool = False,
     ) -> Fetched:
@@ -165,7 +168,6 @@ class Fetching:
                 raise _StreamedError
             marking(response)
 
-        by_parts = not (in_background or may_lack_writes(found, remembered))
         fetched = await fetch(
             exchange,
             handler,
@@ -186,6 +188,10 @@ class Fetching:
         begun = record is not None and self._fills.begin(found.store, exchange, record, fetched.known, landed)
         if landed is not None and not (begun and is_fresh(record)):
             landed()
+
+
+def _is_part(entry: CacheRecord | None) -> bool:
+    return entry is not None and entry.status == 206
 
 
 def _marking(exchange: Exchange, found: Found) -> Streaming:

@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 
 from aiohttp_regioncache import Cache
-from tests.reads.apps import Counted, fresh, running, serving, until_hit
+from tests.reads.apps import Counted, Handler, fresh, running, serving, until_hit
 from tests.support import eventually
-from tests.support.world import Edge, Reply, World
+from tests.support.world import Edge, Reply, World, forwarding_app
 
 TEXT = b"0123456789"
 NO_MEMORY = Cache(memory_seconds=0)
@@ -309,3 +309,71 @@ async def test_a_piece_that_streams_is_no_answer_for_who_wants_the_whole(tmp_pat
         whole = await edge.get("/book")
         assert (whole.status, whole.body, "Content-Range" in whole.headers) == (200, TEXT, False)
         assert book.asked[1:] == [("bytes=4-9", '"1"', None), (None, None, None)]
+
+
+async def test_who_wants_the_same_large_part_gets_a_part_each(tmp_path: Path) -> None:
+    book, go, came = Library(body=TEXT * 10), asyncio.Event(), 0
+
+    async def slow(request: web.Request) -> web.Response:
+        answer = await book.handle(request)
+        await go.wait()
+        return answer
+
+    @web.middleware
+    async def counting(request: web.Request, handler: Handler) -> web.StreamResponse:
+        nonlocal came
+        came += 1
+        return await handler(request)
+
+    app = forwarding_app()
+    app.middlewares.append(counting)
+    origin = serving(book=slow, other=book.handle)
+    async with running(origin) as url, World(tmp_path) as world:
+        edge = await world.edge(app, origin=url, rules=[], cache=SMALL)
+        go.set()
+        await part(edge, "98-99")
+        book.asked.clear()
+        go.clear()
+        asking = [asyncio.create_task(part(edge, "0-39")) for _ in range(2)]
+        await eventually(lambda: came == 3)
+        await edge.get("/other")  # by now they wait together
+        go.set()
+        assert [(answer.status, len(answer.body)) for answer in await asyncio.gather(*asking)] == [(206, 40)] * 2
+        assert [asked[0] for asked in book.asked] == ["bytes=0-39", None, "bytes=0-39"]
+
+
+async def test_a_part_is_renewed_as_a_part_in_the_background(tmp_path: Path) -> None:
+    book = Library(body=TEXT * 10)
+
+    async def handler(request: web.Request) -> web.Response:
+        answer = await book.handle(request)
+        answer.headers["Cache-Control"] = "max-age=0, stale-while-revalidate=60"
+        return answer
+
+    async with running(serving(book=handler)) as url, World(tmp_path) as world:
+        edge = await world.edge(origin=url, rules=[], cache=SMALL)
+        await part(edge, "0-3")
+        answer = await part(edge, "1-2")
+        assert (answer.status, answer.body, "; hit" in answer.cache_status) == (206, b"12", True)
+        await eventually(lambda: len(book.asked) == 2)
+        assert book.asked[1] == ("bytes=1-2", None, '"1"')
+
+
+async def test_a_part_whose_validator_cannot_be_sent_is_not_completed(tmp_path: Path) -> None:
+    head = b'HTTP/1.1 %s\r\nETag: "\xff"\r\nCache-Control: max-age=60\r\nConnection: close\r\n'
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if b"Range: bytes=0-3" in await reader.readuntil(b"\r\n\r\n"):
+            writer.write(head % b"206 Partial Content" + b"Content-Range: bytes 0-3/10\r\n\r\n0123")
+        else:
+            writer.write(head % b"200 OK" + b"\r\n" + TEXT)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, World(tmp_path) as world:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        edge = await world.edge(origin=url, rules=[], cache=NO_MEMORY)
+        assert "stored" in (await part(edge, "0-3")).cache_status
+        whole = await edge.get("/book")
+        assert (whole.status, whole.body, "stored" in whole.cache_status) == (200, TEXT, True)
