@@ -117,9 +117,12 @@ def update_stored(stored_headers: Headers, headers_304: Headers) -> list[tuple[s
     return [*remove(stored_headers, replaced), *updates]
 
 
+_OF_THE_REPRESENTATION = ("etag", "last-modified", "content-encoding", "content-language", "content-type")
+
+
 def head_agrees(stored_headers: Headers, length: int, head_headers: Headers) -> bool:
     """Tell whether the answer to a HEAD describes the stored response of `length` bytes (RFC 9111 4.3.5)."""
-    same = all(first(head_headers, name) in (None, first(stored_headers, name)) for name in ("etag", "last-modified"))
+    same = all(first(head_headers, name) in (None, first(stored_headers, name)) for name in _OF_THE_REPRESENTATION)
     return same and first(head_headers, "content-length") in (None, str(length))
 
 

@@ -108,9 +108,24 @@ def learn(known: Known, names: Sequence[str], request_headers: Headers, response
     return Known(languages, offered, used) if len(used) <= _MOST_KNOWN else Known(languages)
 
 
+def is_as_known(known: Known, names: Sequence[str], request_headers: Headers, response_headers: Headers) -> bool:
+    """Tell whether a response that varies on `names`, found by what is known, is in the language that is preferred.
+
+    It is not where the origin has changed its mind since, and what it said last was not the last to be noted.
+    """
+    if not known.languages or "accept-language" not in names:
+        return True
+    wanted = preferred(qualities(values(request_headers, "accept-language")))
+    return wanted == _language(response_headers) or wanted not in dict(known.languages)
+
+
+def _language(response_headers: Headers) -> str:
+    return (first(response_headers, "content-language") or "").strip(OWS).lower()
+
+
 def _languages(known: Known, asked: list[str], response_headers: Headers) -> tuple[tuple[str, str], ...]:
     weights = qualities(asked)
-    language = (first(response_headers, "content-language") or "").strip(OWS).lower()
+    language = _language(response_headers)
     found = dict(known.languages)
     if (wanted := preferred(weights)) and wanted != language:
         found.pop(wanted, None)  # the origin has it no more
