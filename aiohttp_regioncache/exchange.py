@@ -125,14 +125,20 @@ def with_body(request: web.Request, headers: CIMultiDict[str], body: bytes) -> w
 
 
 def apart(request: web.Request) -> web.Request:
-    """Make the same request with a writer of its own, for a response that may be given up before its head goes out.
+    """Make the same request with a writer of its own, for responses that are given up before their heads go out.
 
-    aiohttp notes at the writer how a body is to be sent before anybody is asked, and there it would stay for another
-    response to the request.
+    aiohttp notes at the writer how a body is to be sent before anybody is asked, and the request's own may be at work.
     """
     again = copy.copy(request)
     again._payload_writer = StreamWriter(request.protocol, asyncio.get_running_loop())
     return again
+
+
+def as_before(request: web.Request) -> None:
+    """Forget at the writer of a request the response that was given up before its head went out."""
+    writer = request.writer
+    if isinstance(writer, StreamWriter):
+        writer.chunked, writer.length, writer._compress = False, None, None
 
 
 _DECODED_CODINGS: Final = frozenset({"gzip", "deflate", "br", "zstd"})

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 from multidict import CIMultiDict
 
-from ..exchange import Exchange, Handler, apart
+from ..exchange import Exchange, Handler, as_before
 from ..pin import without_pins
 from ..problems import Unanswered
 from ..records import NO_TERMS, CacheRecord, from_wire, to_wire
@@ -238,11 +238,9 @@ async def _fetch(
     request = conditioned(exchange, asked.fields, no_cache=no_cache)
     sent = clock()
     try:
-        if asked.completes:
-            response = await ask(apart(request), handler, _unless_piece(streaming))
-        else:
-            response = await ask(request, handler, streaming)
+        response = await ask(request, handler, _unless_piece(streaming) if asked.completes else streaming)
     except _PieceError:
+        as_before(request)
         return None
     answer = await take(request, response, settings.max_body)
     if asked.completes and not response.prepared and (answer is None or answer.status not in (206, *_FOR_THE_WHOLE)):

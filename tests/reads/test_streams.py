@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from pathlib import Path
 
 import aiohttp
@@ -206,3 +208,48 @@ async def test_a_renewal_that_streams_leaves_no_trace_on_the_answer_before_it(tm
             answer = await edge.get("/page")
             assert (answer.body, answer.headers["Content-Length"]) == (b"text", "4")
         assert answers > 1
+
+
+async def test_a_client_that_leaves_in_the_middle_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    gone = asyncio.Event()
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(LARGE)
+                await asyncio.sleep(0)
+        gone.set()
+        return response
+
+    async with World(tmp_path) as world, running(serving(page=endless)) as origin:
+        edge = await world.edge(origin=origin, rules=[], cache=Cache(max_body=100))
+        async with world.session.get(edge.url + "/page") as answer:
+            assert (await answer.content.readexactly(len(LARGE))) == LARGE
+            answer.close()
+        await gone.wait()
+        await edge.stop()
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_a_completion_that_breaks_off_breaks_the_answer_off(tmp_path: Path) -> None:
+    async def page(request: web.Request) -> web.StreamResponse:
+        headers = {"ETag": '"1"', "Cache-Control": "max-age=60"}
+        if "If-Range" not in request.headers:
+            return web.Response(status=206, body=b"01", headers=headers | {"Content-Range": "bytes 0-1/10"})
+        response = web.StreamResponse(headers=headers | {"ETag": '"2"', "Content-Length": "1000"})
+        await response.prepare(request)
+        await response.write(b"01234")
+        raise RuntimeError("broken")
+
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(page=page), cache=Cache(memory_seconds=0))
+        await edge.get("/page", headers={"Range": "bytes=0-1"})
+        host, _, port = edge.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"GET /page HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.endswith(b"\r\n\r\n01234")
