@@ -119,6 +119,18 @@ async def test_a_range_of_nothing_stored_is_asked_of_the_origin_and_stored(tmp_p
         assert ("; hit" in together.cache_status, together.body) == (True, b"23456")
 
 
+async def test_conditions_are_answered_from_a_stored_part(tmp_path: Path) -> None:
+    async with World(tmp_path) as world:
+        book = Library()
+        edge = await world.edge(serving(book=book.handle), cache=NO_MEMORY)
+        await part(edge, "0-3")
+        for tag, status, body in (('"1"', 304, b""), ('"2"', 206, b"12")):
+            answer = await edge.get("/book", headers={"Range": "bytes=1-2", "If-None-Match": tag})
+            assert (answer.status, answer.body, "; hit" in answer.cache_status) == (status, body, True)
+            assert ("Content-Range" in answer.headers) is (status == 206)
+        assert len(book.asked) == 1
+
+
 async def test_a_part_is_completed_for_who_wants_the_whole(tmp_path: Path) -> None:
     async with World(tmp_path) as world:
         book = Library()
