@@ -13,7 +13,7 @@ from ..exchange import Exchange, Handler, as_before
 from ..pin import without_pins
 from ..problems import Unanswered
 from ..records import NO_TERMS, CacheRecord, from_wire, to_wire
-from ..responses import Streaming, ask
+from ..responses import Streaming, ask, unmodified
 from ..semantics import conditional
 from ..semantics.dates import format_date
 from ..semantics.fields import Headers, end_to_end, first, remove
@@ -238,10 +238,13 @@ async def _fetch(
     request = conditioned(exchange, asked.fields, no_cache=no_cache)
     sent = clock()
     try:
-        response = await ask(request, handler, _unless_piece(streaming) if asked.completes else streaming)
+        response = await ask(request, handler, _watched(exchange, streaming, completes=asked.completes))
     except _PieceError:
         as_before(request)
         return None
+    except _UnchangedError as unchanged:
+        as_before(request)
+        return Fetched(request=exchange.request, response=unmodified(unchanged.args), reason="no complete response")
     answer = await take(request, response, settings.max_body)
     if asked.completes and not response.prepared and (answer is None or answer.status not in (206, *_FOR_THE_WHOLE)):
         return None
@@ -274,11 +277,21 @@ class _PieceError(Exception):
     """A piece that goes out as it comes, where a stored part was to be completed."""
 
 
-def _unless_piece(streaming: Streaming) -> Streaming:
+class _UnchangedError(Exception):
+    """An answer that goes out as it comes, to a client that has it already. `args` are its fields."""
+
+
+def _watched(exchange: Exchange, streaming: Streaming, *, completes: bool) -> Streaming:
+    """Hear of an answer that goes out as it comes, and raise where it is not to."""
+
     def note(response: web.StreamResponse) -> None:
-        if response.status not in _FOR_THE_WHOLE:
+        if completes and response.status not in _FOR_THE_WHOLE:
             raise _PieceError
+        fields = tuple(response.headers.items())
         streaming(response)
+        is_named = bool(conditional.validators(fields))
+        if is_named and conditional.not_modified(exchange.request.method, exchange.headers, response.status, fields):
+            raise _UnchangedError(*fields)
 
     return note
 

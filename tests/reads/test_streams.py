@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp_regioncache import Cache, Rule
 from tests.reads.apps import Handler, running, serving, until_hit
 from tests.support import eventually
-from tests.support.world import World
+from tests.support.world import World, forwarding_app
 
 LARGE = b"0123456789" * 1000
 
@@ -253,3 +253,22 @@ async def test_a_completion_that_breaks_off_breaks_the_answer_off(tmp_path: Path
         writer.close()
         assert answer.startswith(b"HTTP/1.1 200")
         assert answer.endswith(b"\r\n\r\n01234")
+
+
+@pytest.mark.parametrize("forwarded", [True, False])
+async def test_what_is_too_large_to_store_is_not_sent_to_who_has_it(tmp_path: Path, forwarded: bool) -> None:
+    async def page(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Cache-Control": "max-age=60", "ETag": '"1"', "X-Kept": "1"})
+        await response.prepare(request)
+        await response.write(LARGE)
+        return response
+
+    async with World(tmp_path) as world, running(serving(page=page)) as origin:
+        small = Cache(max_body=100)
+        app = forwarding_app() if forwarded else serving(page=page)
+        edge = await world.edge(app, origin=origin, rules=[], cache=small)
+        for tag, status, body in (('"1"', 304, b""), ('W/"1"', 304, b""), ('"2"', 200, LARGE)):
+            answer = await edge.get("/page", headers={"If-None-Match": tag})
+            assert (answer.status, answer.body, answer.headers["ETag"]) == (status, body, '"1"')
+            assert answer.headers["X-Kept"] == "1"
+            assert len(answer.headers.getall("Cache-Status")) == 1
