@@ -126,7 +126,8 @@ class Fetching:
         if (exchange.has_credentials and not exchange.owner) or remembered is None:
             return await fetch_for(None), remembered, True
         ranged = range_of(exchange) if by_parts else ""
-        key = (found.store.name, found.key, remembered.token, remembered.asof, remembered.purge, ranged)
+        untold = found.store.untold[exchange.resource.digest]
+        key = (found.store.name, found.key, remembered.token, remembered.asof, remembered.purge, untold, ranged)
         joined, begun = await self._flights.join(
             key,
             fetch_for,

@@ -14,6 +14,7 @@ from ..errors import RegionUnavailableError
 from ..exchange import Exchange
 from ..keys import record_key
 from ..overlay import Base, Fold, Folder, Listed, Outcome, own, steps
+from ..purges import HARD
 from ..records import CacheRecord, from_wire
 from ..semantics.vary import NOTHING_KNOWN, Known, is_as_known, selecting
 from ..store import entries
@@ -113,7 +114,8 @@ async def _weighed(
 ) -> tuple[CacheRecord | None, Standing, bool]:
     """An entry as its purges leave it, how it stands, and whether a purge made it stale."""
     entry = _response(seen.entry)
-    covered = await purged(store, partition, exchange.resource, entry, seen.purge)
+    is_untold = exchange.resource.digest in store.untold
+    covered = HARD if is_untold else await purged(store, partition, exchange.resource, entry, seen.purge)
     entry = softened(entry, covered, exchange.policy.soft_purge)
     return entry, standing(entry, seen.state, store.run, covered), covered.since is not None
 
