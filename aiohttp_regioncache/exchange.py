@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import hashlib
 from collections.abc import Awaitable, Callable
@@ -9,6 +10,7 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
+from aiohttp.http import StreamWriter
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from .forwarded import scheme_of, with_forwarded
@@ -174,6 +176,23 @@ def with_body(request: web.Request, headers: CIMultiDict[str], body: bytes) -> w
     again._cache = {name: value for name, value in request._cache.items() if name != "headers"}
     again._read_bytes = body
     return again
+
+
+def apart(request: web.Request) -> web.Request:
+    """Make the same request with a writer of its own, for responses that are given up before their heads go out.
+
+    aiohttp notes at the writer how a body is to be sent before anybody is asked, and the request's own may be at work.
+    """
+    again = copy.copy(request)
+    again._payload_writer = StreamWriter(request.protocol, asyncio.get_running_loop())
+    return again
+
+
+def as_before(request: web.Request) -> None:
+    """Forget at the writer of a request the response that was given up before its head went out."""
+    writer = request.writer
+    if isinstance(writer, StreamWriter):
+        writer.chunked, writer.length, writer._compress = False, None, None
 
 
 _DECODED_CODINGS: Final = frozenset({"gzip", "deflate", "br", "zstd"})

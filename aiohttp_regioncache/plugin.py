@@ -270,7 +270,17 @@ class RegionCache:
         through = Through(settings.cache, memories.values(), intents, self._tasks)
         hook = SyncHook(settings.webhook, self.served, lambda: self.loops)
         self._edge = Edge(
-            settings, default, self._sites, self.stores, signer, self._reader, through, accepter, hook, name, self.health
+            settings,
+            default,
+            self._sites,
+            self.stores,
+            signer,
+            self._reader,
+            through,
+            accepter,
+            hook,
+            name,
+            self.health,
         )
         if default.upstream is None and self._sites is None:
             return

@@ -11,8 +11,9 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from .exchange import Handler
+from .semantics import conditional
 from .semantics.directives import TARGETED
-from .semantics.fields import remove
+from .semantics.fields import Headers, remove
 
 CACHE_STATUS: Final = "Cache-Status"
 _OURS_ALONE: Final = TARGETED[0]
@@ -101,6 +102,11 @@ def respond(
     fields = CIMultiDict(remove(list(headers), ("content-length", "transfer-encoding", _OURS_ALONE)))
     fields.extend(extra)
     return typed_as_given(status, reason, fields, body)
+
+
+def unmodified(headers: Headers, *, extra: Iterable[tuple[str, str]] = ()) -> web.Response:
+    """Make the 304 for a client that has the response with these fields already (RFC 9110 section 15.4.5)."""
+    return respond(304, "Not Modified", conditional.headers_for_304(headers), b"", extra=extra)
 
 
 def typed_as_given(status: int, reason: str | None, headers: CIMultiDict[str], body: bytes) -> web.Response:

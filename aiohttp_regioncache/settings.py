@@ -327,8 +327,8 @@ class Settings(_Group, frozen=True, kw_only=True):
     `home_region`: the region beside this edge, if there is one. `default_region`: the one for users whose place is
     unknown. `trusted_proxies`: addresses or networks whose headers say where a user is: `country_headers` name the
     country, `position_headers` latitude and longitude. `secrets`: the same on every edge; the first signs, all verify.
-    `rules`: what happens to which path. `cache`, `queue`, `sync`, `connections`, `webhook`, `gateway`, `sites`, `serve`:
-    the parts of their name.
+    `rules`: what happens to which path. `cache`, `queue`, `sync`, `connections`, `webhook`, `gateway`, `sites`,
+    `serve`: the parts of their name.
     """
 
     origin: str | None = None

@@ -34,14 +34,14 @@ Run = Callable[[argparse.Namespace], Awaitable[int]]
 
 
 def add_command(
-    commands: Commands, name: str, run: Run | None, *, help: str, examples: Sequence[str], json: bool = True
+    commands: Commands, name: str, run: Run | None, *, summary: str, examples: Sequence[str], json: bool = True
 ) -> argparse.ArgumentParser:
     """Add a command with its examples, `--config` and, if it has results, `--json`."""
     shown = "\n".join(f"  {example}" for example in examples)
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
-        help=help,
-        description=help[:1].upper() + help[1:] + ".",
+        help=summary,
+        description=summary[:1].upper() + summary[1:] + ".",
         epilog=f"examples:\n{shown}\n\n{STATUSES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -55,9 +55,9 @@ def add_command(
     return parser
 
 
-def add_group(commands: Commands, name: str, *, help: str, examples: Sequence[str]) -> Commands:
+def add_group(commands: Commands, name: str, *, summary: str, examples: Sequence[str]) -> Commands:
     """Add a command that consists of others."""
-    parser = add_command(commands, name, None, help=help, examples=examples)
+    parser = add_command(commands, name, None, help=summary, examples=examples)
     return parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
 

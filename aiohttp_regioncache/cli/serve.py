@@ -31,7 +31,7 @@ def add(commands: Commands) -> None:
         commands,
         "serve",
         run,
-        help="serve as an edge: answer from the regions, forward the rest to the origin",
+        summary="serve as an edge: answer from the regions, forward the rest to the origin",
         json=False,
         examples=[
             "aiohttp-regioncache serve --config regioncache.toml",
@@ -70,7 +70,9 @@ async def run(arguments: argparse.Namespace) -> int:
 def serving(arguments: argparse.Namespace) -> Settings:
     """The settings with what the command line says of `serve`. Raises `SettingsError` and `OSError`."""
     settings = settings_of(arguments)
-    given: dict[str, Any] = {name: getattr(arguments, name) for name in _OPTIONS if getattr(arguments, name) is not None}
+    given: dict[str, Any] = {
+        name: getattr(arguments, name) for name in _OPTIONS if getattr(arguments, name) is not None
+    }
     if "host" in given:
         given["socket"] = None
     serve = Serve(**(msgspec.structs.asdict(settings.serve) | given))

@@ -19,7 +19,7 @@ from ..responses import CACHE_STATUS
 MAX_WAITING: Final = 10_000
 """Lines that may wait for the thread; more are counted instead of written."""
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
-_UNSAFE: Final = re.compile(r'[^ !#-\[\]-~]')
+_UNSAFE: Final = re.compile(r"[^ !#-\[\]-~]")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 logger = logging.getLogger(__name__)

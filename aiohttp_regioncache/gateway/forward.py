@@ -195,8 +195,9 @@ class Forwarder:
                 await response.write(chunk)
             await response.write_eof()
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            if request.transport is not None:
-                request.transport.abort()  # nobody may take a part for the whole
+            if request.transport is None or request.transport.is_closing():
+                return response  # nobody is there to be told
+            request.transport.abort()  # nobody may take a part for the whole
             raise _BrokenOffError("the origin or the client broke off") from error
         return response
 

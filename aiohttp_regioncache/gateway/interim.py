@@ -6,6 +6,7 @@ response reads messages from its connection's protocol until one is final, and t
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Final
@@ -55,11 +56,10 @@ def relay_to(request: web.Request) -> None:
 
 def _writer(request: web.Request) -> Relay:
     async def write(status: int, reason: str, fields: tuple[tuple[bytes, bytes], ...]) -> None:
-        if request.transport is None:  # the client has gone; others may wait for the answer
-            return
         kept = (field for field in fields if field[0].lower() not in _OF_THE_CONNECTION)
         lines = [f"HTTP/1.1 {status} {reason}".encode("latin-1", "replace"), *(b"%b: %b" % field for field in kept)]
-        await request.writer.write(b"\r\n".join([*lines, b"", b""]))
+        with contextlib.suppress(ConnectionError):  # the client has gone; others may wait for the answer
+            await request.writer.write(b"\r\n".join([*lines, b"", b""]))
         request.writer.output_size = 0  # none of the answer has gone out yet
 
     return write

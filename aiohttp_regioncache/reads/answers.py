@@ -11,7 +11,7 @@ from ..exchange import Exchange
 from ..overlay import Fold
 from ..problems import problem
 from ..records import CacheRecord, from_wire
-from ..responses import CACHE_STATUS, cache_name, respond
+from ..responses import CACHE_STATUS, cache_name, respond, unmodified
 from ..semantics import conditional
 from ..semantics.cache_status import cache_status
 from ..semantics.fields import Headers, remove
@@ -48,7 +48,7 @@ def conditionally(
     if conditional.not_modified(
         method, exchange.headers, snapshot.status, snapshot.headers, response_time=response_time
     ):
-        return respond(304, "Not Modified", conditional.headers_for_304(snapshot.headers), b"", extra=extra)
+        return unmodified(snapshot.headers, extra=extra)
     piece = cut(method, exchange.headers, snapshot) if exchange.asks_range else snapshot
     return respond(piece.status, piece.reason, piece.headers, piece.body, extra=extra)
 

@@ -22,7 +22,7 @@ def bypass_reason(exchange: Exchange) -> str | None:
         return "no-store"
     if "Upgrade" in request.headers:
         return "upgrade"
-    if request.can_read_body:
+    if request.body_exists:  # also when an outer middleware has read it
         return "body"
     if any(name in request.headers for name in ORIGIN_PRECONDITIONS):
         return "precondition"

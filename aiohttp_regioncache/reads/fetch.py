@@ -9,11 +9,11 @@ import msgspec
 from aiohttp import web
 from multidict import CIMultiDict
 
-from ..exchange import Exchange, Handler
+from ..exchange import Exchange, Handler, as_before
 from ..pin import without_pins
 from ..problems import Unanswered
 from ..records import NO_TERMS, CacheRecord, from_wire, to_wire
-from ..responses import Streaming, ask
+from ..responses import Streaming, ask, unmodified
 from ..semantics import conditional
 from ..semantics.dates import format_date
 from ..semantics.fields import Headers, end_to_end, first, remove
@@ -32,6 +32,8 @@ Clock = Callable[[], float]
 
 SERVER_ERRORS: Final = frozenset({500, 502, 503, 504})
 """Answers after which a stale response may be served instead (RFC 5861 section 4)."""
+_FOR_THE_WHOLE: Final = frozenset({200, *SERVER_ERRORS})
+"""Answers to a completion that are for the client, who has asked for no part."""
 _PRIVATE_REQUEST_FIELDS: Final = ("authorization", "cookie", "proxy-authorization")
 _ANSWERED_HERE: Final = conditional.precondition_fields | {"range"}
 
@@ -106,11 +108,12 @@ class Question(msgspec.Struct, frozen=True):
 _VALIDATING: Final = ("If-None-Match", "If-Modified-Since")
 
 
-def question(exchange: Exchange, stored: Stored) -> Question:
+def question(exchange: Exchange, stored: Stored, max_body: int) -> Question:
     """Decide what to ask the origin for.
 
     A complete entry is validated. A part is validated when it holds what the request wants, completed when the whole is
-    wanted and a strong validator names it, and else it does not count (RFC 9111 sections 3.4 and 4.3.1).
+    wanted, `max_body` bytes at most, and a strong validator names it, and else it does not count (RFC 9111 sections 3.4
+    and 4.3.1).
     """
     method, headers, saved = exchange.request.method, exchange.headers, stored.snapshot
     ranged = tuple(pair for pair in headers if pair[0].lower() in ("range", "if-range"))
@@ -123,13 +126,13 @@ def question(exchange: Exchange, stored: Stored) -> Question:
     if asks_range:
         covered = stored.is_usable and parts.covers(method, headers, saved.status, saved.headers)
         return Question((*checks, *ranged) if covered and checks else ranged)
-    return _completion(saved) if stored.is_usable else Question()
+    return _completion(saved, max_body) if stored.is_usable else Question()
 
 
-def _completion(saved: Snapshot) -> Question:
+def _completion(saved: Snapshot, max_body: int) -> Question:
     part, validator = content_range(saved.headers), strong_validator(saved.headers)
-    span = missing(part) if part is not None else None
-    if span is None or validator is None:
+    span = missing(part) if part is not None and part.length <= max_body else None
+    if span is None or validator is None or not _is_sendable(validator):
         return Question()
     return Question((("Range", f"bytes={span[0]}-{span[1]}"), ("If-Range", validator)), completes=True)
 
@@ -211,7 +214,7 @@ async def fetch(
 
     `streaming` as in `ask`.
     """
-    asked = question(exchange, stored)
+    asked = question(exchange, stored, settings.max_body)
     fetched = await _fetch(exchange, handler, stored, settings, asked, no_cache, clock, streaming)
     if fetched is not None:
         return fetched
@@ -234,9 +237,16 @@ async def _fetch(
     """Ask the origin once; None for an answer to a completion that completes nothing."""
     request = conditioned(exchange, asked.fields, no_cache=no_cache)
     sent = clock()
-    response = await ask(request, handler, streaming)
+    try:
+        response = await ask(request, handler, _watched(exchange, streaming, completes=asked.completes))
+    except _PieceError:
+        as_before(request)
+        return None
+    except _UnchangedError as unchanged:
+        as_before(request)
+        return Fetched(request=exchange.request, response=unmodified(unchanged.args), reason="no complete response")
     answer = await take(request, response, settings.max_body)
-    if asked.completes and (answer is None or answer.status not in (200, 206, *SERVER_ERRORS)):
+    if asked.completes and not response.prepared and (answer is None or answer.status not in (206, *_FOR_THE_WHOLE)):
         return None
     if answer is None:
         return Fetched(request=exchange.request, response=response, reason="no complete response")
@@ -244,7 +254,7 @@ async def _fetch(
     # The age is that of the answer, also when it only confirms what is stored (RFC 9111 section 4.3.4).
     age = initial_age(answer.headers, request_time=sent, response_time=received)
     revalidated = answer.status == 304 and asked.validates
-    whole = _together(stored, answer, revalidated=revalidated)
+    whole = _together(stored, answer, settings.max_body, revalidated=revalidated)
     if asked.completes and answer.status == 206 and whole.status != 200:
         return None
     governing = whole.headers if revalidated else await as_sent(request, whole)
@@ -261,6 +271,29 @@ async def _fetch(
         vary=selecting_names(governing) or (),
         known=known,
     )
+
+
+class _PieceError(Exception):
+    """A piece that goes out as it comes, where a stored part was to be completed."""
+
+
+class _UnchangedError(Exception):
+    """An answer that goes out as it comes, to a client that has it already. `args` are its fields."""
+
+
+def _watched(exchange: Exchange, streaming: Streaming, *, completes: bool) -> Streaming:
+    """Hear of an answer that goes out as it comes, and raise where it is not to."""
+
+    def note(response: web.StreamResponse) -> None:
+        if completes and response.status not in _FOR_THE_WHOLE:
+            raise _PieceError
+        fields = tuple(response.headers.items())
+        streaming(response)
+        is_named = bool(conditional.validators(fields))
+        if is_named and conditional.not_modified(exchange.request.method, exchange.headers, response.status, fields):
+            raise _UnchangedError(*fields)
+
+    return note
 
 
 async def fetch_head(
@@ -290,7 +323,7 @@ async def fetch_head(
     if answer.status != entry.status or not agrees:
         return outdated
     age = initial_age(answer.headers, request_time=sent, response_time=received)
-    whole = _together(stored, answer, revalidated=True)
+    whole = _together(stored, answer, settings.max_body, revalidated=True)
     record, _, known = _record(exchange, whole, whole.headers, stored, settings, age, sent, received)
     if record is None:
         return outdated
@@ -298,15 +331,16 @@ async def fetch_head(
     return msgspec.structs.replace(nothing, snapshot=whole, record=record, is_whole=True, known=known)
 
 
-def _together(stored: Stored, answer: Snapshot, *, revalidated: bool) -> Snapshot:
-    """The answer with what it confirms or adds to (RFC 9111 sections 3.4 and 4.3.4)."""
+def _together(stored: Stored, answer: Snapshot, max_body: int, *, revalidated: bool) -> Snapshot:
+    """The answer with what it confirms or adds to, within `max_body` bytes (RFC 9111 sections 3.4 and 4.3.4)."""
     saved = stored.snapshot
     if saved is not None and revalidated:
         headers = conditional.update_stored(saved.headers, answer.headers)
         return Snapshot(saved.status, saved.reason, tuple(headers), saved.body)
     if saved is None or answer.status != 206 or not stored.is_usable or not parts.is_sound(answer):
         return answer
-    return parts.combined(saved, answer) or answer
+    together = parts.combined(saved, answer)
+    return together if together is not None and len(together.body) <= max_body else answer
 
 
 def _record(

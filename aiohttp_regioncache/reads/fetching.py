@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from ..errors import RegionUnavailableError
-from ..exchange import Exchange, Handler
+from ..exchange import Exchange, Handler, apart
 from ..overlay import Outcome
 from ..records import CacheRecord, from_wire
 from ..responses import Streaming, cache_name, mark, unattended
@@ -66,7 +66,8 @@ class Fetching:
             if begun or failed or shareable(exchange, fetched):
                 return Got(fetched, remembered, begun)
         own = None if fetched is None else remembered  # who waited too long stores nothing
-        return Got(await self._fetch_once(exchange, handler, found, own), remembered, True)
+        by_parts = not may_lack_writes(found, remembered)
+        return Got(await self._fetch_once(exchange, handler, found, own, by_parts=by_parts), remembered, True)
 
     async def head(self, exchange: Exchange, handler: Handler, found: Found, entry: CacheRecord) -> Fetched:
         """Ask for the head alone, which renews `entry` or shows that it is out of date. Raises as `get` does."""
@@ -102,8 +103,9 @@ class Fetching:
 
     async def _refreshed(self, exchange: Exchange, handler: Handler, found: Found) -> None:
         """Fetch for the store alone: the request has its answer, and its connection may serve another by now."""
+        alone = msgspec.structs.replace(exchange, request=apart(exchange.request))
         with contextlib.suppress(_StreamedError, UnicodeEncodeError), unattended():
-            await self._fly(exchange, handler, found, in_background=True)
+            await self._fly(alone, handler, found, in_background=True)
 
     async def _fly(
         self, exchange: Exchange, handler: Handler, found: Found, *, in_background: bool = False
@@ -113,17 +115,19 @@ class Fetching:
         None: the fetch that was joined takes too long, or its answer goes out as it comes.
         """
         remembered = await self._remember(exchange, found)
+        # Nobody waits for a renewal's part: it fetches the whole, unless a part is all that there is.
+        by_parts = not (may_lack_writes(found, remembered) or (in_background and not _is_part(found.usable)))
 
         async def fetch_for(flight: Flight[Fetched] | None) -> Fetched:
             return await self._fetch_once(
-                exchange, handler, found, remembered, flight=flight, in_background=in_background
+                exchange, handler, found, remembered, by_parts=by_parts, flight=flight, in_background=in_background
             )
 
         if (exchange.has_credentials and not exchange.owner) or remembered is None:
             return await fetch_for(None), remembered, True
-        by_parts = not (in_background or may_lack_writes(found, remembered))
         ranged = range_of(exchange) if by_parts else ""
-        key = (found.store.name, found.key, remembered.token, remembered.asof, remembered.purge, ranged)
+        untold = found.store.untold[exchange.resource.digest]
+        key = (found.store.name, found.key, remembered.token, remembered.asof, remembered.purge, untold, ranged)
         joined, begun = await self._flights.join(
             key,
             fetch_for,
@@ -152,6 +156,7 @@ class Fetching:
         found: Found,
         remembered: Remembered | None,
         *,
+        by_parts: bool,
         flight: Flight[Fetched] | None = None,
         in_background: bool = False,
     ) -> Fetched:
@@ -164,7 +169,6 @@ class Fetching:
                 raise _StreamedError
             marking(response)
 
-        by_parts = not (in_background or may_lack_writes(found, remembered))
         fetched = await fetch(
             exchange,
             handler,
@@ -185,6 +189,10 @@ class Fetching:
         begun = record is not None and self._fills.begin(found.store, exchange, record, fetched.known, landed)
         if landed is not None and not (begun and is_fresh(record)):
             landed()
+
+
+def _is_part(entry: CacheRecord | None) -> bool:
+    return entry is not None and entry.status == 206
 
 
 def _marking(exchange: Exchange, found: Found) -> Streaming:

@@ -59,6 +59,7 @@ class Fills:
         if task is None:
             return False
         self._under_way[name] = task
+        self._memories[store.name].forget((exchange.resource.digest,))  # what it keeps is older
 
         def done(_task: asyncio.Task[None]) -> None:
             if self._under_way.get(name) is task:
@@ -82,7 +83,7 @@ class Fills:
     ) -> None:
         try:
             await store_record(store, exchange, record, known, self._keep)
-            self._memories[store.name].forget((exchange.resource.digest,))  # what it keeps is older
+            self._memories[store.name].forget((exchange.resource.digest,))  # and what others read meanwhile
         finally:
             if landed is not None:
                 landed()

@@ -14,8 +14,9 @@ from ..errors import RegionUnavailableError
 from ..exchange import Exchange
 from ..keys import record_key
 from ..overlay import Base, Fold, Folder, Listed, Outcome, own, steps
-from ..records import CacheRecord
-from ..semantics.vary import NOTHING_KNOWN, Known, selecting
+from ..purges import HARD
+from ..records import CacheRecord, from_wire
+from ..semantics.vary import NOTHING_KNOWN, Known, is_as_known, selecting
 from ..store import entries
 from ..store.entries import Glance, Look, State
 from ..store.keyspace import Partition
@@ -63,15 +64,24 @@ def entry_key(exchange: Exchange, names: tuple[str, ...] = (), known: Known = NO
     )
 
 
+def is_known(exchange: Exchange, names: tuple[str, ...], known: Known, entry: CacheRecord | None) -> bool:
+    """Whether an entry is what `known` has led a request to expect; so is none at all."""
+    return entry is None or is_as_known(known, names, exchange.headers, from_wire(entry.headers))
+
+
 async def find(store: RegionStore, exchange: Exchange, folder: Folder) -> Found:
     """Look up entry, state and, where they count, the lists of writes. Raises `RegionUnavailableError`."""
     partition = store.partition(exchange.resource)
     key, known = entry_key(exchange), NOTHING_KNOWN
     seen = await entries.glance(store, partition, key, exchange.resource)
     if seen.entry is not None and seen.entry.is_marker:
-        known = seen.entry.known
-        key = entry_key(exchange, seen.entry.vary, known)
+        names, known = seen.entry.vary, seen.entry.known
+        key = entry_key(exchange, names, known)
         seen = await entries.glance(store, partition, key, exchange.resource)
+        if not is_known(exchange, names, known, seen.entry):
+            known = known._replace(languages=())
+            key = entry_key(exchange, names, known)
+            seen = await entries.glance(store, partition, key, exchange.resource)
     entry, stands, made_stale = await _weighed(store, partition, exchange, seen)
     if not needs_lists(entry, seen.state, stands):
         return Found(store, partition, key, entry, seen.state, stands, _CLEAN, seen.purge, made_stale, known=known)
@@ -104,7 +114,8 @@ async def _weighed(
 ) -> tuple[CacheRecord | None, Standing, bool]:
     """An entry as its purges leave it, how it stands, and whether a purge made it stale."""
     entry = _response(seen.entry)
-    covered = await purged(store, partition, exchange.resource, entry, seen.purge)
+    is_untold = exchange.resource.digest in store.untold
+    covered = HARD if is_untold else await purged(store, partition, exchange.resource, entry, seen.purge)
     entry = softened(entry, covered, exchange.policy.soft_purge)
     return entry, standing(entry, seen.state, store.run, covered), covered.since is not None
 

@@ -23,7 +23,7 @@ from .fetch import marker_of
 from .fetching import Fetching
 from .filling import Fills
 from .judging import covers, is_early, is_servable, judged
-from .lookup import Found, entry_key, find, wait_until_told
+from .lookup import Found, entry_key, find, is_known, wait_until_told
 from .memory import Memory
 from .origin import OriginReads
 from .passing import pass_by, pass_dirty
@@ -101,10 +101,8 @@ class Reader:
         memory = self._memories[store.name]
         if exchange.touched or not len(memory):
             return None
-        record = memory.get(entry_key(exchange))
-        if record is not None and record.is_marker:
-            record = memory.get(entry_key(exchange, record.vary, record.known))
-        if record is None or record.is_marker or not covers(exchange, record):
+        record = _recalled(exchange, memory)
+        if record is None or not covers(exchange, record):
             return None
         judgement = judged(exchange, record, store)
         if judgement.verdict is not Verdict.FRESH or is_early(exchange, record, judgement):
@@ -166,3 +164,14 @@ class Reader:
         is_due = not found.has_pending or found.lacking >= self._settings.landed_count // RENEW_AT
         if entry is not None and is_due:
             self._fetching.refresh_for_all(exchange, handler, found, entry)
+
+
+def _recalled(exchange: Exchange, memory: Memory) -> CacheRecord | None:
+    """The entry for a request that a memory has."""
+    record = memory.get(entry_key(exchange))
+    if record is None or not record.is_marker:
+        return record
+    names, known = record.vary, record.known
+    record = memory.get(entry_key(exchange, names, known))
+    is_right = record is not None and not record.is_marker and is_known(exchange, names, known, record)
+    return record if is_right else None

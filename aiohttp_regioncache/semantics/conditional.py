@@ -21,6 +21,7 @@ NOT_MODIFIED_DROPS: frozenset[str] = frozenset(
 _NOT_UPDATED = frozenset({"content-encoding", "content-length", "content-range", "set-cookie"})
 _OF_THE_MESSAGE = frozenset({"age", "date"})
 _READS = frozenset({"GET", "HEAD"})
+_CONDITIONAL = frozenset({200, 206})  # RFC 9111 4.3.2
 _ENTITY_TAG = re.compile(r'(W/)?("[^"\x00-\x20\x7f]*+")')
 _LISTED_TAG = re.compile(r'(?:^|,)[ \t]*+(W/)?("[^"\x00-\x20\x7f]*+")(?=[ \t]*+(?:,|$))')
 
@@ -39,7 +40,7 @@ def not_modified(
     Date, else `response_time` (epoch seconds; RFC 9111 4.3.2). The preconditions that only the origin may
     evaluate are ignored.
     """
-    if method not in _READS or response_status != 200:
+    if method not in _READS or response_status not in _CONDITIONAL:
         return False
     condition = combined(request_headers, "if-none-match")
     if condition is not None:
@@ -117,9 +118,12 @@ def update_stored(stored_headers: Headers, headers_304: Headers) -> list[tuple[s
     return [*remove(stored_headers, replaced), *updates]
 
 
+_OF_THE_REPRESENTATION = ("etag", "last-modified", "content-encoding", "content-language", "content-type")
+
+
 def head_agrees(stored_headers: Headers, length: int, head_headers: Headers) -> bool:
     """Tell whether the answer to a HEAD describes the stored response of `length` bytes (RFC 9111 4.3.5)."""
-    same = all(first(head_headers, name) in (None, first(stored_headers, name)) for name in ("etag", "last-modified"))
+    same = all(first(head_headers, name) in (None, first(stored_headers, name)) for name in _OF_THE_REPRESENTATION)
     return same and first(head_headers, "content-length") in (None, str(length))
 
 

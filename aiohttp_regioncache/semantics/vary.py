@@ -9,6 +9,10 @@ from .qualities import preferred, qualities, ranked
 
 # RFC 9110 12.5.2 to 12.5.4: ranges whose case, white space and place among equals mean nothing.
 _WEIGHTED = frozenset({"accept-charset", "accept-encoding", "accept-language"})
+# The codings of the HTTP Content Coding Registry: what else clients name is not remembered.
+_CODINGS = frozenset(
+    {"aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "identity", "pack200-gzip", "zstd"}
+)
 _MOST_KNOWN = 16
 _SHORT = 256
 
@@ -98,19 +102,37 @@ def learn(known: Known, names: Sequence[str], request_headers: Headers, response
     if "accept-encoding" in names:
         weights = qualities(values(request_headers, "accept-encoding"))
         used = tuple(dict.fromkeys([*used, *split_list(coding_of(response_headers))]))
-        accepted = (name for name, weight in weights.items() if weight and name != "*")
-        offered = tuple(dict.fromkeys([*offered, *accepted]))[:_MOST_KNOWN]
+        accepted = (name for name, weight in weights.items() if weight and name in _CODINGS)
+        offered = tuple(dict.fromkeys([*offered, *accepted]))
     # What is no longer all known must not make a coding that is used look idle.
     return Known(languages, offered, used) if len(used) <= _MOST_KNOWN else Known(languages)
 
 
+def is_as_known(known: Known, names: Sequence[str], request_headers: Headers, response_headers: Headers) -> bool:
+    """Tell whether a response that varies on `names`, found by what is known, is in the language that is preferred.
+
+    It is not where the origin has changed its mind since, and what it said last was not the last to be noted.
+    """
+    if not known.languages or "accept-language" not in names:
+        return True
+    wanted = preferred(qualities(values(request_headers, "accept-language")))
+    return wanted == _language(response_headers) or wanted not in dict(known.languages)
+
+
+def _language(response_headers: Headers) -> str:
+    return (first(response_headers, "content-language") or "").strip(OWS).lower()
+
+
 def _languages(known: Known, asked: list[str], response_headers: Headers) -> tuple[tuple[str, str], ...]:
     weights = qualities(asked)
-    language = (first(response_headers, "content-language") or "").strip(OWS).lower()
+    language = _language(response_headers)
     found = dict(known.languages)
     if (wanted := preferred(weights)) and wanted != language:
         found.pop(wanted, None)  # the origin has it no more
-    if asked and language and "," not in language:
-        found.pop(language, None)
-        found[language] = ranked(weights)
+    if asked:
+        # Whatever was chosen by the same list before is there no more.
+        by = ranked(weights)
+        found = {name: other for name, other in found.items() if name != language and other != by}
+        if language and "," not in language and len(by) <= _SHORT:
+            found[language] = by
     return tuple(found.items())[-_MOST_KNOWN:]

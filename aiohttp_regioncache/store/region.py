@@ -7,6 +7,7 @@ import hashlib
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Collection
 from typing import Any, Final, NoReturn
 
@@ -61,8 +62,9 @@ class RegionStore:
     back. An `adopted` region is one that the settings do not name: its layout is taken as it is. `durabilities` are
     what rules ask for: whether the server can give it is part of the check; `durability_timeout` is seconds.
     `cipher` seals queued requests. `holdoff` is the seconds that the origin's readers may lag behind its writers.
-    `purge_lines` are the lists of purges as they have been read, by partition. One that does not `registers` leaves an
-    empty server as it is: for those who only look.
+    `purge_lines` are the lists of purges as they have been read, by partition. `untold` are the resources, by digest,
+    whose changes no region could be told of yet: their entries are not to be served here. One that does not
+    `registers` leaves an empty server as it is: for those who only look.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class RegionStore:
         self.holdoff = holdoff
         self.purge_lines: dict[int, Lines] = {}
         self.purge_lock = asyncio.Lock()
+        self.untold: Counter[str] = Counter()
         self._clients: list[Client] = []
         self._embedded: EmbeddedServer | None = None
         self._run = ""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Final
 from urllib.parse import urlsplit
@@ -180,6 +181,8 @@ class Through:
         told = await self._in_any(stores, resources, fulfilled, lines)
         if told is None:
             logger.warning("%s: no region can be told that it has changed; tried again", exchange.target.path)
+            for store in stores:
+                store.untold.update(resource.digest for resource in resources)
             self._tasks.spawn(self._keep_trying(stores, resources, fulfilled, lines), "invalidate later")
         for memory in self._memories:
             memory.forget(resource.digest for resource in resources)
@@ -202,11 +205,14 @@ class Through:
         self, stores: Sequence[RegionStore], resources: list[Resource], noted: Noted | None, lines: Sequence[Line]
     ) -> None:
         deadline = time.monotonic() + RETRY_SECONDS
-        while time.monotonic() < deadline:
+        told = None
+        while told is None and time.monotonic() < deadline:
             await asyncio.sleep(_RETRY_PAUSE)
-            if await self._in_any(stores, resources, noted, lines):
-                return
-        logger.error("%s: no region has been told that it has changed", resources[0].path)
+            told = await self._in_any(stores, resources, noted, lines)
+        for store in stores:
+            store.untold -= Counter(resource.digest for resource in resources)
+        if told is None:
+            logger.error("%s: no region has been told that it has changed", resources[0].path)
 
     @staticmethod
     async def _in_region(

@@ -7,8 +7,12 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from aiohttp import web
+
 from aiohttp_regioncache import Cache
-from tests.support.world import Edge, World
+from tests.reads.apps import Handler
+from tests.support import eventually
+from tests.support.world import Edge, World, forwarding_app
 
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nKeep-Alive: x\r\nX-Odd: \xfc\r\n\r\n"
 FINAL = b"HTTP/1.1 200 OK\r\nCache-Control: max-age=%d\r\nContent-Length: 2\r\n\r\nok"
@@ -74,3 +78,47 @@ async def test_a_renewal_in_the_background_sends_none(tmp_path: Path) -> None:
             answer = await exchange(edge)
             assert answer.count(b"HTTP/1.1") == 1
             assert b"stale-while-revalidate" in answer
+
+
+async def test_who_leaves_while_hints_come_takes_the_answer_from_nobody(tmp_path: Path) -> None:
+    hints, go = b"HTTP/1.1 103 Early Hints\r\nLink: </%b>\r\n\r\n" % (b"a" * 8000), asyncio.Event()
+    asking: list[web.Request] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        if b"/page" in asked:
+            await go.wait()
+            for _ in range(2000):
+                writer.write(hints)
+                await writer.drain()
+        writer.write(FINAL % 60)
+        await writer.drain()
+        writer.close()
+
+    @web.middleware
+    async def noting(request: web.Request, handler: Handler) -> web.StreamResponse:
+        asking.append(request)
+        return await handler(request)
+
+    app = forwarding_app()
+    app.middlewares.append(noting)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, World(tmp_path) as world:
+        edge = await world.edge(app, origin=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", rules=[])
+        host, _, port = edge.url.removeprefix("http://").partition(":")
+        _, leader = await asyncio.open_connection(host, int(port))
+        leader.transport.pause_reading()  # type: ignore[attr-defined]
+        leader.write(f"GET /page HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        await eventually(lambda: len(asking) == 1)
+        await edge.get("/other")
+        other = asyncio.create_task(edge.get("/page"))
+        await eventually(lambda: len(asking) == 3)
+        await edge.get("/others")  # by now one waits for what the other fetches
+        go.set()
+        first = asking[0].transport
+        assert first is not None
+        await eventually(lambda: first.get_write_buffer_size() > 100_000)
+        leader.transport.abort()
+        answer = await other
+        assert (answer.status, answer.body) == (200, b"ok")
+        assert "collapsed" in answer.cache_status

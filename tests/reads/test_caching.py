@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from aiohttp_regioncache import Cache
-from tests.reads.apps import Counted, fresh, running, serving, until_hit
+from tests.reads.apps import Counted, Handler, fresh, running, serving, until_hit
 from tests.support import eventually
 from tests.support.world import World, one_edge
 
@@ -170,18 +170,6 @@ async def test_some_requests_are_left_to_the_origin(tmp_path: Path, headers: dic
         assert world.origin.reads["/pages/1"] == 2
 
 
-async def test_a_get_with_a_body_is_left_to_the_handler_with_its_body(tmp_path: Path) -> None:
-    async def search(request: web.Request) -> web.Response:
-        return fresh(await request.text())
-
-    async with World(tmp_path) as world:
-        edge = await world.edge(serving(search=search))
-        for text in ("one", "two"):
-            answer = await edge.get("/search", data=text)
-            assert answer.body == text.encode()
-            assert "fwd=bypass; detail=body" in answer.cache_status
-
-
 async def test_queries_have_entries_of_their_own_and_writes_invalidate_them_all(tmp_path: Path) -> None:
     async with one_edge(tmp_path) as (world, edge):
         world.origin.documents["/pages/1"] = {"n": 1}
@@ -288,3 +276,26 @@ async def test_an_ordinary_connection_hides_nothing(tmp_path: Path, connection: 
     async with World(tmp_path) as world:
         edge = await world.edge(serving(page=Counted(lambda _: fresh("x")).handle))
         await until_hit(edge, "/page", headers={"Connection": connection, "TE": "trailers"})
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+async def test_a_request_with_a_body_passes_also_when_an_outer_middleware_has_read_it(
+    tmp_path: Path, is_read: bool
+) -> None:
+    async def echo(request: web.Request) -> web.Response:
+        return fresh(await request.text(), ETag='"1"')
+
+    @web.middleware
+    async def reading(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if is_read:
+            await request.read()
+        return await handler(request)
+
+    app = serving(echo=echo)
+    app.middlewares.append(reading)
+    async with World(tmp_path) as world:
+        edge = await world.edge(app)
+        for body in ("one", "two"):
+            answer = await edge.get("/echo", data=body, headers={"If-None-Match": '"0"'})
+            assert (answer.status, answer.body) == (200, body.encode())
+            assert "fwd=bypass; detail=body" in answer.cache_status

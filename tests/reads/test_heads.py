@@ -52,6 +52,7 @@ async def test_a_head_renews_what_is_stored(tmp_path: Path) -> None:
     [
         pytest.param({"ETag": '"2"'}, 200, "text", id="another-tag"),
         pytest.param({}, 200, "longer text", id="another-length"),
+        pytest.param({"Content-Language": "de"}, 200, "text", id="another-language"),
         pytest.param({}, 410, "text", id="gone"),
         pytest.param({"Cache-Control": "no-store"}, 200, "text", id="not-to-be-stored-any-more"),
     ],

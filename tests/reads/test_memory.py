@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from aiohttp import web
+
 from aiohttp_regioncache import Cache
 from aiohttp_regioncache.reads.memory import Memory
 from aiohttp_regioncache.records import CacheRecord
 from aiohttp_regioncache.store.events import Changed, Events
-from tests.reads.apps import until_hit
+from tests.reads.apps import Counted, fresh, serving, until_hit
 from tests.support import eventually
 from tests.support.world import REGIONS, Edge, World, one_edge
 
@@ -94,12 +96,12 @@ async def test_memory_obeys_what_a_request_asks(tmp_path: Path) -> None:
     async with one_edge(tmp_path, cache=LONG) as (world, edge):
         world.origin.documents["/pages/1"] = {"n": 1}
         await until_in_memory(edge, "/pages/1")
+        head = await edge.ask("HEAD", "/pages/1")
+        assert (head.body, "detail=memory" in head.cache_status) == (b"", True)
         reads = world.origin.reads["/pages/1"]
         answer = await edge.get("/pages/1", headers={"Cache-Control": "no-cache"})
         assert "fwd=request" in answer.cache_status
         assert world.origin.reads["/pages/1"] == reads + 1
-        head = await edge.ask("HEAD", "/pages/1")
-        assert (head.body, "detail=memory" in head.cache_status) == (b"", True)
 
 
 async def test_memory_can_be_turned_off(tmp_path: Path) -> None:
@@ -153,3 +155,19 @@ async def test_a_put_is_dropped_when_something_was_announced_since_it_was_read()
     memory._changed(Changed(0, "", ("another",)))
     memory.put("key", RECORD, "digest", generation)
     assert memory.get("key") is None
+
+
+async def test_what_is_being_stored_is_older_in_no_memory(tmp_path: Path) -> None:
+    async with World(tmp_path) as world:
+        server = world.servers[REGIONS[0]]
+
+        def page(number: int) -> web.Response:
+            if number == 2:
+                server.pause()  # it cannot be stored for the time being
+            return fresh(str(number))
+
+        edge = await world.edge(serving(page=Counted(page).handle), cache=LONG)
+        await until_in_memory(edge, "/page")
+        assert (await edge.get("/page", headers={"Cache-Control": "no-cache"})).body == b"2"
+        assert int((await edge.get("/page")).body) >= 2
+        server.resume()

@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 
 from aiohttp_regioncache import Cache
-from tests.reads.apps import Counted, fresh, serving, until_hit
+from tests.reads.apps import Counted, Handler, fresh, running, serving, until_hit
 from tests.support import eventually
-from tests.support.world import Edge, Reply, World
+from tests.support.world import Edge, Reply, World, forwarding_app
 
 TEXT = b"0123456789"
 NO_MEMORY = Cache(memory_seconds=0)
@@ -117,6 +117,18 @@ async def test_a_range_of_nothing_stored_is_asked_of_the_origin_and_stored(tmp_p
         assert (outside.status, outside.body) == (206, b"56")
         together = await part(edge, "2-6")
         assert ("; hit" in together.cache_status, together.body) == (True, b"23456")
+
+
+async def test_conditions_are_answered_from_a_stored_part(tmp_path: Path) -> None:
+    async with World(tmp_path) as world:
+        book = Library()
+        edge = await world.edge(serving(book=book.handle), cache=NO_MEMORY)
+        await part(edge, "0-3")
+        for tag, status, body in (('"1"', 304, b""), ('"2"', 206, b"12")):
+            answer = await edge.get("/book", headers={"Range": "bytes=1-2", "If-None-Match": tag})
+            assert (answer.status, answer.body, "; hit" in answer.cache_status) == (status, body, True)
+            assert ("Content-Range" in answer.headers) is (status == 206)
+        assert len(book.asked) == 1
 
 
 async def test_a_part_is_completed_for_who_wants_the_whole(tmp_path: Path) -> None:
@@ -254,3 +266,126 @@ async def test_an_empty_representation_has_no_part(tmp_path: Path) -> None:
         await _stored(edge)
         answer = await part(edge, "0-")
         assert (answer.status, answer.headers["Content-Range"]) == (416, "bytes */0")
+
+
+SMALL = Cache(memory_seconds=0, max_body=20)
+
+
+async def test_a_part_of_what_is_too_large_to_store_is_not_completed(tmp_path: Path) -> None:
+    book = Library(body=TEXT * 10)
+    async with running(serving(book=book.handle)) as url, World(tmp_path) as world:
+        edge = await world.edge(origin=url, rules=[], cache=SMALL)
+        assert "stored" in (await part(edge, "0-1")).cache_status
+        whole = await edge.get("/book")
+        assert (whole.status, whole.body) == (200, book.body)
+        assert book.asked[1:] == [(None, None, None)]
+
+
+async def test_parts_do_not_grow_together_beyond_what_may_be_stored(tmp_path: Path) -> None:
+    book = Library(body=TEXT * 10)
+    async with running(serving(book=book.handle)) as url, World(tmp_path) as world:
+        edge = await world.edge(origin=url, rules=[], cache=SMALL)
+        for ranges in ("0-9", "10-19", "20-29"):
+            assert "stored" in (await part(edge, ranges)).cache_status
+        assert "; hit" in (await part(edge, "20-29")).cache_status
+        assert "; hit" not in (await part(edge, "10-29")).cache_status
+
+
+async def test_a_whole_that_streams_takes_the_place_of_a_completion(tmp_path: Path) -> None:
+    book = Library()
+    async with running(serving(book=book.handle)) as url, World(tmp_path) as world:
+        edge = await world.edge(origin=url, rules=[], cache=SMALL)
+        await part(edge, "0-1")
+        book.etag, book.body = '"2"', TEXT * 10
+        whole = await edge.get("/book")
+        assert (whole.status, whole.body) == (200, book.body)
+        assert book.asked[1:] == [("bytes=2-9", '"1"', None)]
+
+
+async def test_a_piece_that_streams_is_no_answer_for_who_wants_the_whole(tmp_path: Path) -> None:
+    book = Library()
+
+    async def streamed(request: web.Request) -> web.StreamResponse:
+        answer = await book.handle(request)
+        if "If-Range" not in request.headers:
+            return answer
+        stream = web.StreamResponse(status=answer.status, headers=answer.headers)
+        await stream.prepare(request)
+        assert isinstance(answer.body, bytes)
+        await stream.write(answer.body)
+        return stream
+
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(book=streamed), cache=NO_MEMORY)
+        await part(edge, "0-3")
+        whole = await edge.get("/book")
+        assert (whole.status, whole.body, "Content-Range" in whole.headers) == (200, TEXT, False)
+        assert book.asked[1:] == [("bytes=4-9", '"1"', None), (None, None, None)]
+
+
+async def test_who_wants_the_same_large_part_gets_a_part_each(tmp_path: Path) -> None:
+    book, go, came = Library(body=TEXT * 10), asyncio.Event(), 0
+
+    async def slow(request: web.Request) -> web.Response:
+        answer = await book.handle(request)
+        await go.wait()
+        return answer
+
+    @web.middleware
+    async def counting(request: web.Request, handler: Handler) -> web.StreamResponse:
+        nonlocal came
+        came += 1
+        return await handler(request)
+
+    app = forwarding_app()
+    app.middlewares.append(counting)
+    origin = serving(book=slow, other=book.handle)
+    async with running(origin) as url, World(tmp_path) as world:
+        edge = await world.edge(app, origin=url, rules=[], cache=SMALL)
+        go.set()
+        await part(edge, "98-99")
+        book.asked.clear()
+        go.clear()
+        asking = [asyncio.create_task(part(edge, "0-39")) for _ in range(2)]
+        await eventually(lambda: came == 3)
+        await edge.get("/other")  # by now they wait together
+        go.set()
+        assert [(answer.status, len(answer.body)) for answer in await asyncio.gather(*asking)] == [(206, 40)] * 2
+        assert [asked[0] for asked in book.asked] == ["bytes=0-39", None, "bytes=0-39"]
+
+
+async def test_a_part_is_renewed_as_a_part_in_the_background(tmp_path: Path) -> None:
+    book = Library(body=TEXT * 10)
+
+    async def handler(request: web.Request) -> web.Response:
+        answer = await book.handle(request)
+        answer.headers["Cache-Control"] = "max-age=0, stale-while-revalidate=60"
+        return answer
+
+    async with running(serving(book=handler)) as url, World(tmp_path) as world:
+        edge = await world.edge(origin=url, rules=[], cache=SMALL)
+        await part(edge, "0-3")
+        answer = await part(edge, "1-2")
+        assert (answer.status, answer.body, "; hit" in answer.cache_status) == (206, b"12", True)
+        await eventually(lambda: len(book.asked) == 2)
+        assert book.asked[1] == ("bytes=1-2", None, '"1"')
+
+
+async def test_a_part_whose_validator_cannot_be_sent_is_not_completed(tmp_path: Path) -> None:
+    head = b'HTTP/1.1 %s\r\nETag: "\xff"\r\nCache-Control: max-age=60\r\nConnection: close\r\n'
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if b"Range: bytes=0-3" in await reader.readuntil(b"\r\n\r\n"):
+            writer.write(head % b"206 Partial Content" + b"Content-Range: bytes 0-3/10\r\n\r\n0123")
+        else:
+            writer.write(head % b"200 OK" + b"\r\n" + TEXT)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, World(tmp_path) as world:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        edge = await world.edge(origin=url, rules=[], cache=NO_MEMORY)
+        assert "stored" in (await part(edge, "0-3")).cache_status
+        whole = await edge.get("/book")
+        assert (whole.status, whole.body, "stored" in whole.cache_status) == (200, TEXT, True)

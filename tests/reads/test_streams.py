@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from pathlib import Path
 
 import aiohttp
@@ -12,7 +14,7 @@ from aiohttp import web
 from aiohttp_regioncache import Cache, Rule
 from tests.reads.apps import Handler, running, serving, until_hit
 from tests.support import eventually
-from tests.support.world import World
+from tests.support.world import World, forwarding_app
 
 LARGE = b"0123456789" * 1000
 
@@ -173,3 +175,100 @@ async def test_a_stream_admits_that_a_region_cannot_be_reached_where_writes_may_
         assert answer.cache_status == "regioncache; fwd=miss; detail=behind-unreachable"
         past = await edge.get("/items", headers={"Range": "bytes=0-1"})
         assert past.cache_status == "regioncache; fwd=miss; detail=behind-unreachable"
+
+
+async def test_a_renewal_that_streams_leaves_no_trace_on_the_answer_before_it(tmp_path: Path) -> None:
+    streamed, answers = asyncio.Event(), 0
+
+    async def page(request: web.Request) -> web.StreamResponse:
+        nonlocal answers
+        answers += 1
+        if answers == 1:
+            return web.Response(text="text", headers={"Cache-Control": "max-age=0, stale-while-revalidate=60"})
+        response = web.StreamResponse()
+        try:
+            await response.prepare(request)
+        finally:
+            streamed.set()
+        return response
+
+    @web.middleware
+    async def slow(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        if "stale-while-revalidate" in response.headers["Cache-Status"]:
+            await streamed.wait()
+        return response
+
+    app = serving(page=page)
+    app.middlewares.append(slow)
+    async with World(tmp_path) as world:
+        edge = await world.edge(app, cache=Cache(memory_seconds=0))
+        await edge.get("/page")
+        for _ in range(2):
+            answer = await edge.get("/page")
+            assert (answer.body, answer.headers["Content-Length"]) == (b"text", "4")
+        assert answers > 1
+
+
+async def test_a_client_that_leaves_in_the_middle_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    gone = asyncio.Event()
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(LARGE)
+                await asyncio.sleep(0)
+        gone.set()
+        return response
+
+    async with World(tmp_path) as world, running(serving(page=endless)) as origin:
+        edge = await world.edge(origin=origin, rules=[], cache=Cache(max_body=100))
+        async with world.session.get(edge.url + "/page") as answer:
+            assert (await answer.content.readexactly(len(LARGE))) == LARGE
+            answer.close()
+        await gone.wait()
+        await edge.stop()
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_a_completion_that_breaks_off_breaks_the_answer_off(tmp_path: Path) -> None:
+    async def page(request: web.Request) -> web.StreamResponse:
+        headers = {"ETag": '"1"', "Cache-Control": "max-age=60"}
+        if "If-Range" not in request.headers:
+            return web.Response(status=206, body=b"01", headers=headers | {"Content-Range": "bytes 0-1/10"})
+        response = web.StreamResponse(headers=headers | {"ETag": '"2"', "Content-Length": "1000"})
+        await response.prepare(request)
+        await response.write(b"01234")
+        raise RuntimeError("broken")
+
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(page=page), cache=Cache(memory_seconds=0))
+        await edge.get("/page", headers={"Range": "bytes=0-1"})
+        host, _, port = edge.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"GET /page HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.endswith(b"\r\n\r\n01234")
+
+
+@pytest.mark.parametrize("forwarded", [True, False])
+async def test_what_is_too_large_to_store_is_not_sent_to_who_has_it(tmp_path: Path, forwarded: bool) -> None:
+    async def page(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Cache-Control": "max-age=60", "ETag": '"1"', "X-Kept": "1"})
+        await response.prepare(request)
+        await response.write(LARGE)
+        return response
+
+    async with World(tmp_path) as world, running(serving(page=page)) as origin:
+        small = Cache(max_body=100)
+        app = forwarding_app() if forwarded else serving(page=page)
+        edge = await world.edge(app, origin=origin, rules=[], cache=small)
+        for tag, status, body in (('"1"', 304, b""), ('W/"1"', 304, b""), ('"2"', 200, LARGE)):
+            answer = await edge.get("/page", headers={"If-None-Match": tag})
+            assert (answer.status, answer.body, answer.headers["ETag"]) == (status, body, '"1"')
+            assert answer.headers["X-Kept"] == "1"
+            assert len(answer.headers.getall("Cache-Status")) == 1

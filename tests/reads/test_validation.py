@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,34 @@ async def test_a_date_within_the_second_of_its_answer_is_no_validator(tmp_path: 
         await until_hit(edge, "/page")
         await edge.get("/page", headers={"Cache-Control": "no-cache"})
         assert asked == [None, MODIFIED if is_strong else None]
+
+
+async def test_what_is_known_of_languages_and_is_out_of_date_leads_nobody_to_another(tmp_path: Path) -> None:
+    spoken, go, asked = {"en"}, asyncio.Event(), asyncio.Event()
+
+    async def page(request: web.Request) -> web.Response:
+        wanted = [each.split(";")[0].strip() for each in request.headers["Accept-Language"].split(",")]
+        language = next((each for each in wanted if each in spoken), "en")
+        if language == "fr":
+            asked.set()
+            await go.wait()
+        return fresh(language, Content_Language=language, Vary="Accept-Language")
+
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(page=page))
+
+        async def get(languages: str, **options: str) -> bytes:
+            return (await edge.get("/page", headers={"Accept-Language": languages} | options)).body
+
+        assert await get("de, en;q=0.5") == b"en"
+        assert await get("en") == b"en"
+        spoken.update({"de", "fr"})
+        slow = asyncio.create_task(get("fr"))  # what it notes is what it has seen before the next one
+        await asked.wait()
+        assert await get("de, en;q=0.5", **{"Cache-Control": "no-cache"}) == b"de"
+        await until_hit(edge, "/page", headers={"Accept-Language": "de"})
+        go.set()
+        assert await slow == b"fr"
+        await until_hit(edge, "/page", headers={"Accept-Language": "fr"})
+        for _ in range(3):
+            assert await get("en") == b"en"

@@ -41,7 +41,8 @@ STORED = [("ETag", '"a"'), ("Last-Modified", OLD), ("Date", NEW)]
 )
 def test_not_modified(request_headers: Headers, stored: Headers, expected: bool) -> None:
     for method in ("GET", "HEAD"):
-        assert conditional.not_modified(method, request_headers, 200, stored) is expected
+        for status in (200, 206):
+            assert conditional.not_modified(method, request_headers, status, stored) is expected
     assert not conditional.not_modified("POST", request_headers, 200, stored)
     assert not conditional.not_modified("GET", request_headers, 404, stored)
 

@@ -107,7 +107,16 @@ def test_who_accepts_a_coding_and_who_does_not_are_kept_apart() -> None:
     assert len({_key(known, accepted) for accepted in ("gzip, br", "gzip", "br", "", "identity;q=0")}) == 5
 
 
-_codings = st.lists(st.integers(0, 30).map("c{}".format), max_size=20, unique=True)
+def test_a_coding_that_nobody_has_registered_makes_a_difference_and_is_not_remembered() -> None:
+    known = _seen(*((f"gzip, c{n}", "gzip") for n in range(100)))
+    assert known.offered == ("gzip",)
+    assert _key(known, "gzip, c1") == "c1, gzip"
+
+
+_names = st.one_of(
+    st.sampled_from(["br", "compress", "dcb", "deflate", "exi", "gzip", "zstd"]), st.integers(0, 20).map("c{}".format)
+)
+_codings = st.lists(_names, max_size=20, unique=True)
 
 
 @given(st.lists(st.tuples(_codings, st.integers(0, 30)), max_size=8), _codings, st.data())
@@ -138,10 +147,30 @@ def test_a_language_that_the_origin_has_no_more_is_forgotten() -> None:
     assert dict(known.languages) == {"fr": "de, fr;q=0.999"}
 
 
+def test_a_language_that_the_origin_has_by_now_takes_the_place_of_another() -> None:
+    asked = [("Accept-Language", "de, en;q=0.5")]
+    known = learn(NOTHING_KNOWN, LANGUAGE, asked, [("Content-Language", "en")])
+    known = learn(known, LANGUAGE, asked, [("Content-Language", "de")])
+    assert known.languages == (("de", "de, en;q=0.999"),)
+
+
+def test_a_language_that_the_origin_names_no_more_is_forgotten() -> None:
+    asked = [("Accept-Language", "de, en;q=0.5")]
+    known = learn(NOTHING_KNOWN, LANGUAGE, asked, [("Content-Language", "en")])
+    assert learn(known, LANGUAGE, asked, []) == NOTHING_KNOWN
+
+
+def test_a_list_of_languages_without_end_is_not_remembered() -> None:
+    asked = [("Accept-Language", ", ".join(["en", *(f"l{n};q=0.5" for n in range(100))]))]
+    assert learn(NOTHING_KNOWN, LANGUAGE, asked, [("Content-Language", "en")]) == NOTHING_KNOWN
+
+
 def test_what_is_known_is_bounded() -> None:
     known = NOTHING_KNOWN
     for n in range(100):
         asked = [("Accept-Language", f"l{n}"), ("Accept-Encoding", f"c{n}")]
-        known = learn(known, (*ENCODING, *LANGUAGE), asked, [("Content-Language", f"l{n}")])
-    assert (len(known.languages), len(known.offered)) == (16, 16)
+        answer = [("Content-Language", f"l{n}"), ("Content-Encoding", f"c{n % 30}")]
+        known = learn(known, (*ENCODING, *LANGUAGE), asked, answer)
+    assert len(known.languages) == 16
     assert known.languages[-1][0] == "l99"
+    assert max(len(known.offered), len(known.used)) <= 16

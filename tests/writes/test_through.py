@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 import aiohttp_regioncache as regioncache
-from aiohttp_regioncache import Cache, Region
+from aiohttp_regioncache import Cache, Connections, Region
 from aiohttp_regioncache.store.entries import invalidate
 from tests.reads.apps import running, until_hit
 from tests.support import eventually
@@ -260,20 +260,24 @@ async def test_a_write_through_does_not_overtake(tmp_path: Path) -> None:
 async def test_a_change_that_no_region_could_be_told_of_is_told_when_one_is_back(tmp_path: Path) -> None:
     async with World(tmp_path) as world, TcpProxy("127.0.0.1", world.servers[REGIONS[0]].port) as proxy:
         region = Region(REGIONS[0], redis=f"redis://127.0.0.1:{proxy.port}")
-        away = await world.edge(regions=[region])
+        away = await world.edge(regions=[region], connections=Connections(breaker_failures=1000))
         stays = await world.edge(
             regions=[Region(REGIONS[0], redis=world.servers[REGIONS[0]].url)], cache=Cache(memory_seconds=0)
         )
         host = {"Host": "shop.example"}
         world.origin.documents["/pages/1"] = {"n": 1}
-        await until_hit(stays, "/pages/1", headers=host)
+        for edge in (stays, away):
+            await until_hit(edge, "/pages/1", headers=host)
         proxy.refuse()
         await proxy.drop_connections()
         assert (await away.put("/pages/1", {"n": 2}, headers=host)).status == 200
         assert json.loads((await stays.get("/pages/1", headers=host)).body) == {"n": 1}
         await proxy.accept()
+        # Who has answered the write knows better until then.
+        assert json.loads((await away.get("/pages/1", headers=host)).body) == {"n": 2}
 
         async def is_new() -> bool:
             return bool(json.loads((await stays.get("/pages/1", headers=host)).body) == {"n": 2})
 
         await eventually(is_new)
+        await until_hit(away, "/pages/1", headers=host)
