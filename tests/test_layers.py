@@ -15,6 +15,7 @@ GROUND = 0
 FLOORS = {
     "store": 1,
     "exchange": 2,
+    "exchanges": 3,
     "responses": 2,
     "origins": 2,
     "reads": 3,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from ..cipher import Cipher
+from ..errors import PurgeError, RegionUnavailableError, SettingsError
 from ..settings import Settings, load
 from ..store.region import RegionStore, open_all
 
@@ -57,7 +58,7 @@ def add_command(
 
 def add_group(commands: Commands, name: str, *, summary: str, examples: Sequence[str]) -> Commands:
     """Add a command that consists of others."""
-    parser = add_command(commands, name, None, help=summary, examples=examples)
+    parser = add_command(commands, name, None, summary=summary, examples=examples)
     return parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
 
@@ -67,11 +68,13 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: Settings, regions: Sequence[str] | None = None) -> AsyncIterator[dict[str, RegionStore]]:
+async def opened(
+    settings: Settings, regions: Sequence[str] | None = None, *, looks_only: bool = True
+) -> AsyncIterator[dict[str, RegionStore]]:
     """Open the stores of all regions, or of those named, that of the home region first; close them again.
 
-    One that cannot be reached is there all the same. Raises `StoreError` for one that holds something else, and
-    `LookupError` for a name that is none.
+    One that cannot be reached is there all the same. Who `looks_only` leaves an empty server as it is. Raises
+    `StoreError` for one that holds something else, and `LookupError` for a name that is none.
     """
     known = {region.name: region for region in settings.regions}
     if unknown := [name for name in regions or () if name not in known]:
@@ -84,7 +87,7 @@ async def opened(settings: Settings, regions: Sequence[str] | None = None) -> As
             writes_behind=False,
             cipher=Cipher(settings.queue.encryption_keys),
             holdoff=settings.cache.holdoff,
-            registers=False,
+            registers=not looks_only,
         )
         for region in sorted(chosen, key=lambda region: region.name != settings.home_region)
     ]
@@ -93,3 +96,27 @@ async def opened(settings: Settings, regions: Sequence[str] | None = None) -> As
         yield {store.name: store for store in stores}
     finally:
         await asyncio.gather(*(store.close() for store in stores))
+
+
+T = TypeVar("T")
+
+
+async def first_reachable(stores: Mapping[str, RegionStore], ask: Callable[[RegionStore], Awaitable[T]]) -> T:
+    """Ask the first region that can be reached. Raises the last one's `RegionUnavailableError`."""
+    *others, last = stores.values()
+    for store in others:
+        with contextlib.suppress(RegionUnavailableError):
+            return await ask(store)
+    return await ask(last)
+
+
+def status_of_error(error: Exception) -> int:
+    """The exit status for what a command raised."""
+    if isinstance(error, (SettingsError, PurgeError)):
+        return USAGE
+    if isinstance(error, LookupError):
+        return NOT_FOUND
+    if isinstance(error, RegionUnavailableError):
+        return UNREACHABLE
+    # Of others, only a file that is named wrongly, and a value that is none, are the user's.
+    return USAGE if isinstance(error, (FileNotFoundError, ValueError)) else FAILED

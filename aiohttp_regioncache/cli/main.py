@@ -12,9 +12,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from ..errors import PurgeError, RegionCacheError, RegionUnavailableError, SettingsError, UnknownWriteError
-from . import check, key, purge, regions, serve, writes
-from .arguments import FAILED, INTERRUPTED, NOT_FOUND, STATUSES, UNREACHABLE, USAGE
+from ..errors import RegionCacheError
+from . import check, key, purge, regions, serve, sites, writes
+from .arguments import FAILED, INTERRUPTED, STATUSES, status_of_error
 from .output import complain
 
 
@@ -27,7 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (serve, check, regions, writes, purge, key):
+    for command in (serve, check, regions, sites, writes, purge, key):
         command.add(commands)
     return parser
 
@@ -51,20 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except (RegionCacheError, OSError, LookupError, ValueError) as error:
         complain(str(error.args[0]) if type(error) is LookupError else str(error))
-        return status_of(error)
+        return status_of_error(error)
     return status
-
-
-def status_of(error: Exception) -> int:
-    """The exit status for what a command raised."""
-    if isinstance(error, (SettingsError, PurgeError)):
-        return USAGE
-    if isinstance(error, (UnknownWriteError, LookupError)):
-        return NOT_FOUND
-    if isinstance(error, RegionUnavailableError):
-        return UNREACHABLE
-    # Of others, only a file that is named wrongly, and a value that is none, are the user's.
-    return USAGE if isinstance(error, (FileNotFoundError, ValueError)) else FAILED
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -16,7 +16,7 @@ from ..errors import SettingsError
 from ..gateway.listeners import tls_context
 from ..gateway.supervisor import Supervisor
 from ..gateway.worker import work
-from ..plugin import REGION_CACHE, forward, setup
+from ..plugin import REGION_CACHE, add_forwarding, setup
 from ..settings import Serve, Settings
 from ..store.embedded import EmbeddedServer
 from .arguments import Commands, add_command, settings_of
@@ -83,13 +83,13 @@ def make_app(settings: Settings) -> web.Application:
     """An application that leaves everything to the origin, behind the cache."""
     app = web.Application()
     setup(app, settings)
-    app.router.add_route("*", "/{path:.*}", forward)
+    add_forwarding(app)
     return app
 
 
 def _check(settings: Settings) -> None:
-    if settings.origin is None:
-        raise SettingsError("origin", "is missing; serve forwards there what is not stored")
+    if settings.origin is None and not settings.sites.enabled:
+        raise SettingsError("origin", "is missing; serve forwards there what is not stored. Or turn sites on")
     tls_context(settings.serve)
 
 

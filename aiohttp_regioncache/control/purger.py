@@ -35,9 +35,9 @@ class PurgeReport(msgspec.Struct, frozen=True):
 
 
 class Purger:
-    """Purge in the regions of `stores`, which are in the order in which they are asked; `memories` by region name.
+    """Purge in the regions of `stores`, which are in the order in which they are asked.
 
-    `find_site` gives what the rules of a site's id are.
+    `memories` are those of this process, by region name; `find_site` gives what the rules of a site's id are.
     """
 
     def __init__(self, stores: Mapping[str, RegionStore], find_site: FindSite, memories: Mapping[str, Memory]) -> None:
@@ -102,4 +102,5 @@ class Purger:
 
     def _forget(self, regions: Sequence[str] | Mapping[str, RegionStore]) -> None:
         for name in regions:
-            self._memories[name].clear()
+            if name in self._memories:
+                self._memories[name].clear()

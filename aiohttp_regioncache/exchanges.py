@@ -1,0 +1,163 @@
+"""Everything that is found out about a request before anything is decided."""
+
+from __future__ import annotations
+
+import functools
+import random
+import time
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from aiohttp import web
+
+from .exchange import Asker, Exchange, peer_of
+from .keying import country_part
+from .keys import Resource, Target
+from .pin import pinned_region, without_pins
+from .principal import Principal, RequestHead, Signer, foreign_cookies, identity, principal_of
+from .regions import Location, Ranking, TrustedProxies, locate_request
+from .rules import CompiledRule
+from .semantics.fields import Headers, end_to_end
+from .semantics.requests import request_terms
+from .served import ServedSite
+from .settings import Settings
+from .store.region import RegionStore
+
+
+class Exchanges:
+    """Make the exchanges of requests, by the settings and the regions' stores; `signer` tells principals apart."""
+
+    def __init__(self, settings: Settings, stores: Mapping[str, RegionStore], signer: Signer | None) -> None:
+        self.trusted = TrustedProxies(settings.trusted_proxies)
+        self._settings = settings
+        self._stores = stores
+        self._signer = signer
+        self._ranking = Ranking(
+            settings.regions, default_region=settings.default_region, home_region=settings.home_region
+        )
+
+    def make(self, request: web.Request, asker: Asker, served: ServedSite, target: Target) -> Exchange:
+        """Find out everything about a request to a site."""
+        came = list(request.headers.items())
+        headers = without_pins(end_to_end(came))
+        resource_at = functools.partial(self._resource_at, request, served)
+        rule = served.rules.find(request.method, target.path)
+        touching = served.rules.touching(target.path)
+        principal = self._reader_and_writer(request, served, rule, touching)
+        # A write is known by the target that its readers ask for, whose rule may be another one.
+        reading = rule if request.method == "GET" else served.rules.find("GET", target.path)
+        keying = served.book.keying(reading)
+        return Exchange(
+            request=request,
+            asker=asker,
+            headers=headers,
+            served=served,
+            target=target,
+            cached_as=keying.target(target),
+            key_parts=keying.parts(headers, functools.partial(self._country, request)),
+            resource=resource_at(target.path),
+            rule=rule,
+            policy=served.book.policy(rule),
+            terms=request_terms(headers),
+            principal=principal,
+            has_credentials=self._has_credentials(request, rule, principal),
+            touching=touching,
+            resource_at=resource_at,
+            stores=self._ranked(request, self._pinned(came)),
+            chance=1.0 - random.random(),  # noqa: S311 - no secret
+        )
+
+    def _resource_at(self, request: web.Request, served: ServedSite, path: str) -> Resource:
+        """The resource of a path, for the bearer of a request."""
+        rule = served.rules.ordering(path)
+        owner = self._principal(request, served, rule).oldest if rule is not None else ""
+        return served.groups.resource(served.key.id, path, owner)
+
+    def _pinned(self, headers: Headers) -> str | None:
+        """The region that a request's bearer has written to, if the request says so."""
+        if self._signer is None or len(self._stores) == 1:
+            return None
+        region = pinned_region(self._signer, headers, time.time())
+        return region if region in self._stores else None
+
+    def _ranked(self, request: web.Request, pinned: str | None) -> tuple[RegionStore, ...]:
+        """The regions in the order in which they are asked, the pinned one before all others."""
+        location = Location() if self._settings.home_region is not None else self._locate(request)
+        names = self._ranking.choose(location)
+        if pinned is not None and names[0] != pinned:
+            names = (pinned, *(name for name in names if name != pinned))
+        return tuple(self._stores[name] for name in names)
+
+    def _locate(self, request: web.Request) -> Location:
+        return locate_request(
+            request.headers,
+            peer_of(request),
+            self.trusted,
+            country_headers=self._settings.country_headers,
+            position_headers=self._settings.position_headers,
+        )
+
+    def _country(self, request: web.Request) -> str:
+        headers = list(request.headers.items())
+        return country_part(self._locate(request), headers, self._settings.country_headers)
+
+    def _principal(self, request: web.Request, served: ServedSite, rule: CompiledRule | None) -> Principal:
+        source = rule.rule.principal if rule is not None else None
+        if callable(source):
+            found: str | None = source(request) or None  # an empty name is nobody's
+        else:
+            found = identity(_Head(request), source)
+        return principal_of(found, self._signer, served.scope)
+
+    def _reader_and_writer(
+        self,
+        request: web.Request,
+        served: ServedSite,
+        rule: CompiledRule | None,
+        touching: Sequence[CompiledRule],
+    ) -> Principal:
+        """The principal of a request, together with those that its bearer writes as under the rules `touching`."""
+        principal = self._principal(request, served, rule)
+        sources = {other.rule.principal: other for other in touching}
+        sources.pop(rule.rule.principal if rule is not None else None, None)  # known already
+        if not sources:
+            return principal
+        ids = (name for other in sources.values() for name in self._principal(request, served, other).ids)
+        return msgspec.structs.replace(principal, ids=tuple(dict.fromkeys((*principal.ids, *ids))))
+
+    def identities(self, request: web.Request, served: ServedSite) -> tuple[str, ...]:
+        """Every principal that a request's bearer is under any of the rules."""
+        rules = (None, *(rule for rule in served.rules if rule.rule.behind))
+        return tuple({name for rule in rules for name in self._principal(request, served, rule).ids})
+
+    def _has_credentials(self, request: web.Request, rule: CompiledRule | None, principal: Principal) -> bool:
+        """Whether an answer may be meant for a request's bearer alone.
+
+        Cookies count, unless the settings say otherwise, or the rule that one of them is the identity.
+        """
+        if "Authorization" in request.headers:
+            return True
+        source = rule.rule.principal if rule is not None else None
+        if source is not None and not principal.is_anonymous:
+            return True
+        is_cookie = isinstance(source, str) and source.startswith("cookie:")
+        return self._settings.cache.cookies_are_credentials and not is_cookie and _has_cookies(request)
+
+
+def _has_cookies(request: web.Request) -> bool:
+    return "Cookie" in request.headers and bool(foreign_cookies(request.headers))
+
+
+class _Head(RequestHead):
+    """A request as far as identities are read from it."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._request.headers
+
+    @property
+    def cookies(self) -> Mapping[str, str]:
+        return self._request.cookies
