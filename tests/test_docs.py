@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from aiohttp import web
 
 import aiohttp_regioncache as regioncache
+from aiohttp_regioncache.cli.main import make_parser
 from aiohttp_regioncache.plugin import decorated_rules
+from aiohttp_regioncache.sites.forms import import_sites
 
 ROOT = Path(__file__).parent.parent
 CACHING = (ROOT / "docs" / "caching.md").read_text("utf-8")
@@ -58,3 +61,23 @@ def test_every_option_about_reads_is_explained() -> None:
     assert {*options, "force_ttl", "key", "bypass_cookies", "bypass_headers", "flight_wait", "flight_age"} - {
         "dirty_wait"
     } <= named
+
+
+@pytest.mark.parametrize("page", ["deployment.md", "sites.md"])
+def test_the_settings_of_a_page_are_accepted(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    for example in re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        data = tomllib.loads(example)
+        if isinstance(data.get("sites"), list):
+            assert import_sites(example, "toml")
+        else:
+            assert regioncache.from_mapping(data).regions
+
+
+def test_every_key_of_a_site_and_every_command_is_explained() -> None:
+    sites = (ROOT / "docs" / "sites.md").read_text("utf-8")
+    named = set(re.findall(r"`(\w+)`", sites))
+    assert {*regioncache.Site.__struct_fields__} - {"revision"} <= named
+    commands = next(action for action in make_parser()._actions if action.dest == "run" or action.choices)
+    shown = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    assert all(f"`{name}" in shown for name in commands.choices or ())

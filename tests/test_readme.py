@@ -102,6 +102,9 @@ def test_every_setting_is_in_the_table() -> None:
         regioncache.Sync,
         regioncache.Connections,
         regioncache.Webhook,
+        regioncache.Gateway,
+        regioncache.Serve,
+        regioncache.Sites,
         regioncache.Rule,
     ]
     missing = {field for struct in structs for field in struct.__struct_fields__} - named

@@ -35,6 +35,12 @@ def config(tmp_path: Path, world: World) -> Path:
     return write_config(tmp_path, world, origin=world.origin.url)
 
 
+RUNS_CODE = """
+[[sites]]
+domain = "a.example"
+origin = "http://o.example"
+rules = [{path = "/x", authorize = "os:system"}]
+"""
 COMMANDS = (
     (), ("serve",), ("check-config",), ("regions",), ("sites",), ("sites", "put"), ("sites", "import"), ("writes",),
     ("writes", "list"), ("writes", "retry"), ("purge",), ("key",),
@@ -193,11 +199,7 @@ async def test_sites_are_put_changed_exported_imported_and_deleted(world: World,
     ("text", "problem"),
     [
         ("[[sites]]\ndomain = 'a.example'", "origin"),
-        (
-            "[[sites]]\ndomain = 'a.example'\norigin = 'http://o.example'\n"
-            "rules = [{path = '/x', authorize = 'os:system'}]",
-            "names code",
-        ),
+        (RUNS_CODE, "names code"),
         ("[[sites]]\ndomain = 'a.example:80'\norigin = 'http://o.example'", "without a port"),
         ("[[sites]]\ndomain = 'a.example'\norigin = 'http://o.example/_regioncache'", "an edge keeps its own pages"),
         ("nonsense", "no TOML"),
