@@ -36,10 +36,10 @@ from .regions import Region
 from .rules import Affect, Bulk, BulkAnswer, BulkItem, BulkRequest, ItemAnswer, Rule
 from .settings import Cache, Connections, Gateway, Queue, Serve, Settings, Sites, Sync, Webhook, from_mapping, load
 from .site import Exclude, Site
-from .transforms import register_all
+from .transforms import register_all as _register_all
 from .upstream import OriginAddress
 
-register_all()
+_register_all()
 
 __version__ = "0.1.0"
 
