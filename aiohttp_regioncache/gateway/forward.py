@@ -24,7 +24,7 @@ from ..semantics.methods import is_safe
 from ..served import ServedSite
 from ..settings import Gateway
 from .interim import relay_to
-from .websocket import is_websocket, tunnel
+from .websocket import is_websocket, refusal, tunnel
 
 logger = logging.getLogger(__name__)
 
@@ -151,11 +151,12 @@ class Forwarder:
 
     async def _tunnelled(self, request: web.Request, way: Way, headers: Headers) -> web.StreamResponse | Exception:
         limit, timeout = self._settings.max_websocket_message, self._settings.read_timeout
+        timeout += self._settings.connect_timeout  # which is first to end, so that another address may be asked
         try:
             return await tunnel(request, way, headers, max_message=limit, timeout=timeout)
         except aiohttp.WSServerHandshakeError as error:
             way.note(error.status)
-            return shown_problem(request, 502, "Bad Gateway", f"The origin refuses the WebSocket: {error.status}.")
+            return refusal(error) or shown_problem(request, 502, "Bad Gateway", "The origin opens no WebSocket here.")
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             way.note(0)
             return error if isinstance(error, _NOT_SENT) else _failed(request, error)

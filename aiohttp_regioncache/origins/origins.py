@@ -61,7 +61,8 @@ class Way:
 class Origins:
     """Ways to origins, with the connections and the health of their addresses.
 
-    `health_seconds` lie between active checks, which may take `health_timeout` seconds each.
+    `health_seconds` lie between active checks, which may take `health_timeout` seconds each; `connect_timeout` seconds
+    may a connection take, where a request says nothing.
     """
 
     def __init__(
@@ -70,10 +71,12 @@ class Origins:
         response_class: type[aiohttp.ClientResponse] = aiohttp.ClientResponse,
         health_seconds: float = 10.0,
         health_timeout: float = 5.0,
+        connect_timeout: float = 10.0,
     ) -> None:
         self._response_class = response_class
         self._health_seconds = health_seconds
         self._health_timeout = aiohttp.ClientTimeout(total=health_timeout)
+        self._connect_timeout = connect_timeout
         self._sessions: dict[tuple[bool, bool], aiohttp.ClientSession] = {}
         self._balances: OrderedDict[Upstream, Balance] = OrderedDict()
         self._used: dict[Upstream, float] = {}
@@ -103,7 +106,10 @@ class Origins:
         kind = (is_guarded, reuse)
         if kind not in self._sessions:
             self._sessions[kind] = client_session(
-                reuse=reuse, is_guarded=is_guarded, response_class=self._response_class
+                reuse=reuse,
+                is_guarded=is_guarded,
+                connect_timeout=self._connect_timeout,
+                response_class=self._response_class,
             )
         return self._sessions[kind]
 
