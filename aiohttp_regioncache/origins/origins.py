@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 import aiohttp
 from yarl import URL
 
+from ..site import normalize_host
 from ..upstream import OriginAddress, Upstream
 from .balance import Balance
 from .sessions import client_session
@@ -51,7 +52,7 @@ class Way:
         """The options that make TLS ask for, and check, the host rather than the address."""
         if self.host is None or not self.base.startswith("https:"):
             return {}
-        return {"server_hostname": URL.build(scheme="https", authority=self.host).raw_host}
+        return {"server_hostname": normalize_host(self.host)}
 
     def note(self, status: int) -> None:
         """Learn from an answer how the address is; 0 stands for none."""
@@ -129,8 +130,7 @@ class Origins:
         if status and status not in FAILING:
             balance.succeeded(address)
             return
-        balance.failed(address)
-        if not balance.is_well(address):
+        if balance.failed(address):
             logger.warning("%s: left alone for a while: %s", address.url, f"status {status}" if status else "no answer")
 
     def _balance(self, upstream: Upstream) -> Balance:
@@ -162,10 +162,10 @@ class Origins:
         balance = self._balances.get(upstream)
         if balance is None:
             return
-        if 200 <= status < 400:
-            balance.succeeded(address)
-        else:
-            balance.failed(address)
+        if balance.checked(address, is_fit=200 <= status < 400):
+            logger.warning(
+                "%s: left alone until %s answers: %s", address.url, upstream.health_path, status or "no answer"
+            )
 
     async def _health_of(self, upstream: Upstream, address: OriginAddress) -> int:
         way = Way(self, upstream, address, upstream.fallback_host)
