@@ -74,6 +74,10 @@ def peer_of(request: web.Request) -> str | None:
     return peer[0] if isinstance(peer, tuple) and peer else None
 
 
+ASKER: Final = web.RequestKey("regioncache_asker", Asker)
+"""Where a request keeps who asked: of a connection that is gone nothing can be found out any more."""
+
+
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     """A request with its site, its target, its rule and its principal.
 

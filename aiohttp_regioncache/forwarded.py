@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Final
 
-from .semantics.fields import Headers, remove, values
+from .semantics.fields import Headers, values
 
 _TOLD: Final = frozenset({"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded"})
 # What servers and frameworks take for the URL or the scheme of a request, and no cache has in its key.
@@ -16,7 +16,16 @@ _MISLEADING: Final = frozenset(
         "x-real-ip", "x-url-scheme", "front-end-https",
     }
 )  # fmt: skip
+# Where servers and frameworks look for the user's address, which only a trusted peer may say.
+_ADDRESSES: Final = frozenset(
+    {
+        "cf-connecting-ip", "cf-connecting-ipv6", "cf-pseudo-ipv4", "client-ip", "fastly-client-ip", "forwarded-for",
+        "true-client-ip", "x-appengine-user-ip", "x-client-ip", "x-cluster-client-ip", "x-forwarded",
+        "x-original-forwarded-for", "x-originating-ip", "x-remote-addr", "x-remote-ip",
+    }
+)  # fmt: skip
 _OVERRIDES: Final = frozenset({"x-http-method", "x-http-method-override", "x-method-override"})
+_NONE: Final[frozenset[str]] = frozenset()
 _SCHEMES: Final = frozenset({"http", "https"})
 
 
@@ -35,10 +44,15 @@ def with_forwarded(
     is what would make another request of it: of a trusted one too, as such proxies pass it on. A safe request loses the
     fields that override its method, which no key knows.
     """
-    kept = remove(headers, _TOLD | _MISLEADING | (_OVERRIDES if is_safe else frozenset()))
+    unwanted = (
+        _TOLD | _MISLEADING | (frozenset() if is_trusted else _ADDRESSES) | (_OVERRIDES if is_safe else frozenset())
+    )
+    # To many servers an underscore is a hyphen (RFC 3875 section 4.1.18 makes one of it).
+    kept = [line for line in headers if line[0].lower().replace("_", "-") not in unwanted]
     before = values(headers, "x-forwarded-for") if is_trusted else []
     chain = ", ".join([*before, *([peer] if peer else [])])
-    element = ";".join([f"for={_node(peer)}", f'host="{host}"', f"proto={scheme}"])
+    quoted = host.replace("\\", "\\\\").replace('"', '\\"')
+    element = ";".join([f"for={_node(peer)}", f'host="{quoted}"', f"proto={scheme}"])
     forwarded = ", ".join([*(values(headers, "forwarded") if is_trusted else []), element])
     return [
         *kept,

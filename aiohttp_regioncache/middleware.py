@@ -14,7 +14,7 @@ from .control.health import Health
 from .control.status import write_status
 from .control.webhook import SyncHook
 from .errors import RegionUnavailableError, SettingsError
-from .exchange import SERVED_SITE, Asker, Exchange, Handler, peer_of
+from .exchange import ASKER, SERVED_SITE, Asker, Exchange, Handler, peer_of
 from .exchanges import Exchanges
 from .keys import Target, normalize_octets
 from .principal import Signer
@@ -77,6 +77,7 @@ class Edge:
         if isinstance(served, web.Response):
             return served
         request[SERVED_SITE] = served
+        request[ASKER] = asker
         mark = request.headers.get(REPLAY_HEADER)
         replay = verify_replay(self._signer, mark, method, target.endpoint, served.scope, now=time.time())
         exchange = self._exchanges.make(request, asker, served, target)

@@ -79,7 +79,11 @@ class RegionCache:
         self._adopting = asyncio.Lock()
         self._tasks = Tasks()
         self._stopping = False
-        self._origins = Origins(response_class=InterimAwareResponse, health_seconds=settings.gateway.health_seconds)
+        self._origins = Origins(
+            response_class=InterimAwareResponse,
+            health_seconds=settings.gateway.health_seconds,
+            connect_timeout=settings.gateway.connect_timeout,
+        )
         self._default: ServedSite | None = None
         self._sites: Sites | None = None
         self._reader: Reader | None = None

@@ -11,6 +11,8 @@ from yarl import URL
 from .keys import normalize_path
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+# Site-local (RFC 3879), local NAT64 (RFC 8215), documentation (RFC 9637), which not every Python knows.
+_SPECIAL: Final = tuple(map(ipaddress.IPv6Network, ("fec0::/10", "64:ff9b:1::/48", "3fff::/20")))
 
 
 class OriginAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,7 +63,8 @@ def is_public_address(text: str) -> bool:
         return False
     if isinstance(address, ipaddress.IPv6Address) and (inner := _inner(address)) is not None:
         address = inner
-    return address.is_global and not (address.is_multicast or address.is_reserved)
+    is_special = address.is_multicast or address.is_reserved or any(address in network for network in _SPECIAL)
+    return address.is_global and not is_special
 
 
 def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:

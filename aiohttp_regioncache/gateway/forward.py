@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
 from typing import Final
 
 import aiohttp
 from aiohttp import web
-from aiohttp.http_exceptions import ContentEncodingError
 from multidict import CIMultiDict
 
-from ..exchange import SERVED_SITE, Asker, described_body
+from ..exchange import ASKER, SERVED_SITE, Asker, described_body
 from ..keys import ascii_only
 from ..origins.origins import Origins, Way
 from ..pin import without_pins
@@ -23,8 +21,9 @@ from ..semantics.fields import Headers, end_to_end, remove, values
 from ..semantics.methods import is_safe
 from ..served import ServedSite
 from ..settings import Gateway
+from .body import ComingBody
 from .interim import relay_to
-from .websocket import is_websocket, tunnel
+from .websocket import is_websocket, refusal, tunnel
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +37,6 @@ _NOT_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError
 
 class _BrokenOffError(ConnectionResetError):
     """An answer of which a part may have gone out already."""
-
-
-class _TooLargeError(Exception):
-    """A body beyond the limit."""
 
 
 class Forwarder:
@@ -97,11 +92,13 @@ class Forwarder:
         """Ask one address of the origin; what it failed with when another one may be asked instead."""
         if is_websocket(request):
             return await self._tunnelled(request, way, headers)
+        limits = (self._settings.max_request_body, self._settings.read_timeout)
+        body = ComingBody(request, *limits) if request.can_read_body else await request.read()
         try:
-            answer = await self._ask(request, way, headers)
-        except _TooLargeError:
-            return self._too_large(request)
+            answer = await self._ask(request, way, headers, body)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            if isinstance(body, ComingBody) and body.has_failed:  # which says nothing of the origin
+                return self._unreadable(request, body)
             way.note(0)
             return error if _may_go_elsewhere(request, error) else _failed(request, error)
         way.note(answer.status)
@@ -113,31 +110,30 @@ class Forwarder:
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             return _failed(request, error)  # also when the client has gone: others may have joined its fetch
 
-    async def _ask(self, request: web.Request, way: Way, headers: Headers) -> aiohttp.ClientResponse:
+    async def _ask(
+        self, request: web.Request, way: Way, headers: Headers, body: bytes | ComingBody
+    ) -> aiohttp.ClientResponse:
         awaits_events = "text/event-stream" in request.headers.get("Accept", "")
-        return await way.session().request(
+        answer: aiohttp.ClientResponse = await way.session().request(
             request.method,
             way.url(ascii_only(request.rel_url.raw_path_qs)),
             headers=CIMultiDict(headers),
-            data=await self._body(request),
+            data=body or None,
             allow_redirects=False,
             timeout=self._endless if awaits_events else self._timeout,
             **way.tls,
         )
+        if answer.status < 200:  # to switch protocols was not asked for, and what follows would be no HTTP
+            answer.close()
+            raise aiohttp.ClientPayloadError(f"the origin answers {answer.status}")
+        return answer
 
-    async def _body(self, request: web.Request) -> bytes | AsyncIterator[bytes] | aiohttp.StreamReader | None:
-        """The body of a request: still to come, or read already by us, or by an outer middleware."""
-        if not request.can_read_body:
-            return await request.read() or None
-        return request.content if request.content_length is not None else self._bounded(request.content)
-
-    async def _bounded(self, content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-        size = 0
-        async for chunk in content.iter_any():
-            size += len(chunk)
-            if size > self._settings.max_request_body:
-                raise _TooLargeError
-            yield chunk
+    def _unreadable(self, request: web.Request, body: ComingBody) -> web.Response:
+        if body.is_too_long:
+            return self._too_large(request)
+        if body.is_late:
+            return shown_problem(request, 408, "Request Timeout", "The body did not arrive in time.")
+        return problem(400, "Bad Request", "The body is not what its fields say.")
 
     def _too_large(self, request: web.Request) -> web.Response:
         limit = self._settings.max_request_body
@@ -146,16 +142,18 @@ class Forwarder:
     def _passed(self, request: web.Request, headers: Headers) -> Headers:
         """The fields of a request as they go on."""
         passed = remove(described_body(without_pins(end_to_end(headers))), _OWN_FIELDS)
-        told = Asker.of(request, self._trusted).told(passed, request.method, request.host)
+        asker = request.get(ASKER) or Asker.of(request, self._trusted)
+        told = asker.told(passed, request.method, request.host)
         return with_loop_mark(_with_via(told, request), self._name)
 
     async def _tunnelled(self, request: web.Request, way: Way, headers: Headers) -> web.StreamResponse | Exception:
         limit, timeout = self._settings.max_websocket_message, self._settings.read_timeout
+        timeout += self._settings.connect_timeout  # which is first to end, so that another address may be asked
         try:
             return await tunnel(request, way, headers, max_message=limit, timeout=timeout)
         except aiohttp.WSServerHandshakeError as error:
             way.note(error.status)
-            return shown_problem(request, 502, "Bad Gateway", f"The origin refuses the WebSocket: {error.status}.")
+            return refusal(error) or shown_problem(request, 502, "Bad Gateway", "The origin opens no WebSocket here.")
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             way.note(0)
             return error if isinstance(error, _NOT_SENT) else _failed(request, error)
@@ -226,8 +224,6 @@ def _with_via(headers: Headers, request: web.Request) -> Headers:
 
 
 def _failed(request: web.Request, error: Exception) -> web.Response:
-    if isinstance(request.content.exception(), (web.RequestPayloadError, ContentEncodingError)):
-        return problem(400, "Bad Request", "The body is not what its Content-Encoding says.")
     if isinstance(error, TimeoutError):
         detail = "The origin did not answer in time."
         return shown_problem(request, 504, "Gateway Timeout", detail, kind=Unanswered)

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 import aiohttp
 from yarl import URL
 
+from ..site import normalize_host
 from ..upstream import OriginAddress, Upstream
 from .balance import Balance
 from .sessions import client_session
@@ -51,7 +52,7 @@ class Way:
         """The options that make TLS ask for, and check, the host rather than the address."""
         if self.host is None or not self.base.startswith("https:"):
             return {}
-        return {"server_hostname": URL.build(scheme="https", authority=self.host).raw_host}
+        return {"server_hostname": normalize_host(self.host)}
 
     def note(self, status: int) -> None:
         """Learn from an answer how the address is; 0 stands for none."""
@@ -61,7 +62,8 @@ class Way:
 class Origins:
     """Ways to origins, with the connections and the health of their addresses.
 
-    `health_seconds` lie between active checks, which may take `health_timeout` seconds each.
+    `health_seconds` lie between active checks, which may take `health_timeout` seconds each; `connect_timeout` seconds
+    may a connection take, where a request says nothing.
     """
 
     def __init__(
@@ -70,10 +72,12 @@ class Origins:
         response_class: type[aiohttp.ClientResponse] = aiohttp.ClientResponse,
         health_seconds: float = 10.0,
         health_timeout: float = 5.0,
+        connect_timeout: float = 10.0,
     ) -> None:
         self._response_class = response_class
         self._health_seconds = health_seconds
         self._health_timeout = aiohttp.ClientTimeout(total=health_timeout)
+        self._connect_timeout = connect_timeout
         self._sessions: dict[tuple[bool, bool], aiohttp.ClientSession] = {}
         self._balances: OrderedDict[Upstream, Balance] = OrderedDict()
         self._used: dict[Upstream, float] = {}
@@ -103,7 +107,10 @@ class Origins:
         kind = (is_guarded, reuse)
         if kind not in self._sessions:
             self._sessions[kind] = client_session(
-                reuse=reuse, is_guarded=is_guarded, response_class=self._response_class
+                reuse=reuse,
+                is_guarded=is_guarded,
+                connect_timeout=self._connect_timeout,
+                response_class=self._response_class,
             )
         return self._sessions[kind]
 
@@ -123,8 +130,7 @@ class Origins:
         if status and status not in FAILING:
             balance.succeeded(address)
             return
-        balance.failed(address)
-        if not balance.is_well(address):
+        if balance.failed(address):
             logger.warning("%s: left alone for a while: %s", address.url, f"status {status}" if status else "no answer")
 
     def _balance(self, upstream: Upstream) -> Balance:
@@ -156,10 +162,10 @@ class Origins:
         balance = self._balances.get(upstream)
         if balance is None:
             return
-        if 200 <= status < 400:
-            balance.succeeded(address)
-        else:
-            balance.failed(address)
+        if balance.checked(address, is_fit=200 <= status < 400):
+            logger.warning(
+                "%s: left alone until %s answers: %s", address.url, upstream.health_path, status or "no answer"
+            )
 
     async def _health_of(self, upstream: Upstream, address: OriginAddress) -> int:
         way = Way(self, upstream, address, upstream.fallback_host)

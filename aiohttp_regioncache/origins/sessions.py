@@ -18,17 +18,19 @@ def client_session(
     *,
     reuse: bool = True,
     is_guarded: bool = False,
+    connect_timeout: float = 10.0,
     response_class: type[aiohttp.ClientResponse] = aiohttp.ClientResponse,
 ) -> aiohttp.ClientSession:
     """Make the client session for an origin: no cookies kept, nothing decoded or added, no proxy of the environment.
 
     `reuse`: whether connections serve more than one request. `is_guarded`: connect to public addresses alone, whatever
-    names resolve to. `response_class`: what answers are.
+    names resolve to. `connect_timeout`: seconds, where a request says nothing. `response_class`: what answers are.
     """
     guard: dict[str, Any] = {"socket_factory": _guarded_socket} if is_guarded else {}
     lasting: dict[str, Any] = {"keepalive_timeout": 30} if reuse else {"force_close": True}
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, **lasting, **guard),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         response_class=response_class,
