@@ -7,16 +7,12 @@ import contextlib
 import gzip
 import ssl
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from yarl import URL
 
 import aiohttp_regioncache as regioncache
@@ -29,6 +25,7 @@ from tests.gateway.raw import answering, exchange, listening, status_of
 from tests.reads.apps import running
 from tests.sites.world import Tenants, tenants
 from tests.support import eventually
+from tests.support.certificates import Authority
 from tests.support.servers import free_port
 from tests.support.world import Edge, World, one_edge
 
@@ -383,36 +380,6 @@ async def test_octets_that_are_no_text_in_a_request_make_no_error(tmp_path: Path
     async with forwarding(tmp_path) as (_, edge, _session):
         answer = await exchange(edge.url, b"GET /\xff HTTP/1.1\r\nHost: x\r\nX-Odd: \xff\xfe\r\n\r\n")
         assert status_of(answer) < 500
-
-
-class Authority:
-    """A certificate for one name that is its own authority."""
-
-    def __init__(self, directory: Path, name: str) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        named = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        now = datetime.now(UTC)
-        made = (
-            x509.CertificateBuilder()
-            .subject_name(named)
-            .issuer_name(named)
-            .public_key(key.public_key())
-            .serial_number(1)
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(key, hashes.SHA256())
-        )
-        self.certificate = directory / f"{name}.pem"
-        self.certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-        private = directory / f"{name}.key"
-        form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        private.write_bytes(key.private_bytes(*form))
-        self.names: list[str | None] = []
-        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self.context.load_cert_chain(self.certificate, private)
-        self.context.sni_callback = lambda _socket, asked, _context: self.names.append(asked)
 
 
 async def test_tls_asks_for_and_checks_the_host_and_not_the_address(
