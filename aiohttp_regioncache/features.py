@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -10,6 +11,7 @@ from .errors import SettingsError
 from .keys import Target
 from .semantics.fields import Headers, first
 
+_NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
 PREFIX: Final = ":"
 """What the names of features begin with among the fields that select a response: no field of a request does."""
 
@@ -55,7 +57,14 @@ class Feature(abc.ABC):
 
     @abc.abstractmethod
     def apply(self, options: Any, selected: str, body: bytes, content_type: str) -> Transformed | None:
-        """Do what was selected, in a thread; None to leave a body as it is. May raise anything."""
+        """Do what was selected, in a thread; None to leave a body as it is. May raise anything.
+
+        `content_type` is the field with its parameters.
+        """
+
+    def suits(self, _headers: Headers) -> bool:
+        """Whether a response with these fields may be changed."""
+        return True
 
     def target(self, _options: Any, target: Target) -> Target:
         """The target without what is the feature's own in it."""
@@ -104,7 +113,8 @@ class FeatureSet:
 
     def steps(self, asked: Asked, headers: Headers) -> list[Step]:
         """What is to be done to a response with these fields for a request."""
-        steps = [Step(each, each.feature.select(each.options, asked)) for each in self._affecting(headers)]
+        suiting = (each for each in self._affecting(headers) if each.feature.suits(headers))
+        steps = [Step(each, each.feature.select(each.options, asked)) for each in suiting]
         return [step for step in steps if step.selected]
 
     def target(self, target: Target) -> Target:
@@ -123,7 +133,12 @@ NO_FEATURES: Final = FeatureSet()
 
 def media_type(headers: Headers) -> str:
     """The media type of a response in lower case, without parameters; empty when it names none."""
-    return (first(headers, "content-type") or "").partition(";")[0].strip().lower()
+    return bare_type(first(headers, "content-type") or "")
+
+
+def bare_type(content_type: str) -> str:
+    """The media type of a field in lower case, without parameters."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 def own_names(vary: Sequence[str]) -> tuple[str, ...]:
@@ -138,7 +153,9 @@ class Catalogue:
         self._features: dict[str, Feature] = {}
 
     def add(self, feature: Feature) -> None:
-        """Add a feature; another one of its name is replaced."""
+        """Add a feature; another one of its name is replaced. Raises `ValueError` for a name that is none."""
+        if not _NAME.fullmatch(feature.name):
+            raise ValueError(f"{feature.name!r} is no name of a feature: small letters, digits, - and _")
         self._features[feature.name] = feature
 
     def make(self, key: str, wanted: Mapping[str, Any]) -> FeatureSet:

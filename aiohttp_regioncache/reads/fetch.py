@@ -162,7 +162,8 @@ async def posted(
     age = initial_age(taken.headers, request_time=asked, response_time=answered)
     stored = Stored(None, False, remembered)
     record, _, known = _record(exchange, taken, governing, stored, settings, age, asked, answered)
-    return (record, known) if record is not None else None
+    # What features make of it is for a GET to ask for.
+    return (record, known) if record is not None and not own_names(record.vary) else None
 
 
 def range_of(exchange: Exchange) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 from ..errors import SettingsError
-from ..features import Asked, Feature, Transformed
+from ..features import Asked, Feature, Transformed, bare_type
 from ..keys import QueryForm, Target
 from ..patterns import PathPattern
 from ..semantics.fields import values
@@ -19,8 +19,13 @@ READ: Final = ("image/jpeg", "image/png", "image/webp")
 """The media types that are worked on."""
 MADE: Final = ("image/avif", "image/webp")
 """Those that are made of them, the preferred first."""
-MOST_PIXELS: Final = 50_000_000
+MOST_PIXELS: Final = 25_000_000
 """Pixels of the largest image that is decoded."""
+_LARGE: Final = 2_000_000
+_MODES: Final = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})
+_USUAL_GAMMA: Final = 0.45455
+_PNG_DEPTH: Final = 24
+"""Where a PNG says how many bits a sample has."""
 _FORMATS: Final = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP", "image/avif": "AVIF"}
 _IMAGES: Final = ("**.jpg", "**.jpeg", "**.png", "**.webp")
 
@@ -46,6 +51,8 @@ class Polish(Feature):
             if f"image/{name}" not in MADE:
                 raise SettingsError(f"{key}.formats", f"{name!r} is none of avif, webp")
         need(key, "PIL", "images")
+        if found["mode"] == "lossless" and "avif" in found["formats"]:
+            raise SettingsError(f"{key}.formats", "names avif, which is never lossless here; 'webp' is")
         return found
 
     def affects(self, content_type: str) -> bool:
@@ -59,14 +66,13 @@ class Polish(Feature):
         return f"{options['mode']}{quality} {form}" if form else ""
 
     def apply(self, options: dict[str, Any], selected: str, body: bytes, content_type: str) -> Transformed | None:
-        """Write the image in another form; None for animations, and when it becomes no smaller."""
-        if content_type not in READ:
+        """Write the image in another form; None for what must stay, and when it becomes no smaller."""
+        source = bare_type(content_type)
+        is_lossless = options["mode"] == "lossless"
+        if source not in READ or (is_lossless and source == "image/jpeg"):  # that one has lost something already
             return None
         kind = f"image/{selected.rpartition(' ')[2]}"
-        is_lossless = options["mode"] == "lossless"
-        if is_lossless and content_type == "image/jpeg":  # it has lost something already: nothing is smaller
-            return None
-        written = _rewritten(body, kind, None, quality=options["quality"], lossless=is_lossless)
+        written = _rewritten(body, source, kind, None, quality=None if is_lossless else options["quality"])
         return Transformed(written, kind) if written is not None and len(written) < len(body) else None
 
 
@@ -127,10 +133,11 @@ class Resize(Feature):
 
     def apply(self, options: _Resize, selected: str, body: bytes, content_type: str) -> Transformed | None:
         """Make the image narrower; None when it is not wider than that already."""
-        if content_type not in READ:
+        source = bare_type(content_type)
+        if source not in READ:
             return None
         width = int(selected.partition("=")[2])
-        written = _rewritten(body, content_type, width, quality=options.quality, lossless=False)
+        written = _rewritten(body, source, source, width, quality=options.quality)
         return None if written is None else Transformed(written)
 
 
@@ -146,34 +153,60 @@ def _accepted(formats: Sequence[str], lines: Sequence[str]) -> str:
     return next((name for name in formats if weights.get(f"image/{name}", 0.0) > 0), "")
 
 
-def _rewritten(body: bytes, kind: str, width: int | None, *, quality: int, lossless: bool) -> bytes | None:
+def _rewritten(body: bytes, source: str, kind: str, width: int | None, *, quality: int | None) -> bytes | None:
     """Decode an image and write it anew, upright, with its colour profile and nothing else of what came with it.
 
-    None for what is animated, or already as narrow as it is to be. Raises for what is no image, or too large.
+    Without a quality no pixel becomes another one. None for what is animated, of colours that would not stay, or
+    already as narrow as it is to be. Raises for what is no image, or too large.
     """
     from PIL import Image, ImageOps  # an extra
 
-    with Image.open(io.BytesIO(body), formats=("JPEG", "PNG", "WEBP")) as image:
+    with Image.open(io.BytesIO(body), formats=(_FORMATS[source],)) as image:
         if image.width * image.height > MOST_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels are more than {MOST_PIXELS}")
-        if getattr(image, "is_animated", False):
-            return None
         profile = image.info.get("icc_profile")
-        upright = ImageOps.exif_transpose(image)
-    if width is not None:
-        if upright.width <= width:
+        if not _is_still(image) or not _keeps_colours(image, profile, body):
             return None
-        height = max(1, round(upright.height * width / upright.width))
-        upright = upright.resize((width, height), Image.Resampling.LANCZOS)
-    if kind == "image/jpeg" and upright.mode not in ("RGB", "L", "CMYK"):
-        upright = upright.convert("RGB")
-    elif kind in MADE and upright.mode not in ("RGB", "RGBA"):
-        upright = upright.convert("RGBA" if "A" in upright.getbands() or "transparency" in upright.info else "RGB")
+        upright = ImageOps.exif_transpose(image)
+    is_clear = "transparency" in upright.info or "A" in upright.mode
+    plain = upright.convert("RGBA" if is_clear else "L" if upright.mode in ("1", "L") and not profile else "RGB")
+    plain.info = {}  # some of it would be written again
+    if width is not None:
+        if plain.width <= width:
+            return None
+        height = max(1, round(plain.height * width / plain.width))
+        plain = plain.resize((width, height), Image.Resampling.LANCZOS)
+    if kind == "image/jpeg" and plain.mode == "RGBA":
+        plain = plain.convert("RGB")
+    options = _options(kind, quality, is_large=plain.width * plain.height > _LARGE)
     written = io.BytesIO()
-    how: dict[str, Any] = {"lossless": True} if lossless and kind == "image/webp" else {"quality": quality}
-    if lossless and kind == "image/avif":
-        how = {"quality": 100, "subsampling": "4:4:4"}
-    if kind == "image/png":
-        how = {"optimize": True}
-    upright.save(written, _FORMATS[kind], icc_profile=profile, **how)
+    plain.save(written, _FORMATS[kind], **({"icc_profile": profile} if profile else {}), **options)
     return written.getvalue()
+
+
+def _is_still(image: Any) -> bool:
+    # A photograph with others behind it is none that moves.
+    return image.format == "MPO" or getattr(image, "n_frames", 1) == 1
+
+
+def _keeps_colours(image: Any, profile: bytes | None, body: bytes) -> bool:
+    """Whether nothing is lost when an image becomes one of 8 bits of red, green and blue."""
+    if image.mode not in _MODES or (profile and profile[16:20] != b"RGB "):
+        return False
+    is_deep = image.format == "PNG" and body[_PNG_DEPTH : _PNG_DEPTH + 1] == b"\x10"
+    gamma = image.info.get("gamma", _USUAL_GAMMA)
+    return not is_deep and (bool(profile) or abs(gamma - _USUAL_GAMMA) < 0.001)
+
+
+def _options(kind: str, quality: int | None, *, is_large: bool) -> dict[str, Any]:
+    """What an image is saved with; large ones with less effort."""
+    if kind == "image/jpeg":
+        return {"quality": quality or 95, "progressive": True, "optimize": True}
+    if kind == "image/png":
+        return {"optimize": not is_large}
+    if kind == "image/avif":
+        return {"quality": quality or 90, "speed": 8 if is_large else 6, "max_threads": 1}
+    effort = 2 if is_large else 4
+    if quality is not None:
+        return {"quality": quality, "method": effort}
+    return {"lossless": True, "exact": True, "quality": 50 if is_large else 80, "method": effort}

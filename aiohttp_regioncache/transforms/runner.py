@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
-from ..features import Step, media_type
+from ..features import Step, bare_type
 from ..semantics.fields import Headers, first, remove
 
 logger = logging.getLogger(__name__)
@@ -49,9 +49,10 @@ class Transformer:
     async def run(self, steps: Sequence[Step], url: str, headers: Headers, body: bytes) -> Worked:
         """Do the steps one after the other; `url` is for the log."""
         loop = asyncio.get_running_loop()
+        content_type = first(headers, "content-type") or ""
         try:
             async with asyncio.timeout(self._seconds):
-                found = await loop.run_in_executor(self._pool, _apply_all, steps, media_type(headers), body)
+                found = await loop.run_in_executor(self._pool, _apply_all, steps, content_type, body)
         except TimeoutError:
             name = steps[0].enabled.feature.name
             logger.warning("%s: %s takes more than %g s; it stays as it is", url, name, self._seconds)
@@ -70,7 +71,7 @@ def _apply_all(steps: Sequence[Step], content_type: str, body: bytes) -> _Outcom
     coding: str | None = None
     failed: list[tuple[str, Exception]] = []
     for (feature, options), selected in steps:
-        if not feature.affects(kind or content_type):
+        if not feature.affects(bare_type(kind or content_type)):
             continue
         try:
             made = feature.apply(options, selected, body, kind or content_type)

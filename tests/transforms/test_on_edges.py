@@ -276,6 +276,16 @@ async def test_what_fails_is_served_as_it_came_says_so_and_is_not_tried_again(
         assert caplog.text.count("it is broken") == 1
 
 
+async def test_a_page_that_ends_the_minifier_is_served_as_it_came(tmp_path: Path, assets: Assets) -> None:
+    assets.bodies["/"] = ("text/html", b"<div>" * 100_000)
+    async with running(assets.app()) as url, tenants(tmp_path) as place:
+        await _with_features(place, url, minify=True)
+        first = await _get(place)
+        assert "detail=minify-failed" in first.cache_status
+        assert first.body == assets.bodies["/"][1]
+        assert "; hit" in (await _get(place)).cache_status
+
+
 @pytest.mark.parametrize("body", [b"no image at all", picture()[:200], b"\x89PNG\r\n\x1a\n" + b"\0" * 100, b""])
 async def test_what_is_no_image_stays_as_it_is(tmp_path: Path, assets: Assets, body: bytes) -> None:
     assets.bodies["/a.png"] = ("image/png", body)
@@ -307,6 +317,8 @@ async def test_nothing_is_done_that_the_origin_forbids_or_has_done(tmp_path: Pat
         coded = await _get(place, "/data.json", **GZIP)
         assert coded.body == assets.bodies["/data.json"][1]
         assert coded.headers["Content-Encoding"] == "gzip"
+        asked = await _get(place, "/data.json", **GZIP, **{"Cache-Control": "no-transform"})
+        assert "detail=no-transform" in asked.cache_status
         assets.headers = {"Cache-Control": "private, max-age=60"}
         assets.bodies["/private"] = ("text/html", PAGE)
         assert (await _get(place, "/private", **GZIP)).body == PAGE
