@@ -199,6 +199,11 @@ class RegionCache:
             holdoff=self.settings.cache.holdoff,
         )
 
+    def end_sockets(self) -> None:
+        """End the WebSockets that are passed on, which would hold up a shutdown."""
+        if self._forwarder is not None:
+            self._forwarder.stop()
+
     async def stop_claiming(self) -> None:
         """Finish the writes that are being sent; claim no more."""
         self.health.stopping()
@@ -410,6 +415,7 @@ def setup(
             await cache.stop()
 
     async def stop_claiming(_app: web.Application) -> None:
+        cache.end_sockets()
         await cache.stop_claiming()
 
     app.cleanup_ctx.append(context)

@@ -250,9 +250,10 @@ class Connections(_Group, frozen=True, kw_only=True):
 class Gateway(_Group, frozen=True, kw_only=True):
     """How requests are forwarded to origins.
 
-    `connect_timeout`: seconds that a connection to an origin may take; `read_timeout`: seconds without a byte, which
-    only event streams may be silent for. `max_request_body`, `max_websocket_message`: bytes. `health_seconds`: between
-    the checks of origins that have a path for it.
+    `connect_timeout`: seconds that a connection to an origin may take; `read_timeout`: seconds without a byte of an
+    answer, which only event streams may be silent for, or of the body of a request. `max_request_body`: bytes, decoded
+    ones of a coded body; `max_websocket_message`: bytes. `health_seconds`: between the checks of origins that have a
+    path for it.
     """
 
     connect_timeout: float = 10.0
@@ -263,7 +264,7 @@ class Gateway(_Group, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_above("connect_timeout", "read_timeout", "health_seconds")
+        self._check_above("connect_timeout", "read_timeout", "health_seconds", "max_websocket_message")
 
 
 class Sites(_Group, frozen=True, kw_only=True):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
 
 import aiohttp
 from aiohttp import web
@@ -26,6 +28,8 @@ from .interim import relay_to
 from .websocket import is_websocket, refusal, tunnel
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 VIA: Final = "regioncache"
 """The pseudonym of an edge in `Via`."""
@@ -63,9 +67,14 @@ class Forwarder:
         self._trusted = trusted
         self._name = name
         self._max_body = max_body
+        self._stopping = asyncio.Event()
         connect, read = settings.connect_timeout, settings.read_timeout
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
         self._endless = aiohttp.ClientTimeout(total=None, sock_connect=connect)
+
+    def stop(self) -> None:
+        """End what has no end of its own: WebSockets, with a code that says that the server goes away."""
+        self._stopping.set()
 
     async def forward(self, request: web.Request) -> web.StreamResponse:
         """Answer a request with the origin's answer; 502 or 504 when there is none, 508 for a loop."""
@@ -95,32 +104,46 @@ class Forwarder:
         limits = (self._settings.max_request_body, self._settings.read_timeout)
         body = ComingBody(request, *limits) if request.can_read_body else await request.read()
         try:
-            answer = await self._ask(request, way, headers, body)
+            answer = await self._while_there(request, self._ask(request, way, headers, body))
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             if isinstance(body, ComingBody) and body.has_failed:  # which says nothing of the origin
                 return self._unreadable(request, body)
-            way.note(0)
+            _note_failure(way, error)
             return error if _may_go_elsewhere(request, error) else _failed(request, error)
         way.note(answer.status)
         try:
             async with answer:
-                return await self._pass_on(request, answer)
+                return await self._while_there(request, self._pass_on(request, answer))
         except _BrokenOffError:
             raise
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             return _failed(request, error)  # also when the client has gone: others may have joined its fetch
 
+    async def _while_there(self, request: web.Request, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run what may wait for a silent origin without an end, unless the client has gone: then it ends soon."""
+        if not _awaits_events(request):
+            return await coroutine
+        task = asyncio.ensure_future(coroutine)
+        try:
+            while not (await asyncio.wait((task,), timeout=self._settings.read_timeout))[0]:
+                if request.transport is None or request.transport.is_closing():
+                    raise TimeoutError
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait((task,))
+
     async def _ask(
         self, request: web.Request, way: Way, headers: Headers, body: bytes | ComingBody
     ) -> aiohttp.ClientResponse:
-        awaits_events = "text/event-stream" in request.headers.get("Accept", "")
         answer: aiohttp.ClientResponse = await way.session().request(
             request.method,
             way.url(ascii_only(request.rel_url.raw_path_qs)),
             headers=CIMultiDict(headers),
             data=body or None,
             allow_redirects=False,
-            timeout=self._endless if awaits_events else self._timeout,
+            timeout=self._endless if _awaits_events(request) else self._timeout,
             **way.tls,
         )
         if answer.status < 200:  # to switch protocols was not asked for, and what follows would be no HTTP
@@ -150,12 +173,12 @@ class Forwarder:
         limit, timeout = self._settings.max_websocket_message, self._settings.read_timeout
         timeout += self._settings.connect_timeout  # which is first to end, so that another address may be asked
         try:
-            return await tunnel(request, way, headers, max_message=limit, timeout=timeout)
+            return await tunnel(request, way, headers, self._stopping, max_message=limit, timeout=timeout)
         except aiohttp.WSServerHandshakeError as error:
             way.note(error.status)
             return refusal(error) or shown_problem(request, 502, "Bad Gateway", "The origin opens no WebSocket here.")
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            way.note(0)
+            _note_failure(way, error)
             return error if isinstance(error, _NOT_SENT) else _failed(request, error)
 
     async def _pass_on(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
@@ -198,6 +221,16 @@ class Forwarder:
             request.transport.abort()  # nobody may take a part for the whole
             raise _BrokenOffError("the origin or the client broke off") from error
         return response
+
+
+def _awaits_events(request: web.Request) -> bool:
+    return "text/event-stream" in request.headers.get("Accept", "")
+
+
+def _note_failure(way: Way, error: Exception) -> None:
+    """Note that an address gave no answer, unless that is about the host that was asked for, which the client names."""
+    if not isinstance(error, aiohttp.ClientSSLError):
+        way.note(0)
 
 
 def _may_go_elsewhere(request: web.Request, error: Exception) -> bool:

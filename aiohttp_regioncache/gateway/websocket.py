@@ -36,9 +36,9 @@ def _names(request: web.Request, field: str, option: str) -> bool:
 
 
 async def tunnel(
-    request: web.Request, way: Way, headers: Headers, *, max_message: int, timeout: float
+    request: web.Request, way: Way, headers: Headers, stopping: asyncio.Event, *, max_message: int, timeout: float
 ) -> web.StreamResponse:
-    """Open a WebSocket to the origin, then to the client, and pass messages on until either closes.
+    """Open a WebSocket to the origin, then to the client, and pass messages on until either closes, or at `stopping`.
 
     `max_message` is bytes, `timeout` the seconds that the origin has to accept. Raises `aiohttp.ClientError`, of which
     `WSServerHandshakeError` is an answer of the origin other than acceptance, and `TimeoutError`.
@@ -58,7 +58,8 @@ async def tunnel(
     client.headers.extend(_of_no_handshake(end_to_end(list(origin._response.headers.items()))))
     try:
         await client.prepare(request)
-        await _pump_both(client, origin)
+        await _pump_both(client, origin, stopping)
+        await client.close(code=_GOING_AWAY)
     finally:
         await origin.close(code=_GOING_AWAY)
     return client
@@ -99,16 +100,20 @@ def _protocols(request: web.Request) -> list[str]:
     return [name.strip() for line in lines for name in line.split(",") if name.strip()]
 
 
-async def _pump_both(client: web.WebSocketResponse, origin: aiohttp.ClientWebSocketResponse) -> None:
+async def _pump_both(
+    client: web.WebSocketResponse, origin: aiohttp.ClientWebSocketResponse, stopping: asyncio.Event
+) -> None:
     pumps = [asyncio.ensure_future(_pump(client, origin)), asyncio.ensure_future(_pump(origin, client))]
+    stop = asyncio.ensure_future(stopping.wait())
     try:
-        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        # The other end answers the close, or is given up.
-        await asyncio.wait(pumps, timeout=_CLOSE_SECONDS)
+        await asyncio.wait((*pumps, stop), return_when=asyncio.FIRST_COMPLETED)
+        if not stop.done():
+            # The other end answers the close, or is given up.
+            await asyncio.wait(pumps, timeout=_CLOSE_SECONDS)
     finally:
-        for pump in pumps:
-            pump.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
+        for task in (*pumps, stop):
+            task.cancel()
+        await asyncio.gather(*pumps, stop, return_exceptions=True)
 
 
 async def _pump(source: Any, sink: Any) -> None:

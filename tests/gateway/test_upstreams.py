@@ -382,18 +382,26 @@ async def test_octets_that_are_no_text_in_a_request_make_no_error(tmp_path: Path
         assert status_of(answer) < 500
 
 
-async def test_tls_asks_for_and_checks_the_host_and_not_the_address(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    authority = Authority(tmp_path, "shop.example")
-    trusting = ssl.create_default_context(cafile=str(authority.certificate))
-    monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", trusting)
-    origin = Served()
+@contextlib.asynccontextmanager
+async def _secure(origin: Served, authority: Authority) -> AsyncIterator[str]:
     runner = web.AppRunner(origin.app(), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=authority.context).start()
-    url = f"https://127.0.0.1:{runner.addresses[0][1]}"
-    async with tenants(tmp_path) as place:
+    yield f"https://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
+    """The authority of shop.example, which edges trust."""
+    made = Authority(tmp_path, "shop.example")
+    trusting = ssl.create_default_context(cafile=str(made.certificate))
+    monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", trusting)
+    return made
+
+
+async def test_tls_asks_for_and_checks_the_host_and_not_the_address(tmp_path: Path, authority: Authority) -> None:
+    async with tenants(tmp_path) as place, _secure(Served(), authority) as url:
         await place.put("shop.example", aliases=["other.example"], origin=url)
         await place.put("named.example", origin=url, origin_host="shop.example")
         assert (await place.ask("SHOP.example.:8080")).status == 200
@@ -401,4 +409,46 @@ async def test_tls_asks_for_and_checks_the_host_and_not_the_address(
         assert (await place.ask("other.example")).status == 502
         assert authority.names[:1] == ["shop.example"]
         assert authority.names[-1] == "other.example"
-    await runner.cleanup()
+
+
+async def test_a_host_that_a_certificate_lacks_does_no_harm_to_an_address(tmp_path: Path, authority: Authority) -> None:
+    one, other = Served(), Served()
+    async with (
+        tenants(tmp_path) as place,
+        _secure(one, authority) as first,
+        _secure(other, authority) as second,
+    ):
+        origin = [OriginAddress(first), OriginAddress(second)]
+        await place.put("shop.example", aliases=["*.shop.example"], origin=origin)
+        for _ in range(2 * FAILURES):
+            assert (await place.ask("a.shop.example")).status == 502
+        await _shares_again(place, one, other)
+
+
+# --- streams ---
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+async def test_who_leaves_a_silent_stream_leaves_nothing_behind(tmp_path: Path, has_begun: bool) -> None:
+    arrived: list[web.Request] = []
+
+    async def events(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        if has_begun:
+            await response.prepare(request)
+        arrived.append(request)
+        await asyncio.Event().wait()
+        return response
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", events)
+    async with World(tmp_path) as world, running(app) as url:
+        edge = await world.edge(origin=url, rules=[], gateway=Gateway(read_timeout=0.1))
+        address = URL(edge.url)
+        _, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(b"GET /x HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n")
+        await eventually(lambda: len(arrived) == 1)
+        await asyncio.sleep(0.3)  # long enough to be given up, were the client not there
+        assert arrived[0].transport is not None
+        writer.close()
+        await eventually(lambda: arrived[0].transport is None)

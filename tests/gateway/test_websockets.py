@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import WSMsgType, web
 
-from aiohttp_regioncache import Gateway, OriginAddress
+from aiohttp_regioncache import Gateway, OriginAddress, Sites
 from tests.gateway.raw import exchange, status_of
 from tests.reads.apps import running
 from tests.sites.world import tenants
@@ -116,6 +116,16 @@ async def test_a_client_that_vanishes_ends_the_origins_side(sockets: Place) -> N
     await eventually(lambda: origin.ended == [1001])
 
 
+async def test_a_server_that_stops_says_so(sockets: Place) -> None:
+    origin, edge, session = sockets
+    async with session.ws_connect(f"{edge.url}/ws") as socket:
+        stopping = asyncio.ensure_future(edge.stop())
+        message = await socket.receive()
+        assert (message.type, message.data) == (WSMsgType.CLOSE, 1001)
+        await stopping
+    await eventually(lambda: origin.ended == [1001])
+
+
 async def test_a_message_that_is_too_long_ends_it_on_both_sides(sockets: Place) -> None:
     origin, edge, session = sockets
     async with session.ws_connect(f"{edge.url}/ws") as socket:
@@ -190,6 +200,16 @@ async def test_a_socket_goes_to_an_address_that_answers(tmp_path: Path) -> None:
                 await socket.send_str("x")
                 assert await socket.receive_str() == "x"
         assert {request.headers["Host"] for request in origin.requests} == {"shop.example"}
+
+
+async def test_a_socket_does_not_lead_inwards(tmp_path: Path) -> None:
+    origin = Sockets()
+    async with tenants(tmp_path, sites=Sites(enabled=True)) as place, running(origin.app()) as url:
+        await place.put("shop.example", origin=url)
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await place.world.session.ws_connect(f"{place.edge.url}/ws", headers={"Host": "shop.example"})
+        assert refused.value.status == 502
+    assert not origin.requests
 
 
 async def test_a_client_that_leaves_before_the_origin_has_accepted_is_no_error(
