@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import functools
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Literal
 
 from ..errors import RecordError, RegionUnavailableError
@@ -44,13 +45,14 @@ UNKNOWN: Final = Unknown.UNKNOWN
 class _Entry:
     """What is known under a name: the site, or that there is none; when that was read, and in which epoch.
 
-    `is_outdated`: it has changed since.
+    `gone`: the site that there was. `is_outdated`: it has changed since. `retry`: until when it is used all the same.
     """
 
-    __slots__ = ("epoch", "is_outdated", "read", "retry", "site")
+    __slots__ = ("epoch", "gone", "is_outdated", "read", "retry", "site")
 
-    def __init__(self, site: Site | None, read: float, epoch: int) -> None:
+    def __init__(self, site: Site | None, gone: Site | None, read: float, epoch: int) -> None:
         self.site = site
+        self.gone = gone
         self.read = read
         self.epoch = epoch
         self.is_outdated = False
@@ -132,6 +134,7 @@ class Directory:
         self._seconds = settings.cache_seconds
         self._most = settings.max_known
         self._tasks = Tasks()
+        self._is_cut_off = False
         self._clock = clock
         self._found: OrderedDict[str, _Entry] = OrderedDict()
         self._missing: OrderedDict[str, _Entry] = (
@@ -177,15 +180,21 @@ class Directory:
         held = self._held(name)
         if held is None or not self._is_good(held):
             return UNKNOWN
+        self.stale += not self._is_right(held)
         now = self._clock()
         if now - self._pulse.since(held) >= REFRESH_SHARE * self._seconds and now >= held.retry:
             self._refresh(name, held, now)
         return held.site
 
     def _is_good(self, entry: _Entry) -> bool:
+        """Whether an entry may be used: it is right, or nobody can say better now."""
+        return self._clock() < entry.retry or self._is_right(entry)
+
+    def _is_right(self, entry: _Entry) -> bool:
+        """Whether an entry is within its time."""
         now = self._clock()
         is_vouched = now - self._pulse.since(entry) < self._seconds and now - entry.read < _LONGEST * self._seconds
-        return now < entry.retry or (is_vouched and not entry.is_outdated)
+        return is_vouched and not entry.is_outdated
 
     def _refresh(self, name: str, held: _Entry, now: float) -> None:
         """Find out in the background whether an entry still holds."""
@@ -213,14 +222,14 @@ class Directory:
         return None
 
     def _keep(self, name: str, site: Site | None, epoch: int) -> Site | None:
-        """Keep what was read; a region that lags behind does not bring an older revision back."""
-        held = self._found.get(name)
-        if held is not None and held.site is not None and site is not None:
-            is_older = site.id == held.site.id and site.revision <= held.site.revision
-            site = held.site if is_older else site
+        """Keep what was read."""
+        held, gone = self._held(name), None
+        if held is not None:
+            gone = (held.site or held.gone) if site is None else None
+            site = held.site if site == held.site else site  # the same object: what is made of it is made once
         self._drop(name)
         entries = self._missing if site is None else self._found
-        entries[name] = _Entry(site, self._clock(), epoch)
+        entries[name] = _Entry(site, gone, self._clock(), epoch)
         if site is not None:
             self._names.setdefault(site.id, set()).add(name)
         if len(entries) > self._most:
@@ -268,17 +277,23 @@ class Directory:
                 flight.is_outdated = False
                 site, epoch = await self._ask(name)
         except RegionUnavailableError as error:
-            held = self._held(name)
-            if held is None:
-                return error
-            logger.warning("%s: no region can say what it is; the last that is known is used: %s", name, error)
-            held.retry = self._clock() + _RETRY_SECONDS
-            self.stale += 1
-            return held.site
+            return self._last_known(name, error)
         else:
             return self._keep(name, site, epoch)
         finally:
             del self._flights[name]
+
+    def _last_known(self, name: str, error: RegionUnavailableError) -> Site | RegionUnavailableError | None:
+        """Go on with what is held, for a short time, before the regions are asked again."""
+        level = logging.DEBUG if self._is_cut_off else logging.WARNING  # one warning for an outage
+        logger.log(level, "%s: no region can say what it is; the last that is known is used: %s", name, error)
+        self._is_cut_off = True
+        held = self._held(name)
+        if held is None:
+            return error
+        held.retry = self._clock() + _RETRY_SECONDS
+        self.stale += not self._is_right(held)
+        return held.site
 
     async def _ask(self, name: str) -> tuple[Site | None, int]:
         """Ask the regions one after the other; says in which epoch. Raises the last one's `RegionUnavailableError`."""
@@ -289,10 +304,17 @@ class Directory:
         *others, last = self._stores
         for store in others:
             try:
-                return await _read(store, name), epoch if store is first else 0
+                return await self._ask_one(store, name), epoch if store is first else 0
             except RegionUnavailableError as error:
                 logger.debug("%s: %s", name, error)
-        return await _read(last, name), epoch if last is first else 0
+        return await self._ask_one(last, name), epoch if last is first else 0
+
+    async def _ask_one(self, store: RegionStore, name: str) -> Site | None:
+        """Ask one region; when it lags behind what is known already, that is what counts."""
+        said = await _read(store, name)
+        held = self._held(name)
+        self._is_cut_off = False
+        return held.site if held is not None and await _lags(store, held, said) else said
 
     # --- hearing ---
 
@@ -328,13 +350,36 @@ class Directory:
 
 
 async def _read(store: RegionStore, name: str) -> Site | None:
-    """Read a site from one region; what cannot be read there is as good as a region that cannot be reached."""
-    try:
+    """Read the site of a name from one region. Raises `RegionUnavailableError`."""
+    with _readable(store):
         if name.startswith(_BY_ID):
             stored = await sites.read_stored(store, name.removeprefix(_BY_ID))
         else:
             stored = await sites.find_stored(store, name)
         return None if stored is None else stored.read()
+
+
+async def _lags(store: RegionStore, held: _Entry, said: Site | None) -> bool:
+    """Whether a region has not heard yet of what is held. Raises `RegionUnavailableError`."""
+    if held.site is None:
+        return held.gone is not None and said is not None and _is_of(said, held.gone, held.gone.revision)
+    if said is not None and (said.id == held.site.id or said.revision > held.site.revision):
+        return _is_of(said, held.site, held.site.revision - 1)
+    with _readable(store):
+        stored = await sites.read_stored(store, held.site.id)
+    return stored is None or stored.revision < held.site.revision
+
+
+def _is_of(said: Site, known: Site, revision: int) -> bool:
+    """Whether what a region says is the known site, in that revision or an older one."""
+    return said.id == known.id and said.revision <= revision
+
+
+@contextlib.contextmanager
+def _readable(store: RegionStore) -> Iterator[None]:
+    """Take a region where something cannot be read for one that cannot be reached."""
+    try:
+        yield
     except RecordError as error:
         logger.error("region %s: %s", store.name, error)
         raise RegionUnavailableError(store.name, "what it says of the site cannot be read") from error
