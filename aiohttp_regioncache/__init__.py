@@ -27,6 +27,7 @@ from .errors import (
     WriteEndedError,
     WriteError,
 )
+from .features import Asked, Feature, Transformed, register_feature
 from .hooks import WriteEvent
 from .idempotency import MemoryStorage, RedisStorage, origin_idempotency
 from .plugin import REGION_CACHE, RegionCache, add_forwarding, cached, forward, region_cache, setup, write_behind
@@ -35,7 +36,10 @@ from .regions import Region
 from .rules import Affect, Bulk, BulkAnswer, BulkItem, BulkRequest, ItemAnswer, Rule
 from .settings import Cache, Connections, Gateway, Queue, Serve, Settings, Sites, Sync, Webhook, from_mapping, load
 from .site import Exclude, Site
+from .transforms import register_all as _register_all
 from .upstream import OriginAddress
+
+_register_all()
 
 __version__ = "0.1.0"
 
@@ -43,6 +47,7 @@ __all__ = [
     "REGION_CACHE",
     "UNKNOWN",
     "Affect",
+    "Asked",
     "Bulk",
     "BulkAnswer",
     "BulkItem",
@@ -54,6 +59,7 @@ __all__ = [
     "EmbeddedServerError",
     "EvictionPolicyError",
     "Exclude",
+    "Feature",
     "Gateway",
     "ItemAnswer",
     "LayoutMismatchError",
@@ -82,6 +88,7 @@ __all__ = [
     "Sites",
     "StoreError",
     "Sync",
+    "Transformed",
     "Treated",
     "UnknownSiteError",
     "UnknownWriteError",
@@ -104,6 +111,7 @@ __all__ = [
     "load",
     "origin_idempotency",
     "region_cache",
+    "register_feature",
     "setup",
     "write_behind",
 ]

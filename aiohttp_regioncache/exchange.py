@@ -13,10 +13,12 @@ from aiohttp import web
 from aiohttp.http import StreamWriter
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from .features import NO_FEATURES, Asked, FeatureSet, own_names
 from .forwarded import scheme_of, with_forwarded
 from .keying import Parts
 from .keys import Resource, SiteKey, Target
 from .principal import Principal
+from .records import CacheRecord, from_wire
 from .regions import TrustedProxies
 from .rules import CompiledRule
 from .semantics.fields import Headers, first, remove
@@ -109,6 +111,28 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     def site(self) -> SiteKey:
         """The part of the site that is in every key."""
         return self.served.key
+
+    @property
+    def features(self) -> FeatureSet:
+        """What is done to answers. Writes are folded over what the origin says, so nothing is where they may be."""
+        return NO_FEATURES if self.touching else self.served.features
+
+    @property
+    def asked(self) -> Asked:
+        """What features may go by."""
+        return Asked(self.headers, self.target.path, self.target.query)
+
+    @property
+    def selecting_headers(self) -> Headers:
+        """The fields that may select among responses: those of the request, and what each feature would do for it."""
+        return [*self.headers, *self.features.selectors(self.asked)] if self.features else self.headers
+
+    def is_current(self, record: CacheRecord) -> bool:
+        """Whether a stored response was made under the features that there are now."""
+        names = own_names(record.vary)
+        if not names and not self.features:
+            return True
+        return names == self.features.names_for(from_wire(record.headers))
 
     @property
     def touched(self) -> bool:

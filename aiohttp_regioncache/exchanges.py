@@ -53,7 +53,7 @@ class Exchanges:
             headers=headers,
             served=served,
             target=target,
-            cached_as=keying.target(target),
+            cached_as=keying.target(target if touching else served.features.target(target)),
             key_parts=keying.parts(headers, functools.partial(self._country, request)),
             resource=resource_at(target.path),
             rule=rule,

@@ -12,11 +12,10 @@ from multidict import CIMultiDict
 
 from .exchange import Handler
 from .semantics import conditional
-from .semantics.directives import TARGETED
+from .semantics.directives import OWN_FIELDS
 from .semantics.fields import Headers, remove
 
 CACHE_STATUS: Final = "Cache-Status"
-_OURS_ALONE: Final = TARGETED[0]
 
 Streaming = Callable[[web.StreamResponse], None]
 """What is called with a response that a handler sends by itself, just before its head goes out."""
@@ -99,7 +98,7 @@ def respond(
     status: int, reason: str, headers: Iterable[tuple[str, str]], body: bytes, *, extra: Iterable[tuple[str, str]] = ()
 ) -> web.Response:
     """Make a new response; aiohttp counts its length itself."""
-    fields = CIMultiDict(remove(list(headers), ("content-length", "transfer-encoding", _OURS_ALONE)))
+    fields = CIMultiDict(remove(list(headers), {"content-length", "transfer-encoding", *OWN_FIELDS}))
     fields.extend(extra)
     return typed_as_given(status, reason, fields, body)
 
@@ -123,9 +122,10 @@ def with_status(response: web.StreamResponse, status: str) -> web.StreamResponse
 
 
 def mark(response: web.StreamResponse, status: str) -> None:
-    """Add our `Cache-Status`, and keep back the field that tells nobody but us how to store (RFC 9213 section 2.3)."""
+    """Add our `Cache-Status`, and keep back the fields that are for nobody but us (RFC 9213 section 2.3)."""
     response.headers.add(CACHE_STATUS, status)
-    response.headers.popall(_OURS_ALONE, None)
+    for name in OWN_FIELDS:
+        response.headers.popall(name, None)
 
 
 def as_it_came(response: web.StreamResponse) -> web.StreamResponse:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from .exclusions import Exclusions
+from .features import CATALOGUE, NO_FEATURES, FeatureSet
 from .keying import Keying
 from .keys import Groups, SiteKey
 from .rules import CompiledRule, Rule, Rules
@@ -40,7 +41,8 @@ class RuleBook:
 class ServedSite(msgspec.Struct, frozen=True, eq=False):
     """What the requests of one site go by.
 
-    `key` is in all its keys; `exclusions` are never cached; `upstream` is its origin, None where only handlers answer.
+    `key` is in all its keys; `exclusions` are never cached; `upstream` is its origin, None where only handlers answer;
+    `features` are done to its answers.
     `site` is its configuration, None for the site that the settings describe.
     """
 
@@ -48,6 +50,7 @@ class ServedSite(msgspec.Struct, frozen=True, eq=False):
     book: RuleBook
     exclusions: Exclusions
     upstream: Upstream | None
+    features: FeatureSet = NO_FEATURES
     site: Site | None = None
 
     @property
@@ -75,13 +78,15 @@ def default_site(settings: Settings, rules: Rules) -> ServedSite:
     """Make the site that the settings describe; `rules` are theirs and those of decorators."""
     upstream = None if settings.origin is None else plain_upstream(settings.origin)
     exclusions = Exclusions(paths=settings.cache.exclude)
-    return ServedSite(DEFAULT_SITE, RuleBook(rules, settings.cache), exclusions, upstream)
+    features = CATALOGUE.make("features", settings.features)
+    return ServedSite(DEFAULT_SITE, RuleBook(rules, settings.cache), exclusions, upstream, features)
 
 
 def served_site(site: Site, settings: Settings, default: ServedSite) -> ServedSite:
     """Make a site ready: its own rules come before those of the `default` site, its lifetimes before the settings'.
 
-    Raises `SettingsError` when its rules contradict those of the settings.
+    Its features take the place of the settings'. Raises `SettingsError` when its rules contradict those of the
+    settings, and for features that there are not.
     """
     cache, exclude = settings.cache, site.exclude
     exclusions = Exclusions(
@@ -93,7 +98,8 @@ def served_site(site: Site, settings: Settings, default: ServedSite) -> ServedSi
         query=exclude.query,
     )
     upstream = site.upstream(allow_private=settings.sites.allow_private_origins)
-    return ServedSite(SiteKey(site.id, site.epoch), _book(site, cache, default), exclusions, upstream, site)
+    features = CATALOGUE.make("features", site.features) if site.features else default.features
+    return ServedSite(SiteKey(site.id, site.epoch), _book(site, cache, default), exclusions, upstream, features, site)
 
 
 def _book(site: Site, cache: Cache, default: ServedSite) -> RuleBook:

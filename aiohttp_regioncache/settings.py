@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     Pairs = Sequence[tuple[str, str]]
     Regions = Sequence[Region]
     RuleList = Sequence[Rule]
+    Features = Mapping[str, Any]
 else:  # msgspec makes tuples of the lists that are given
     Texts = tuple[str, ...]
     Pairs = tuple[tuple[str, str], ...]
     Regions = tuple[Region, ...]
     RuleList = tuple[Rule, ...]
+    Features = dict[str, Any]
 
 _SECRET: Final = frozenset({"secrets", "momento_secrets", "encryption_keys", "authorization"})
 _FIELD_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
@@ -328,8 +330,8 @@ class Settings(_Group, frozen=True, kw_only=True):
     `home_region`: the region beside this edge, if there is one. `default_region`: the one for users whose place is
     unknown. `trusted_proxies`: addresses or networks whose headers say where a user is: `country_headers` name the
     country, `position_headers` latitude and longitude. `secrets`: the same on every edge; the first signs, all verify.
-    `rules`: what happens to which path. `cache`, `queue`, `sync`, `connections`, `webhook`, `gateway`, `sites`,
-    `serve`: the parts of their name.
+    `rules`: what happens to which path. `features`: what is done to answers, options by name. `cache`, `queue`, `sync`,
+    `connections`, `webhook`, `gateway`, `sites`, `serve`: the parts of their name.
     """
 
     origin: str | None = None
@@ -341,6 +343,7 @@ class Settings(_Group, frozen=True, kw_only=True):
     position_headers: Pairs = POSITION_HEADERS
     secrets: Texts = ()
     rules: RuleList = ()
+    features: Features = msgspec.field(default_factory=dict)
     cache: Cache = Cache()
     queue: Queue = Queue()
     sync: Sync = Sync()

@@ -63,7 +63,7 @@ def test_every_option_about_reads_is_explained() -> None:
     } <= named
 
 
-@pytest.mark.parametrize("page", ["deployment.md", "sites.md"])
+@pytest.mark.parametrize("page", ["deployment.md", "features.md", "sites.md"])
 def test_the_settings_of_a_page_are_accepted(page: str) -> None:
     text = (ROOT / "docs" / page).read_text("utf-8")
     for example in re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
@@ -81,3 +81,12 @@ def test_every_key_of_a_site_and_every_command_is_explained() -> None:
     commands = next(action for action in make_parser()._actions if action.dest == "run" or action.choices)
     shown = (ROOT / "docs" / "cli.md").read_text("utf-8")
     assert all(f"`{name}" in shown for name in commands.choices or ())
+
+
+def test_the_feature_of_ones_own_is_accepted() -> None:
+    features = (ROOT / "docs" / "features.md").read_text("utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", features, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(example, "features.md", "exec"), names)  # noqa: S102 - our own documentation
+    made = names["Banner"]().apply("x", "<b>", b"<body></body>", "text/html")
+    assert made.body == b"<body><b></body>"

@@ -18,6 +18,7 @@ FLOORS = {
     "exchanges": 3,
     "responses": 2,
     "origins": 2,
+    "transforms": 2,
     "reads": 3,
     "writes": 3,
     "sync": 3,

@@ -153,7 +153,7 @@ def _entry(store: RegionStore, exchange: Exchange, found: Found) -> dict[str, An
         "stored": moment(record.response_time),
         "bytes": len(record.body),
         "vary": list(record.vary),
-        "selected": dict(selecting(exchange.headers, record.vary, found.known)),
+        "selected": dict(selecting(exchange.selecting_headers, record.vary, found.known)),
         "tags": list(record.tags),
         "validators": [f"{name}: {value}" for name, value in headers if name.lower() in ("etag", "last-modified")],
         "writes_over_it": found.fold.outcome.name.lower(),

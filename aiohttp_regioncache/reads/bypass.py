@@ -8,6 +8,7 @@ from ..exchange import Exchange
 from ..rules import Rule
 from ..semantics.conditional import ORIGIN_PRECONDITIONS
 from ..semantics.cookies import cookie_values
+from ..semantics.directives import request_directives
 from ..semantics.fields import hides_fields
 
 
@@ -26,6 +27,8 @@ def bypass_reason(exchange: Exchange) -> str | None:
         return "body"
     if any(name in request.headers for name in ORIGIN_PRECONDITIONS):
         return "precondition"
+    if exchange.features and request_directives(exchange.headers).has("no-transform"):  # RFC 9111 section 5.2.1.6
+        return "no-transform"
     if exchange.served.exclusions.cover(exchange.target, exchange.headers):
         return "excluded"
     return None

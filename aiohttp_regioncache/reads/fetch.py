@@ -10,6 +10,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from ..exchange import Exchange, Handler, as_before
+from ..features import own_names
 from ..pin import without_pins
 from ..problems import Unanswered
 from ..records import NO_TERMS, CacheRecord, from_wire, to_wire
@@ -24,7 +25,8 @@ from ..semantics.storing import Storability, answers_get, may_store, unstorable_
 from ..semantics.vary import NOTHING_KNOWN, Known, learn, selecting, selecting_names
 from ..settings import Cache
 from ..store.entries import Remembered
-from . import parts
+from ..transforms.runner import Transformer
+from . import featured, parts
 from .snapshot import Snapshot, as_sent, take
 
 Clock = Callable[[], float]
@@ -43,7 +45,8 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
 
     `response` is the very answer, for the request that asked. `snapshot` is None when it is no complete response;
     `record` when it may not be stored, for which `reason` is the ground. `is_whole`: the snapshot is another than the
-    answer, with what was stored already. `known`: of the fields that it varies on.
+    answer, with what was stored already. `known`: of the fields that it varies on. `selectors`: what features were
+    to do for the request, and `problem` what went wrong with that.
     """
 
     request: web.Request
@@ -55,6 +58,8 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
     is_whole: bool = False
     vary: tuple[str, ...] = ()
     known: Known = NOTHING_KNOWN
+    selectors: tuple[tuple[str, str], ...] = ()
+    problem: str = ""
 
     @property
     def failed(self) -> bool:
@@ -157,7 +162,8 @@ async def posted(
     age = initial_age(taken.headers, request_time=asked, response_time=answered)
     stored = Stored(None, False, remembered)
     record, _, known = _record(exchange, taken, governing, stored, settings, age, asked, answered)
-    return (record, known) if record is not None else None
+    # What features make of it is for a GET to ask for.
+    return (record, known) if record is not None and not own_names(record.vary) else None
 
 
 def range_of(exchange: Exchange) -> str:
@@ -191,13 +197,14 @@ def conditioned(exchange: Exchange, fields: Sequence[tuple[str, str]], *, no_cac
     """
     present = {name.lower() for name, _ in exchange.headers}
     own = _ANSWERED_HERE & present
-    if not own and not fields and not no_cache:
+    is_featured = bool(exchange.features)
+    if not own and not fields and not no_cache and not is_featured:
         return exchange.request
     headers = CIMultiDict(remove(exchange.headers, _ANSWERED_HERE))
     headers.extend(fields)
     if no_cache:
         headers["Cache-Control"] = "no-cache"
-    return exchange.request.clone(headers=headers)
+    return featured.for_origin(exchange, headers) if is_featured else exchange.request.clone(headers=headers)
 
 
 async def fetch(
@@ -205,6 +212,7 @@ async def fetch(
     handler: Handler,
     stored: Stored,
     settings: Cache,
+    transformer: Transformer,
     *,
     no_cache: bool,
     clock: Clock,
@@ -212,16 +220,31 @@ async def fetch(
 ) -> Fetched:
     """Ask the origin; once more for the whole, when it gave a piece that does not complete what is stored.
 
-    `streaming` as in `ask`.
+    `transformer` does what the features of the site want. `streaming` as in `ask`.
     """
     asked = question(exchange, stored, settings.max_body)
     fetched = await _fetch(exchange, handler, stored, settings, asked, no_cache, clock, streaming)
-    if fetched is not None:
+    if fetched is None:
+        whole = msgspec.structs.replace(stored, entry=None)
+        fetched = await _fetch(exchange, handler, whole, settings, Question(), no_cache, clock, streaming)
+        assert fetched is not None  # noqa: S101 - only a completion can fail
+    return await _transformed(exchange, fetched, transformer) if exchange.features else fetched
+
+
+async def _transformed(exchange: Exchange, fetched: Fetched, transformer: Transformer) -> Fetched:
+    """What was fetched, as the features of the site want it: once for each variant, when it is to be stored."""
+    record = fetched.record
+    if record is None or not featured.is_affected(record):
         return fetched
-    whole = msgspec.structs.replace(stored, entry=None)
-    fetched = await _fetch(exchange, handler, whole, settings, Question(), no_cache, clock, streaming)
-    assert fetched is not None  # noqa: S101 - only a completion can fail
-    return fetched
+    selectors = tuple(exchange.features.selectors(exchange.asked))
+    fetched = msgspec.structs.replace(fetched, selectors=selectors)
+    if fetched.revalidated:
+        return fetched
+    worked = await featured.worked(exchange, record, transformer)
+    headers = to_wire(worked.headers)
+    record = msgspec.structs.replace(record, headers=headers, body=worked.body)
+    snapshot = Snapshot(record.status, record.reason.decode("latin-1"), tuple(worked.headers), worked.body)
+    return msgspec.structs.replace(fetched, record=record, snapshot=snapshot, is_whole=True, problem=worked.problem)
 
 
 async def _fetch(
@@ -268,7 +291,7 @@ async def _fetch(
         reason=storability.reason,
         revalidated=revalidated,
         is_whole=asked.completes or answer.is_coded,
-        vary=selecting_names(governing) or (),
+        vary=_selecting_names(exchange, governing),
         known=known,
     )
 
@@ -319,7 +342,8 @@ async def fetch_head(
     described = answer.headers
     if answer.body:  # of a handler, which leaves it to aiohttp to count and to drop it
         described = (*described, ("Content-Length", str(len(answer.body))))
-    agrees = conditional.head_agrees(from_wire(entry.headers), len(entry.body), described)
+    told = featured.head_of(from_wire(entry.headers), described)
+    agrees = conditional.head_agrees(from_wire(entry.headers), len(entry.body), told)
     if answer.status != entry.status or not agrees:
         return outdated
     age = initial_age(answer.headers, request_time=sent, response_time=received)
@@ -335,7 +359,7 @@ def _together(stored: Stored, answer: Snapshot, max_body: int, *, revalidated: b
     """The answer with what it confirms or adds to, within `max_body` bytes (RFC 9111 sections 3.4 and 4.3.4)."""
     saved = stored.snapshot
     if saved is not None and revalidated:
-        headers = conditional.update_stored(saved.headers, answer.headers)
+        headers = conditional.update_stored(saved.headers, featured.news(saved.headers, answer.headers))
         return Snapshot(saved.status, saved.reason, tuple(headers), saved.body)
     if saved is None or answer.status != 206 or not stored.is_usable or not parts.is_sound(answer):
         return answer
@@ -366,10 +390,12 @@ def _record(
         store_set_cookie=settings.store_set_cookie,
         response_time=answered,
     )
-    vary = selecting_names(governing) or ()
+    vary = _selecting_names(exchange, governing)
     known = learn(stored.known, vary, exchange.headers, governing)
     if not storability.allowed:
         return None, storability, known
+    if snapshot.status == 206 and own_names(vary):
+        return None, Storability(False, "feature"), known  # a part of what is stored as another whole
     if stored.remembered is None or not parts.is_sound(snapshot):
         return None, Storability(False, "partial" if stored.remembered else "region"), known
     headers = _dated(end_to_end(snapshot.headers), answered)
@@ -394,6 +420,11 @@ def _record(
     return record, storability, known
 
 
+def _selecting_names(exchange: Exchange, governing: Headers) -> tuple[str, ...]:
+    """What selects a response: the fields that it varies on, and the features that may change it."""
+    return (*exchange.features.names_for(governing), *(selecting_names(governing) or ()))
+
+
 def _dated(headers: Headers, answered: float) -> Headers:
     """The fields with the time of arrival where there is none of origin (RFC 9110 section 6.6.1)."""
     return headers if first(headers, "date") is not None else (*headers, ("Date", format_date(answered)))
@@ -408,9 +439,9 @@ def shareable(exchange: Exchange, fetched: Fetched) -> bool:
     """Whether another request's answer may go to this one: it may be stored, and the varying fields agree."""
     if fetched.record is None:
         return False
-    theirs = without_pins(end_to_end(list(fetched.request.headers.items())))
+    theirs = [*without_pins(end_to_end(list(fetched.request.headers.items()))), *fetched.selectors]
     names, known = fetched.vary, fetched.known
-    return selecting(theirs, names, known) == selecting(exchange.headers, names, known)
+    return selecting(theirs, names, known) == selecting(exchange.selecting_headers, names, known)
 
 
 def marker_of(exchange: Exchange, record: CacheRecord, known: Known) -> CacheRecord:

@@ -21,6 +21,7 @@ from ..settings import Cache
 from ..store import entries
 from ..store.entries import Remembered
 from ..tasks import Tasks
+from ..transforms.runner import Transformer
 from . import answers
 from .fetch import Fetched, Stored, fetch, fetch_head, is_fresh, range_of, shareable
 from .filling import Fills
@@ -46,6 +47,7 @@ class Fetching:
 
     def __init__(self, settings: Cache, fills: Fills, tasks: Tasks) -> None:
         self._settings = settings
+        self._transformer = Transformer()
         self._fills = fills
         self._tasks = tasks
         self._flights: Flights[Fetched] = Flights()
@@ -54,6 +56,7 @@ class Fetching:
     async def drain(self, timeout: float) -> None:
         """Wait up to `timeout` seconds for fetches under way."""
         await self._flights.drain(timeout)
+        self._transformer.close()
 
     async def get(self, exchange: Exchange, handler: Handler, found: Found, judgement: Judgement | None) -> Got:
         """Fetch, together with others if what they get may be had by this request too.
@@ -174,6 +177,7 @@ class Fetching:
             handler,
             Stored(found.entry, found.usable is not None, remembered, found.known, by_parts),
             self._settings,
+            self._transformer,
             no_cache=is_outdated(found),
             clock=found.store.now,
             streaming=streaming,

@@ -58,7 +58,7 @@ _CLEAN = Fold(Outcome.CLEAN)
 def entry_key(exchange: Exchange, names: tuple[str, ...] = (), known: Known = NOTHING_KNOWN) -> str:
     """The key of the entry for a request, given the fields that select among the resource's entries."""
     # The names themselves keep a request without any such field apart from the resource's plain key.
-    selected = [(":vary", ",".join(names)), *selecting(exchange.headers, names, known)] if names else ()
+    selected = [(":vary", ",".join(names)), *selecting(exchange.selecting_headers, names, known)] if names else ()
     return record_key(
         exchange.site, exchange.cached_as, "GET", selected, principal=exchange.owner, parts=exchange.key_parts
     )
@@ -114,6 +114,8 @@ async def _weighed(
 ) -> tuple[CacheRecord | None, Standing, bool]:
     """An entry as its purges leave it, how it stands, and whether a purge made it stale."""
     entry = _response(seen.entry)
+    if entry is not None and not exchange.is_current(entry):
+        entry = None  # its site has other features by now: that is another variant
     is_untold = exchange.resource.digest in store.untold
     covered = HARD if is_untold else await purged(store, partition, exchange.resource, entry, seen.purge)
     entry = softened(entry, covered, exchange.policy.soft_purge)

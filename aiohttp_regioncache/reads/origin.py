@@ -163,7 +163,7 @@ def _fetched(exchange: Exchange, found: Found, fetched: Fetched, fold: Fold, *, 
         fwd_status=fetched.response.status if fetched.revalidated else None,
         stored=fetched.record is not None or None,
         collapsed=not is_own,
-        detail="dirty" if dirty else None,
+        detail="dirty" if dirty else fetched.problem or None,
     )
     response = _from_fetched(exchange, fetched, status)
     return as_it_came(answers.not_for_storage(response) if dirty else response)

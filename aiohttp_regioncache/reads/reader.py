@@ -170,8 +170,9 @@ def _recalled(exchange: Exchange, memory: Memory) -> CacheRecord | None:
     """The entry for a request that a memory has."""
     record = memory.get(entry_key(exchange))
     if record is None or not record.is_marker:
-        return record
+        return record if record is None or exchange.is_current(record) else None
     names, known = record.vary, record.known
     record = memory.get(entry_key(exchange, names, known))
     is_right = record is not None and not record.is_marker and is_known(exchange, names, known, record)
+    is_right = is_right and record is not None and exchange.is_current(record)
     return record if is_right else None

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from .fields import OWS, Headers, split_list, unquote, values
 from .structured import Item, Kind, Member, parse_dictionary
 
+OWN_FIELDS = frozenset({"regioncache-cache-control", "regioncache-vary"})
+"""Fields of responses that are for this cache alone."""
 TARGETED = ("Regioncache-Cache-Control", "CDN-Cache-Control")
 """The targeted fields that count here, the one that is meant for us alone before that of all CDNs (RFC 9213 2.1)."""
 

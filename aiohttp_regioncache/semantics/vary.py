@@ -34,7 +34,11 @@ NOTHING_KNOWN = Known()
 
 def vary_names(headers: Headers) -> tuple[str, ...] | None:
     """Return the request fields that Vary names, lower-case, sorted, unique; None when `*` is among them."""
-    listed = (name.strip(OWS).lower() for line in values(headers, "vary") for name in line.split(","))
+    return _named(values(headers, "vary"))
+
+
+def _named(lines: Sequence[str]) -> tuple[str, ...] | None:
+    listed = (name.strip(OWS).lower() for line in lines for name in line.split(","))
     names = {name for name in listed if name}
     return None if "*" in names else tuple(sorted(names))
 
@@ -42,10 +46,12 @@ def vary_names(headers: Headers) -> tuple[str, ...] | None:
 def selecting_names(response_headers: Headers) -> tuple[str, ...] | None:
     """Return the request fields that select a response: those of Vary, and Accept-Encoding for a coded one.
 
-    A coded body must not reach who does not accept it, also when the origin forgot to say so (RFC 9110 12.5.3).
+    `Regioncache-Vary` tells this cache alone, and then `Vary` those behind it. A coded body must not reach who does not
+    accept it, also when the origin forgot to say so (RFC 9110 12.5.3).
     """
-    names = vary_names(response_headers)
-    if names is None or not coding_of(response_headers):
+    targeted = values(response_headers, "regioncache-vary")
+    names = _named(targeted) if targeted else vary_names(response_headers)
+    if names is None or targeted or not coding_of(response_headers):
         return names
     return tuple(sorted({*names, "accept-encoding"}))
 

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 REFRESH_SHARE: Final = 0.8
 """Share of its time after which what is asked for is read again in the background."""
 _RETRY_SECONDS: Final = 1.0
+_LONGEST: Final = 20
+"""How many times as long as without it one answer may vouch for what was read: should a change ever go untold."""
 _BY_ID: Final = "@"
 _WILDCARD: Final = "*."
 
@@ -40,14 +42,62 @@ UNKNOWN: Final = Unknown.UNKNOWN
 
 
 class _Entry:
-    """What is known under a name: the site, or that there is none; when it is read anew, and how long it is good."""
+    """What is known under a name: the site, or that there is none; when that was read, and in which epoch.
 
-    __slots__ = ("good_until", "refresh_at", "site")
+    `is_outdated`: it has changed since.
+    """
 
-    def __init__(self, site: Site | None, refresh_at: float, good_until: float) -> None:
+    __slots__ = ("epoch", "is_outdated", "read", "retry", "site")
+
+    def __init__(self, site: Site | None, read: float, epoch: int) -> None:
         self.site = site
-        self.refresh_at = refresh_at
-        self.good_until = good_until
+        self.read = read
+        self.epoch = epoch
+        self.is_outdated = False
+        self.retry = 0.0
+
+
+class _Pulse:
+    """Whether anything has changed in a region since it was last asked: one answer vouches for all that was read there.
+
+    An epoch lasts while every change has been heard of. `number` is that of the newest change, None when it is unknown.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._epoch = 0
+        self._vouched: dict[int, float] = {}
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of what is read now; 0 for what nothing will vouch for."""
+        return self._epoch if self.number is not None else 0
+
+    def heard(self, number: int) -> None:
+        """Hear of a change. One that was missed ends the epoch."""
+        if self.number is not None and number > self.number + 1:
+            self._begin(number)
+        elif self.number is not None and number == self.number + 1:
+            self.number = number
+
+    def felt(self, number: int, asked: float) -> None:
+        """Learn the number of the newest change, asked for at a time."""
+        if number != self.number:
+            self._begin(number)
+        self._vouched[self._epoch] = asked
+
+    def lost(self) -> None:
+        """Learn that changes may have been missed."""
+        self.number = None
+
+    def since(self, entry: _Entry) -> float:
+        """When an entry was last known to be right."""
+        return max(entry.read, self._vouched.get(entry.epoch, 0.0))
+
+    def _begin(self, number: int) -> None:
+        self.number = number
+        self._vouched = {self._epoch: self._vouched.get(self._epoch, 0.0)}
+        self._epoch += 1
 
 
 class _Flight:
@@ -63,9 +113,10 @@ class _Flight:
 class Directory:
     """Know the sites of hosts and ids for `settings.cache_seconds`, at most `max_known` of each kind.
 
-    It asks the first of `stores` that can be reached, once at a time for a name, and again in the background before
-    what it knows runs out. A change that a region announces counts at once. While nobody can be asked what was known
-    last is used. `asked` counts questions, `read` those that went to a region, `stale` answers beyond their time.
+    It asks the first of `stores` that can be reached, once at a time for a name, and before what it knows runs out, in
+    the background, whether anything has changed there at all: one answer serves for all sites. A change that a region
+    announces counts at once. While nobody can be asked what was known last is used. `asked` counts questions, `read`
+    those that went to a region, `stale` answers beyond their time.
     """
 
     def __init__(
@@ -88,9 +139,12 @@ class Directory:
         )  # apart: who asks for hosts that are none pushes no site out
         self._names: dict[str, set[str]] = {}
         self._flights: dict[str, _Flight] = {}
+        self._pulse = _Pulse()
+        self._feeling: asyncio.Task[None] | None = None
+        self._feel_after = 0.0
         for store in stores:
-            store.events.on_change(self._changed)
-            store.events.on_link(self._linked)
+            store.events.on_change(functools.partial(self._changed, store))
+            store.events.on_link(functools.partial(self._linked, store))
 
     def known(self, host: str) -> Site | Literal[Unknown.UNKNOWN] | None:
         """Say at once what site a host belongs to, as a request names it; `UNKNOWN` when somebody has to be asked."""
@@ -121,13 +175,35 @@ class Directory:
 
     def _known(self, name: str) -> Site | Literal[Unknown.UNKNOWN] | None:
         held = self._held(name)
-        now = self._clock()
-        if held is None or now >= held.good_until:
+        if held is None or not self._is_good(held):
             return UNKNOWN
-        if now >= held.refresh_at:
-            held.refresh_at = held.good_until
-            self._begin(name)
+        now = self._clock()
+        if now - self._pulse.since(held) >= REFRESH_SHARE * self._seconds and now >= held.retry:
+            self._refresh(name, held, now)
         return held.site
+
+    def _is_good(self, entry: _Entry) -> bool:
+        now = self._clock()
+        is_vouched = now - self._pulse.since(entry) < self._seconds and now - entry.read < _LONGEST * self._seconds
+        return now < entry.retry or (is_vouched and not entry.is_outdated)
+
+    def _refresh(self, name: str, held: _Entry, now: float) -> None:
+        """Find out in the background whether an entry still holds."""
+        is_old = now - held.read >= REFRESH_SHARE * _LONGEST * self._seconds
+        if is_old or not held.epoch or held.epoch != self._pulse.epoch:
+            self._begin(name)
+        elif now >= self._feel_after and (self._feeling is None or self._feeling.done()):
+            self._feel_after = now + _RETRY_SECONDS
+            self._feeling = self._tasks.spawn(self._feel(), "look for changes of sites")
+
+    async def _feel(self) -> None:
+        """Ask the first region for the number of its newest change."""
+        asked = self._clock()
+        self.read += 1
+        try:
+            self._pulse.felt(await sites.changes(self._stores[0]), asked)
+        except RegionUnavailableError as error:
+            logger.debug("whether sites have changed is not known: %s", error)
 
     def _held(self, name: str) -> _Entry | None:
         for entries in (self._found, self._missing):
@@ -136,16 +212,15 @@ class Directory:
                 return entry
         return None
 
-    def _keep(self, name: str, site: Site | None) -> Site | None:
+    def _keep(self, name: str, site: Site | None, epoch: int) -> Site | None:
         """Keep what was read; a region that lags behind does not bring an older revision back."""
         held = self._found.get(name)
         if held is not None and held.site is not None and site is not None:
             is_older = site.id == held.site.id and site.revision <= held.site.revision
             site = held.site if is_older else site
-        now = self._clock()
         self._drop(name)
         entries = self._missing if site is None else self._found
-        entries[name] = _Entry(site, now + REFRESH_SHARE * self._seconds, now + self._seconds)
+        entries[name] = _Entry(site, self._clock(), epoch)
         if site is not None:
             self._names.setdefault(site.id, set()).add(name)
         if len(entries) > self._most:
@@ -165,6 +240,9 @@ class Directory:
     # --- asking ---
 
     async def _find(self, name: str) -> Site | None:
+        held = self._held(name)
+        if held is not None and self._is_good(held):  # somebody has found it out meanwhile
+            return held.site
         flight = self._begin(name)
         if flight.task is None:
             raise RegionUnavailableError(self._stores[0].name, "too much is asked at once")
@@ -185,38 +263,43 @@ class Directory:
 
     async def _fly(self, name: str, flight: _Flight) -> Site | RegionUnavailableError | None:
         try:
-            site = await self._ask(name)
+            site, epoch = await self._ask(name)
             while flight.is_outdated:
                 flight.is_outdated = False
-                site = await self._ask(name)
+                site, epoch = await self._ask(name)
         except RegionUnavailableError as error:
             held = self._held(name)
             if held is None:
                 return error
             logger.warning("%s: no region can say what it is; the last that is known is used: %s", name, error)
-            held.refresh_at = held.good_until = self._clock() + _RETRY_SECONDS
+            held.retry = self._clock() + _RETRY_SECONDS
             self.stale += 1
             return held.site
         else:
-            return self._keep(name, site)
+            return self._keep(name, site, epoch)
         finally:
             del self._flights[name]
 
-    async def _ask(self, name: str) -> Site | None:
-        """Ask the regions one after the other. Raises the last one's `RegionUnavailableError`."""
+    async def _ask(self, name: str) -> tuple[Site | None, int]:
+        """Ask the regions one after the other; says in which epoch. Raises the last one's `RegionUnavailableError`."""
+        if self._pulse.number is None:
+            await self._feel()
+        first, epoch = self._stores[0], self._pulse.epoch
         self.read += 1
         *others, last = self._stores
         for store in others:
             try:
-                return await _read(store, name)
+                return await _read(store, name), epoch if store is first else 0
             except RegionUnavailableError as error:
                 logger.debug("%s: %s", name, error)
-        return await _read(last, name)
+        return await _read(last, name), epoch if last is first else 0
 
     # --- hearing ---
 
-    def _changed(self, change: Changed) -> None:
+    def _changed(self, store: RegionStore, change: Changed) -> None:
         if change.site:
+            if store is self._stores[0]:
+                self._pulse.heard(change.number)
             self._outdate({_BY_ID + change.site, *self._names.get(change.site, ()), *self._named(change.hosts)})
 
     def _named(self, hosts: Iterable[str]) -> Iterable[str]:
@@ -226,7 +309,9 @@ class Directory:
                 known = (*self._found, *self._missing, *self._flights)
                 yield from (name for name in known if host in host_candidates(name))
 
-    def _linked(self, up: bool) -> None:
+    def _linked(self, store: RegionStore, up: bool) -> None:
+        if store is self._stores[0]:
+            self._pulse.lost()
         if up:  # something may have been missed
             self._outdate({*self._found, *self._missing, *self._flights}, at_once=False)
 
@@ -237,7 +322,7 @@ class Directory:
                 flight.is_outdated = True
             held = self._found.get(name) or self._missing.get(name)
             if held is not None:
-                held.good_until = 0.0
+                held.is_outdated = True
                 if at_once:
                     self._begin(name)
 

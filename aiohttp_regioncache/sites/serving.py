@@ -70,5 +70,8 @@ class Sites:
         try:
             return served_site(site, self._settings, self._default)
         except SettingsError as error:
+            if site.features and error.key.startswith("features."):
+                logger.error("site %s (%s) is served without features: %s", site.id, site.domain, error)
+                return self._compiled(msgspec.structs.replace(site, features={}))
             logger.error("site %s (%s) cannot be served: %s", site.id, site.domain, error)
             return error

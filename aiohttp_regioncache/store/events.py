@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -33,8 +33,8 @@ HEARTBEAT_SECONDS: Final = 5.0
 class Changed(msgspec.Struct, frozen=True):
     """An announcement: resources of a partition changed; `write_id` is the write that settled, or empty.
 
-    `purged`: any resource may have; none is named. `site`: the id of a site that changed, and the `hosts` that it
-    has or had.
+    `purged`: any resource may have; none is named. `site`: the id of a site that changed, the `hosts` that it has
+    or had, and the `number` of this change among those of sites in the region.
     """
 
     partition: int
@@ -42,6 +42,7 @@ class Changed(msgspec.Struct, frozen=True):
     digests: tuple[str, ...]
     purged: bool = False
     site: str = ""
+    number: int = 0
     hosts: tuple[str, ...] = ()
 
 
@@ -55,11 +56,6 @@ def purge_announcement(partition: int) -> str:
     return f"{partition} {_PURGED}"
 
 
-def site_announcement(site_id: str, hosts: Iterable[str]) -> str:
-    """Write the message of a site that changed, which an older listener takes for a change of nothing."""
-    return " ".join(("0", _SITE, site_id, *hosts))
-
-
 def parse_announcement(message: bytes) -> Changed | None:
     """Read the message of a `Changed`; None for anything else."""
     partition, *words = message.decode("ascii", "replace").split(" ")
@@ -68,7 +64,8 @@ def parse_announcement(message: bytes) -> Changed | None:
     if words[0] == _PURGED:
         return Changed(int(partition), "", (), purged=True)
     if words[0] == _SITE:
-        return Changed(int(partition), "", (), site="".join(words[1:2]), hosts=tuple(words[2:]))
+        site_id, number = (*words[1:3], "", "")[:2]
+        return Changed(int(partition), "", (), site=site_id, number=int(number or 0), hosts=tuple(words[3:]))
     return Changed(int(partition), "" if words[0] == "-" else words[0], tuple(words[1:]))
 
 

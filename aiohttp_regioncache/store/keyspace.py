@@ -26,7 +26,7 @@ def events_channel(region: str) -> str:
     """Channel that announces what changed in a region.
 
     The message is `partition write-id digest ...`, for a purge `partition *`,
-    for a site `0 @ id host ...`.
+    for a site `0 @ id number host ...`.
     """
     return f"rc:{region}:events"
 
@@ -48,6 +48,7 @@ class Partition:
         self.region = region
         self.number = number
         self.tag = tag = f"{{rc:{region}:{number}}}"
+        self.site_changes = f"{tag}:sites"
         self.due = f"{tag}:due"
         self.lease = f"{tag}:lease"
         self.queue = f"{tag}:queue"

@@ -17,7 +17,6 @@ import msgspec
 from ..errors import CorruptRecordError, RecordError, SettingsError, UnreadableRecordError
 from ..site import Site, host_candidates, site_data, site_from
 from .entries import OUTBOX_LENGTH
-from .events import site_announcement
 from .keyspace import SITES, Partition, domain_key, events_channel, site_key
 from .region import RegionStore
 from .scripts import script
@@ -174,6 +173,11 @@ async def take_all(source: RegionStore, target: RegionStore) -> None:
         await asyncio.gather(*(take(target, stored.id, stored.octets) for stored in some))
 
 
+async def changes(store: RegionStore) -> int:
+    """Count the changes of sites that a region has told of: while it stays the same, none has. Raises as others."""
+    return int(await store.reads.command("GET", store.partitions[0].site_changes) or 0)
+
+
 async def pending_writes(store: RegionStore, site_id: str) -> int:
     """Count a site's writes in a region that have not ended, and the dead ones that hold others up.
 
@@ -209,9 +213,10 @@ async def _settle(store: RegionStore, stored: StoredSite, octets_before: bytes, 
     await store.queue.run(script("list_site"), (SITES,), (stored.id, stored.revision))
     await asyncio.gather(*(_point(store, host, stored.id, claim) for host, claim in stored.claims.items()))
     await _leave(store, stored.id, before - stored.claims.keys())
-    message = site_announcement(stored.id, sorted(before | stored.claims.keys()))
-    arguments = (events_channel(store.name), message, item, OUTBOX_LENGTH)
-    await store.queue.run(script("tell_site"), (store.partitions[0].out,), arguments)
+    hosts = " ".join(sorted(before | stored.claims.keys()))
+    arguments = (events_channel(store.name), stored.id, hosts, item, OUTBOX_LENGTH)
+    first = store.partitions[0]
+    await store.queue.run(script("tell_site"), (first.out, first.site_changes), arguments)
 
 
 async def _point(store: RegionStore, host: str, site_id: str, claim: int) -> None:

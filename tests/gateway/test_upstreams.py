@@ -7,16 +7,12 @@ import contextlib
 import gzip
 import ssl
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from yarl import URL
 
 import aiohttp_regioncache as regioncache
@@ -29,6 +25,7 @@ from tests.gateway.raw import answering, exchange, listening, status_of
 from tests.reads.apps import running
 from tests.sites.world import Tenants, tenants
 from tests.support import eventually
+from tests.support.certificates import Authority
 from tests.support.servers import free_port
 from tests.support.world import Edge, World, one_edge
 
@@ -52,7 +49,7 @@ class Served:
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=64 * 1024 * 1024)
-        app.router.add_route("*", "/{path:.*}", self.handle)
+        app.router.add_route("*", r"/{path:[\s\S]*}", self.handle)
         return app
 
 
@@ -385,34 +382,10 @@ async def test_octets_that_are_no_text_in_a_request_make_no_error(tmp_path: Path
         assert status_of(answer) < 500
 
 
-class Authority:
-    """A certificate for one name that is its own authority."""
-
-    def __init__(self, directory: Path, name: str) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        named = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        now = datetime.now(UTC)
-        made = (
-            x509.CertificateBuilder()
-            .subject_name(named)
-            .issuer_name(named)
-            .public_key(key.public_key())
-            .serial_number(1)
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .sign(key, hashes.SHA256())
-        )
-        self.certificate = directory / f"{name}.pem"
-        self.certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-        private = directory / f"{name}.key"
-        form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        private.write_bytes(key.private_bytes(*form))
-        self.names: list[str | None] = []
-        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self.context.load_cert_chain(self.certificate, private)
-        self.context.sni_callback = lambda _socket, asked, _context: self.names.append(asked)
+async def test_a_path_with_line_breaks_is_the_origins_to_judge(tmp_path: Path) -> None:
+    async with forwarding(tmp_path) as (origin, edge, _):
+        assert status_of(await exchange(edge.url, b"GET /a%0d%0aX:%20y HTTP/1.1\r\nHost: x\r\n\r\n")) == 200
+        assert origin.requests[0].rel_url.raw_path == "/a%0d%0aX:%20y"
 
 
 @contextlib.asynccontextmanager
@@ -452,9 +425,12 @@ async def test_a_host_that_a_certificate_lacks_does_no_harm_to_an_address(tmp_pa
         _secure(other, authority) as second,
     ):
         origin = [OriginAddress(first), OriginAddress(second)]
-        await place.put("shop.example", aliases=["*.shop.example"], origin=origin)
-        for _ in range(2 * FAILURES):
+        rules = [{"path": "/items/{id}", "write": "behind"}]
+        await place.put("shop.example", aliases=["*.shop.example"], origin=origin, rules=rules)
+        for number in range(2 * FAILURES):
             assert (await place.ask("a.shop.example")).status == 502
+            assert (await place.ask("a.shop.example", f"/items/{number}", "PUT", data=b"x")).status == 202
+        await eventually(lambda: len(authority.names) >= 6 * FAILURES)
         await _shares_again(place, one, other)
 
 
