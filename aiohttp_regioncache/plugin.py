@@ -446,7 +446,7 @@ async def forward(request: web.Request) -> web.StreamResponse:
     return await region_cache(request).forwarder.forward(request)
 
 
-def add_forwarding(app: web.Application, path: str = "/{path:.*}") -> None:
+def add_forwarding(app: web.Application, path: str = r"/{path:[\s\S]*}") -> None:
     """Forward every request to `path`, by default every request at all, as `forward` does."""
     app.router.add_route("*", path, forward, expect_handler=expect)
 

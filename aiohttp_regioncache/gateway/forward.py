@@ -108,7 +108,7 @@ class Forwarder:
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             if isinstance(body, ComingBody) and body.has_failed:  # which says nothing of the origin
                 return self._unreadable(request, body)
-            _note_failure(way, error)
+            way.note_failure(error)
             return error if _may_go_elsewhere(request, error) else _failed(request, error)
         way.note(answer.status)
         try:
@@ -178,7 +178,7 @@ class Forwarder:
             way.note(error.status)
             return refusal(error) or shown_problem(request, 502, "Bad Gateway", "The origin opens no WebSocket here.")
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            _note_failure(way, error)
+            way.note_failure(error)
             return error if isinstance(error, _NOT_SENT) else _failed(request, error)
 
     async def _pass_on(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
@@ -225,12 +225,6 @@ class Forwarder:
 
 def _awaits_events(request: web.Request) -> bool:
     return "text/event-stream" in request.headers.get("Accept", "")
-
-
-def _note_failure(way: Way, error: Exception) -> None:
-    """Note that an address gave no answer, unless that is about the host that was asked for, which the client names."""
-    if not isinstance(error, aiohttp.ClientSSLError):
-        way.note(0)
 
 
 def _may_go_elsewhere(request: web.Request, error: Exception) -> bool:

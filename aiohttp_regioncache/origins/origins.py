@@ -58,6 +58,11 @@ class Way:
         """Learn from an answer how the address is; 0 stands for none."""
         self._origins.note(self._upstream, self._address, status)
 
+    def note_failure(self, error: Exception) -> None:
+        """Learn from what a request ended with before an answer; a host that a certificate lacks is its client's."""
+        if not isinstance(error, aiohttp.ClientSSLError):
+            self.note(0)
+
 
 class Origins:
     """Ways to origins, with the connections and the health of their addresses.

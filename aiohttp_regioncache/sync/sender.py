@@ -122,7 +122,6 @@ class Sender:
         attempt = Attempt(failure=Failure.NOT_SENT, problem="the origin cannot be reached")
         for way in self._origins.ways(self._upstream, host):
             attempt = await self._ask(way, request, max(0.001, deadline - time.monotonic()), reuse=reuse)
-            way.note(attempt.status)
             if attempt.failure is not Failure.NOT_SENT or time.monotonic() >= deadline:
                 break
         return attempt
@@ -142,11 +141,14 @@ class Sender:
             ) as response:
                 answer = await _whole(response.content, request.limit)
                 received = tuple((name, value) for name, value in response.headers.items())
+                way.note(response.status)
                 return Attempt(response.status, received, answer)
         except (aiohttp.ClientConnectorError, aiohttp.InvalidURL, aiohttp.ConnectionTimeoutError) as error:
+            way.note_failure(error)
             logger.debug("%s %s: %s", request.method, request.endpoint, error)  # a status page need not show addresses
             return Attempt(failure=Failure.NOT_SENT, problem="the origin cannot be reached")
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            way.note_failure(error)
             logger.debug("%s %s: %s", request.method, request.endpoint, str(error) or type(error).__name__)
             return Attempt(failure=Failure.NO_ANSWER, problem="the origin did not answer")
 

@@ -49,7 +49,7 @@ class Served:
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=64 * 1024 * 1024)
-        app.router.add_route("*", "/{path:.*}", self.handle)
+        app.router.add_route("*", r"/{path:[\s\S]*}", self.handle)
         return app
 
 
@@ -382,6 +382,12 @@ async def test_octets_that_are_no_text_in_a_request_make_no_error(tmp_path: Path
         assert status_of(answer) < 500
 
 
+async def test_a_path_with_line_breaks_is_the_origins_to_judge(tmp_path: Path) -> None:
+    async with forwarding(tmp_path) as (origin, edge, _):
+        assert status_of(await exchange(edge.url, b"GET /a%0d%0aX:%20y HTTP/1.1\r\nHost: x\r\n\r\n")) == 200
+        assert origin.requests[0].rel_url.raw_path == "/a%0d%0aX:%20y"
+
+
 @contextlib.asynccontextmanager
 async def _secure(origin: Served, authority: Authority) -> AsyncIterator[str]:
     runner = web.AppRunner(origin.app(), access_log=None)
@@ -419,9 +425,12 @@ async def test_a_host_that_a_certificate_lacks_does_no_harm_to_an_address(tmp_pa
         _secure(other, authority) as second,
     ):
         origin = [OriginAddress(first), OriginAddress(second)]
-        await place.put("shop.example", aliases=["*.shop.example"], origin=origin)
-        for _ in range(2 * FAILURES):
+        rules = [{"path": "/items/{id}", "write": "behind"}]
+        await place.put("shop.example", aliases=["*.shop.example"], origin=origin, rules=rules)
+        for number in range(2 * FAILURES):
             assert (await place.ask("a.shop.example")).status == 502
+            assert (await place.ask("a.shop.example", f"/items/{number}", "PUT", data=b"x")).status == 202
+        await eventually(lambda: len(authority.names) >= 6 * FAILURES)
         await _shares_again(place, one, other)
 
 
