@@ -34,7 +34,7 @@ from .served import ServedSite, default_site
 from .settings import Settings, check_service
 from .sites.directory import Directory
 from .sites.serving import Sites
-from .store.embedded import load_or_make_secret, parse_embedded_url
+from .store.embedded import secrets_of
 from .store.region import RegionStore, open_all
 from .sync.courier import Courier
 from .sync.intents import Sweeper
@@ -335,10 +335,7 @@ class RegionCache:
             sweeper.start()
 
     def _signer(self, rules: Rules) -> Signer | None:
-        secrets = self.settings.secrets
-        if not secrets and self.settings.only_embedded:
-            first = min(self.settings.regions, key=lambda region: region.name)
-            secrets = (load_or_make_secret(parse_embedded_url(first.redis).path),)
+        secrets = secrets_of(self.settings)
         if not secrets and any(compiled.rule.behind or compiled.rule.per_user for compiled in rules):
             raise NotSetUpError("secrets= is missing; a rule writes behind or stores per user")
         return Signer(secrets) if secrets else None

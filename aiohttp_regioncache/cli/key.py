@@ -24,8 +24,7 @@ from ..reads.lookup import Found, find
 from ..records import from_wire
 from ..semantics.methods import is_read
 from ..semantics.vary import selecting
-from ..settings import Settings
-from ..store.embedded import load_or_make_secret, parse_embedded_url
+from ..store.embedded import secrets_of
 from ..store.region import RegionStore
 from .arguments import NOT_FOUND, OK, UNREACHABLE, Commands, add_command, opened, settings_of
 from .output import moment, say, say_fields, say_json
@@ -64,8 +63,8 @@ async def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{arguments.url!r} is no absolute URL such as https://shop.example/items/1")
     async with opened(settings) as stores:
         served = await site_for(settings, stores, arguments.url, is_named=False)
-        request = _request(arguments, url)
-        exchanges = Exchanges(settings, stores, _signer(settings))
+        request, secrets = _request(arguments, url), secrets_of(settings)
+        exchanges = Exchanges(settings, stores, Signer(secrets) if secrets else None)
         asker = Asker.of(request, exchanges.trusted)
         target = Target.of(url.scheme, request.host, url.raw_path, url.raw_query_string)
         exchange = exchanges.make(request, asker, served, target)
@@ -91,14 +90,6 @@ def _request(arguments: argparse.Namespace, url: URL) -> Any:
     transport.get_extra_info = {"peername": (arguments.peer, 0)}.get
     path = url.raw_path_qs or "/"
     return make_mocked_request(arguments.method.upper(), path, headers, transport=transport)
-
-
-def _signer(settings: Settings) -> Signer | None:
-    secrets = settings.secrets
-    if not secrets and settings.only_embedded:
-        first = min(settings.regions, key=lambda region: region.name)
-        secrets = (load_or_make_secret(parse_embedded_url(first.redis).path),)
-    return Signer(secrets) if secrets else None
 
 
 def _described(exchange: Exchange) -> dict[str, Any]:

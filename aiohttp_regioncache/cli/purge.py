@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+import msgspec
+
 from ..control.purger import Purger
 from ..keys import SiteKey
 from ..purges import Purge
@@ -55,10 +57,7 @@ async def run(arguments: argparse.Namespace) -> int:
         async def find_site(_site_id: str) -> ServedSite:
             return served
 
-        named = Purge(
-            url=purge.url, prefix=purge.prefix, tag=purge.tag, everything=purge.everything, soft=purge.soft,
-            site=served.key.id,
-        )  # fmt: skip
+        named = msgspec.structs.replace(purge, site=served.key.id)
         purger = Purger(stores, find_site, {})
         regions = arguments.region
         report = await (purger.somewhere(named, regions) if regions else purger.everywhere(named))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -214,16 +215,11 @@ class Failures:
     def __init__(self) -> None:
         self.status = OK
 
-    def noted(self) -> Failures:
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
         """Use in a `with` statement around what asks one region."""
-        return self
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> bool:
-        if not isinstance(error, RegionUnavailableError):
-            return False
-        complain(str(error))
-        self.status = status_of_error(error)
-        return True
+        try:
+            yield
+        except RegionUnavailableError as error:
+            complain(str(error))
+            self.status = status_of_error(error)

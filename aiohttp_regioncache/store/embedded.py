@@ -29,6 +29,7 @@ from urllib.parse import parse_qsl, quote, unquote
 import msgspec
 
 from aiohttp_regioncache.errors import EmbeddedServerError, SettingsError
+from aiohttp_regioncache.settings import Settings
 
 __all__ = [
     "EmbeddedOptions",
@@ -484,3 +485,11 @@ async def _answers(connect: Connect) -> bool:
                 writer.close()
     except OSError:
         return False
+
+
+def secrets_of(settings: Settings) -> tuple[str, ...]:
+    """The secrets of settings; where all regions are embedded and none is given, one that is kept beside the data."""
+    if settings.secrets or not settings.only_embedded:
+        return tuple(settings.secrets)
+    first = min(settings.regions, key=lambda region: region.name)
+    return (load_or_make_secret(parse_embedded_url(first.redis).path),)

@@ -17,21 +17,11 @@ from aiohttp_regioncache.sites.store import delete_site, put_site
 from aiohttp_regioncache.store import sites
 from aiohttp_regioncache.store.region import RegionStore
 from aiohttp_regioncache.sync.courier import Courier
-from tests.sites.tools import Regions, site
+from tests.sites.tools import Clock, Regions, site
 from tests.store.tools import raw
 from tests.support import eventually
 
 SECONDS = 30.0
-
-
-class Clock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

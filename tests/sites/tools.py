@@ -36,3 +36,13 @@ class Regions:
 def site(domain: str = "shop.example", **options: Any) -> Site:
     """A site with an origin."""
     return Site(domain=domain, origin=options.pop("origin", "http://origin.example"), **options)
+
+
+class Clock:
+    """A clock that stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
