@@ -429,10 +429,15 @@ def load(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None)
     step down). Lists of text are separated by commas, other lists and tables are JSON. Raises `SettingsError`
     naming the key for what is unknown or wrong, and `OSError` for a file that cannot be read.
     """
+    return parse(Path(path).read_bytes(), str(path), environ)
+
+
+def parse(text: bytes, name: str, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from TOML in UTF-8, as `load` does; `name` is what errors call it. Raises `SettingsError`."""
     try:
-        data = tomllib.loads(Path(path).read_text("utf-8"))
+        data = tomllib.loads(text.decode("utf-8").replace("\r\n", "\n"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(str(path), f"is no TOML: {error}") from None
+        raise SettingsError(name, f"is no TOML: {error}") from None
     for name, value in sorted((os.environ if environ is None else environ).items()):
         if name.startswith(ENVIRONMENT_PREFIX):
             _override(data, name, value)

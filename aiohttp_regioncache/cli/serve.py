@@ -7,6 +7,8 @@ import contextlib
 import logging
 import socket
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -14,12 +16,12 @@ from aiohttp import web
 
 from ..errors import SettingsError
 from ..gateway.listeners import tls_context
-from ..gateway.supervisor import Supervisor
+from ..gateway.supervisor import Plan, Supervisor
 from ..gateway.worker import work
 from ..plugin import REGION_CACHE, add_forwarding, setup
-from ..settings import Serve, Settings
+from ..settings import Serve, Settings, parse
 from ..store.embedded import EmbeddedServer
-from .arguments import Commands, add_command, settings_of
+from .arguments import Commands, add_command
 
 _OPTIONS: Final = ("host", "port", "socket", "workers", "tls_cert", "tls_key", "access_log")
 _LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"
@@ -53,27 +55,30 @@ def add(commands: Commands) -> None:
 async def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal ends it; the same command with `--worker` is one of the processes that do the work."""
     logging.basicConfig(level=logging.INFO, format=_LOG_FORMAT, stream=sys.stderr)
-    settings = serving(arguments)
     if arguments.worker is not None:
-        await _work(settings, *map(int, arguments.worker.split(",")))
+        await _work(serving(arguments, sys.stdin.buffer.read()), *map(int, arguments.worker.split(",")))
         return 0
-    _check(settings)
+    settings, plan = _planned(arguments)
     async with contextlib.AsyncExitStack() as stack:
         # Theirs to share: a worker that owned one would take it along when it is replaced.
         for region in settings.regions:
             if region.redis.startswith("embedded:"):
                 stack.push_async_callback((await EmbeddedServer.open(region.redis)).close)
-        supervisor = Supervisor(settings.serve, lambda *fds: _command(arguments, fds), lambda: _reloaded(arguments))
+        supervisor = Supervisor(
+            plan,
+            lambda parent, listening: _command(arguments, parent, listening),
+            lambda: _planned(arguments)[1],
+        )
         return await supervisor.run()
 
 
-def serving(arguments: argparse.Namespace) -> Settings:
-    """The settings with what the command line says of `serve`. Raises `SettingsError` and `OSError`."""
-    settings = settings_of(arguments)
+def serving(arguments: argparse.Namespace, text: bytes) -> Settings:
+    """The settings with what the command line says of `serve`. Raises `SettingsError`."""
+    settings = parse(text, arguments.config)
     given: dict[str, Any] = {
         name: getattr(arguments, name) for name in _OPTIONS if getattr(arguments, name) is not None
     }
-    if "host" in given:
+    if given.keys() & {"host", "port"} and "socket" not in given:
         given["socket"] = None
     serve = Serve(**(msgspec.structs.asdict(settings.serve) | given))
     return msgspec.structs.replace(settings, serve=serve)
@@ -93,19 +98,22 @@ def _check(settings: Settings) -> None:
     tls_context(settings.serve)
 
 
-def _reloaded(arguments: argparse.Namespace) -> Serve:
-    settings = serving(arguments)
+def _planned(arguments: argparse.Namespace) -> tuple[Settings, Plan]:
+    """Read the settings as they are now. Raises `SettingsError` and `OSError`."""
+    text = Path(arguments.config).read_bytes()
+    settings = serving(arguments, text)
     _check(settings)
-    return settings.serve
+    return settings, Plan(settings.serve, text)
 
 
-def _command(arguments: argparse.Namespace, descriptors: tuple[int, ...]) -> list[str]:
-    worker = ",".join(map(str, descriptors))
+def _command(arguments: argparse.Namespace, parent: int, listening: Sequence[int]) -> list[str]:
+    worker = ",".join(map(str, (parent, *listening)))
     return [sys.executable, "-m", "aiohttp_regioncache", *arguments.given, "--worker", worker]
 
 
-async def _work(settings: Settings, listening: int, parent: int) -> None:
+async def _work(settings: Settings, parent: int, *listening: int) -> None:
     app = make_app(settings)
-    shared = socket.socket(fileno=listening)
-    shared.setblocking(False)
-    await work(app, settings.serve, app[REGION_CACHE].health, shared, parent)
+    shared = [socket.socket(fileno=each) for each in listening]
+    for each in shared:
+        each.setblocking(False)
+    await work(app, settings.serve, app[REGION_CACHE].health, parent, shared)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion, web
 from aiohttp.abc import AbstractAccessLogger
 
 from ..responses import CACHE_STATUS
@@ -63,7 +63,7 @@ def access_of(request: web.BaseRequest, response: web.StreamResponse, duration: 
         target=request.path_qs,
         version=f"HTTP/{request.version.major}.{request.version.minor}",
         status=response.status,
-        bytes=response.body_length,
+        bytes=max(0, response.body_length - _head_size(response, request.version)),
         duration=round(duration, 6),
         region=region,
         cache=cache,
@@ -71,6 +71,13 @@ def access_of(request: web.BaseRequest, response: web.StreamResponse, duration: 
         referer=headers.get("Referer", ""),
         trace_id=trace_id(headers.get("traceparent", "")),
     )
+
+
+def _head_size(response: web.StreamResponse, version: HttpVersion) -> int:
+    """The octets of the status line and the header fields, which aiohttp counts among those of the body."""
+    status_line = f"HTTP/{version.major}.{version.minor} {response.status} {response.reason}\r\n"
+    fields = sum(len(name) + len(value.encode()) + 4 for name, value in response.headers.items())
+    return len(status_line.encode()) + fields + 2
 
 
 def cache_facts(cache_status: list[str]) -> tuple[str, str]:

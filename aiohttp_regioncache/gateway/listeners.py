@@ -40,28 +40,48 @@ class Listeners:
         scheme = "https" if self._serve.tls_cert else "http"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
-    def of(self, number: int) -> socket.socket:
-        """The socket for worker `number`, bound when it is asked for first."""
+    def open(self, workers: int) -> None:
+        """Bind what `workers` need. Raises `OSError` for an address that cannot be had, and names it."""
+        try:
+            for number in range(workers):
+                self.of(number, workers)
+        except OSError as error:
+            raise OSError(f"cannot listen on {self.url}: {error.strerror or error}") from error
+
+    def of(self, number: int, workers: int) -> list[socket.socket]:
+        """The sockets for worker `number` of so many, bound when they are asked for first.
+
+        There are several once there were more workers: to close a socket breaks the connections that wait in it.
+        """
         if self._serve.socket is not None or not SPREADS:
-            number = 0
-        if number not in self._sockets:
-            self._sockets[number] = self._bind()
-        return self._sockets[number]
+            return [self._numbered(0)]
+        there_are = max(workers, 1 + max(self._sockets, default=0))
+        return [self._numbered(each) for each in range(number, there_are, workers)]
 
-    def drop(self, number: int) -> None:
-        """Close the socket of a worker that does not come up, so that its connections go to the others."""
-        if len(self._sockets) > 1 and number in self._sockets:
-            self._sockets.pop(number).close()
+    def drop(self, number: int, workers: int) -> None:
+        """Close the sockets of a worker that does not come up, so that its connections go to the others."""
+        if workers > 1 and len(self._sockets) > 1:
+            for each in [each for each in self._sockets if each % workers == number]:
+                self._sockets.pop(each).close()
 
-    def close(self) -> None:
-        """Close every socket, and remove the file of a unix socket that is still ours."""
+    def release(self) -> None:
+        """Close every socket here: who connects is refused once the workers have closed theirs."""
         for each in self._sockets.values():
             each.close()
         self._sockets.clear()
+
+    def close(self) -> None:
+        """Close every socket, and remove the file of a unix socket that is still ours."""
+        self.release()
         if self._made is not None and self._serve.socket is not None:
             with contextlib.suppress(OSError):
                 if os.path.samestat(os.stat(self._serve.socket), self._made):
                     os.unlink(self._serve.socket)
+
+    def _numbered(self, number: int) -> socket.socket:
+        if number not in self._sockets:
+            self._sockets[number] = self._bind()
+        return self._sockets[number]
 
     def _bind(self) -> socket.socket:
         if self._serve.socket is not None:
@@ -114,12 +134,15 @@ def _remove_stale(path: str) -> None:
     if not stat.S_ISSOCK(mode):
         raise FileExistsError(f"{path} is there and no socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # it would wait while as many wait as may
         try:
             probe.connect(path)
         except ConnectionRefusedError:
             os.unlink(path)
-        else:
-            raise FileExistsError(f"another server listens on {path}")
+            return
+        except BlockingIOError:
+            pass
+    raise FileExistsError(f"another server listens on {path}")
 
 
 def tls_context(serve: Serve) -> ssl.SSLContext | None:

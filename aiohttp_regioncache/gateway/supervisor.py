@@ -9,12 +9,12 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from ..errors import RegionCacheError
 from ..settings import Serve
 from .listeners import Listeners
-from .worker import LINGER_SECONDS, READY
+from .worker import LINGER_SECONDS, READY, SUCCEEDED
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +25,18 @@ STEADY_SECONDS: Final = 10.0
 """A worker that has lived so long is replaced at once."""
 _MARGIN_SECONDS: Final = 15.0
 
-Command = Callable[[int, int], Sequence[str]]
-"""The command line of a worker, from the descriptors of its socket and of the way to its parent."""
+Command = Callable[[int, Sequence[int]], Sequence[str]]
+"""The command line of a worker, from the descriptors of the way to its parent and of its sockets."""
+
+
+class Plan(NamedTuple):
+    """How to serve, and the settings as text, which a worker reads from its standard input.
+
+    The text is that of the last start or restart: a worker that is replaced in between is the same as before.
+    """
+
+    serve: Serve
+    text: bytes
 
 
 class Worker:
@@ -40,22 +50,25 @@ class Worker:
         self.began = asyncio.get_running_loop().time()
 
     @classmethod
-    async def start(cls, command: Command, listening: socket.socket) -> Self:
-        """Start a process; it has the socket `listening`, and ends when this process does."""
+    async def start(cls, command: Command, listening: Sequence[socket.socket], text: bytes) -> Self:
+        """Start a process; it has the sockets `listening`, reads `text`, and ends when this process does."""
         ours, theirs = socket.socketpair()
         with theirs:
-            descriptors = (listening.fileno(), theirs.fileno())
+            descriptors = [each.fileno() for each in listening]
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *command(*descriptors),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    pass_fds=descriptors,
+                    *command(theirs.fileno(), descriptors),
+                    stdin=asyncio.subprocess.PIPE,
+                    pass_fds=(theirs.fileno(), *descriptors),
                     process_group=0,  # Ctrl-C is for the parent, which tells its workers
                 )
             except BaseException:
                 ours.close()
                 raise
         reader, link = await asyncio.open_connection(sock=ours)
+        if process.stdin is not None:
+            process.stdin.write(text)
+            process.stdin.close()
         return cls(process, reader, link)
 
     async def is_ready(self, timeout: float) -> bool:
@@ -78,9 +91,13 @@ class Worker:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
-    async def stop(self, timeout: float) -> None:
-        """Have it finish what it does, and end it by force after `timeout` seconds."""
-        self.send(signal.SIGTERM)
+    def succeed(self) -> None:
+        """Tell it that another one has taken over its sockets: it stops without a drain, and stays ready till then."""
+        if not self._link.is_closing():
+            self._link.write(SUCCEEDED)
+
+    async def end(self, timeout: float) -> None:
+        """Let it finish what it does, and end it by force after `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
                 await self.ended()
@@ -95,85 +112,122 @@ class Supervisor:
 
     A worker that dies is replaced, at once or, if it dies again and again, after a growing delay. SIGTERM and SIGINT
     stop everything gracefully, a second one at once. SIGHUP reads the settings again with `reload`, starts new workers,
-    and stops the old ones when the new ones are ready; address and certificates' place stay as they are.
+    and stops the old ones when all new ones are ready; the address stays as it is.
     """
 
-    def __init__(self, serve: Serve, command: Command, reload: Callable[[], Serve]) -> None:
-        self._serve = serve
+    def __init__(self, plan: Plan, command: Command, reload: Callable[[], Plan]) -> None:
+        self._plan = plan
         self._command = command
         self._reload = reload
-        self._listeners = Listeners(serve)
+        self._listeners = Listeners(plan.serve)
         self._workers: dict[int, Worker] = {}
         self._keepers: dict[int, asyncio.Task[None]] = {}
-        self._retiring: set[asyncio.Task[None]] = set()
-        self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+        self._running: dict[Worker, asyncio.Task[int]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._stop_asked = asyncio.Event()
+        self._hurry_asked = asyncio.Event()
+        self._reload_asked = asyncio.Event()
 
     async def run(self) -> int:
-        """Run until a signal ends it; gives the exit status: 1 when the workers cannot be started."""
+        """Run until a signal ends it; gives the exit status: 1 when the workers cannot be started.
+
+        Raises `OSError` for an address that cannot be had.
+        """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, self._signals.put_nowait, number)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_asked.set)
+        self._listeners.open(self._plan.serve.workers)
+        living = asyncio.ensure_future(self._live())
+        asked = asyncio.ensure_future(self._stop_asked.wait())
         try:
-            if not await self._start():
-                return 1
-            logger.info("listening on %s with %d workers", self._listeners.url, len(self._workers))
-            notify("READY=1")
-            await self._obey()
-            return 0
+            await asyncio.wait((living, asked), return_when=asyncio.FIRST_COMPLETED)
+            return await living if living.done() else 0
         finally:
+            logger.info("stopping")
             notify("STOPPING=1")
+            await _cancelled(living, asked)
             await self._stop()
             self._listeners.close()
 
-    async def _start(self) -> bool:
-        """Start every worker; False when one does not get ready. Signals are obeyed after that."""
-        return all(await asyncio.gather(*(self._replace(number) for number in range(self._serve.workers))))
+    def _on_stop(self) -> None:
+        if self._stop_asked.is_set():
+            self._hurry_asked.set()
+        self._stop_asked.set()
 
-    async def _obey(self) -> None:
-        while await self._signals.get() == signal.SIGHUP:
+    async def _live(self) -> int:
+        """Start, and restart whenever that is asked for; returns only when the start fails."""
+        started = await self._start_all(self._plan)
+        if started is None:
+            return 1
+        self._adopt(started)
+        logger.info("listening on %s with %d workers", self._listeners.url, len(self._workers))
+        notify("READY=1")
+        while True:
+            await self._reload_asked.wait()
+            self._reload_asked.clear()
             notify("RELOADING=1")
             await self._restart()
             notify("READY=1")
-        logger.info("stopping")
 
     async def _restart(self) -> None:
-        """Take the settings as they are now, and replace every worker."""
+        """Take the settings as they are now, and replace every worker, or none."""
         try:
-            serve = self._reload()
+            plan = self._reload()
         except (RegionCacheError, OSError) as error:
             logger.error("the settings stay as they were: %s", error)
             return
-        if (serve.host, serve.port, serve.socket) != (self._serve.host, self._serve.port, self._serve.socket):
+        if _address(plan.serve) != _address(self._plan.serve):
             logger.warning("another address needs a restart; it stays %s", self._listeners.url)
-        before, self._serve = self._serve.workers, serve
-        replaced = await asyncio.gather(*(self._replace(number) for number in range(serve.workers)))
-        if not all(replaced):
-            logger.error("not every worker could be replaced; those go on as they were")
+        started = await self._start_all(plan)
+        if started is None:
+            logger.error("the settings stay as they were: no worker could be replaced")
             return
-        for number in range(serve.workers, before):
-            self._retire(number)
-        logger.info("%d workers run with the settings as they are now", serve.workers)
+        self._plan = plan
+        self._adopt(started)
+        logger.info("%d workers run with the settings as they are now", len(started))
 
-    async def _replace(self, number: int) -> bool:
-        """Start a worker in the place of the present one, if there is one; that stops when the new one is ready."""
+    async def _start_all(self, plan: Plan) -> list[Worker] | None:
+        """Start every worker; None, and none is left, when one does not get ready."""
+        found = await asyncio.gather(*(self._start(number, plan) for number in range(plan.serve.workers)))
+        started = [worker for worker in found if worker is not None]
+        if len(started) == len(found):
+            return started
+        for worker in started:
+            self._let_go(worker, succeeded=True)
+        return None
+
+    async def _start(self, number: int, plan: Plan) -> Worker | None:
+        """Start a worker and wait until it is ready; None when that does not come to be."""
         try:
-            worker = await Worker.start(self._command, self._listeners.of(number))
+            listening = self._listeners.of(number, plan.serve.workers)
+            worker = await Worker.start(self._command, listening, plan.text)
         except OSError as error:
             logger.error("worker %d cannot be started: %s", number, error)
-            return False
-        if not await worker.is_ready(self._serve.start_timeout):
-            logger.error("worker %d (process %d) did not get ready", number, worker.pid)
-            worker.send(signal.SIGKILL)
-            await worker.ended()
-            return False
-        before = self._workers.get(number)
-        self._workers[number] = worker
-        logger.info("worker %d (process %d) is ready", number, worker.pid)
-        if before is not None:
-            self._let_go(before)
-        if number not in self._keepers:
-            self._keepers[number] = asyncio.ensure_future(self._keep(number))
-        return True
+            return None
+        self._running[worker] = asyncio.ensure_future(worker.ended())
+        self._running[worker].add_done_callback(lambda _: self._running.pop(worker))
+        try:
+            is_ready = await worker.is_ready(plan.serve.start_timeout)
+        except asyncio.CancelledError:
+            self._let_go(worker)
+            raise
+        if is_ready:
+            logger.info("worker %d (process %d) is ready", number, worker.pid)
+            return worker
+        logger.error("worker %d (process %d) did not get ready", number, worker.pid)
+        worker.send(signal.SIGKILL)
+        await worker.ended()
+        return None
+
+    def _adopt(self, started: Sequence[Worker]) -> None:
+        """Put new workers in the place of all that there are."""
+        for keeper in self._keepers.values():
+            keeper.cancel()
+        for worker in self._workers.values():
+            self._let_go(worker, succeeded=True)
+        self._workers = dict(enumerate(started))
+        self._keepers = {number: asyncio.ensure_future(self._keep(number)) for number in self._workers}
 
     async def _keep(self, number: int) -> None:
         """Start a worker again whenever the present one has ended by itself."""
@@ -181,57 +235,63 @@ class Supervisor:
         while True:
             worker = self._workers[number]
             status = await worker.ended()
-            if self._workers[number] is not worker:
-                continue  # it was replaced
             logger.error("worker %d (process %d) ended with status %d", number, worker.pid, status)
             lived = asyncio.get_running_loop().time() - worker.began
             delay = 0.0 if lived >= STEADY_SECONDS else delay
-            while not await self._again(number, delay):
+            while (another := await self._start_after(delay, number)) is None:
                 delay = next_delay(delay)
+            self._workers[number] = another
             delay = next_delay(delay)
 
-    async def _again(self, number: int, delay: float) -> bool:
+    async def _start_after(self, delay: float, number: int) -> Worker | None:
         if delay:
-            self._listeners.drop(number)
+            self._listeners.drop(number, self._plan.serve.workers)
             logger.warning("worker %d is started again in %g s", number, delay)
             await asyncio.sleep(delay)
-        return await self._replace(number)
+        return await self._start(number, self._plan)
 
-    def _retire(self, number: int) -> None:
-        """Do without a worker."""
-        self._keepers.pop(number).cancel()
-        self._let_go(self._workers.pop(number))
-        self._listeners.drop(number)
-
-    def _let_go(self, worker: Worker) -> None:
-        task = asyncio.ensure_future(worker.stop(self._stop_timeout))
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
-
-    @property
-    def _stop_timeout(self) -> float:
-        return self._serve.drain + LINGER_SECONDS + self._serve.stop_timeout + _MARGIN_SECONDS
+    def _let_go(self, worker: Worker, *, succeeded: bool = False) -> None:
+        """Have a worker stop; `succeeded` says that others listen on its sockets."""
+        if succeeded:
+            worker.succeed()
+        else:
+            worker.send(signal.SIGTERM)
+        serve = self._plan.serve
+        task = asyncio.ensure_future(
+            worker.end(serve.drain + LINGER_SECONDS + serve.stop_timeout + _MARGIN_SECONDS),
+        )
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     async def _stop(self) -> None:
-        for keeper in self._keepers.values():
-            keeper.cancel()
-        workers = list(self._workers.values())
-        for worker in workers:
+        await _cancelled(*self._keepers.values())
+        self._listeners.release()
+        for worker in list(self._running):
             self._let_go(worker)
-        impatient = asyncio.ensure_future(self._signals.get())
-        ending = asyncio.ensure_future(_all(self._retiring))
-        await asyncio.wait((impatient, ending), return_when=asyncio.FIRST_COMPLETED)
+        hurry = asyncio.ensure_future(self._hurry_asked.wait())
+        ending = asyncio.ensure_future(_all(self._ending))
+        await asyncio.wait((hurry, ending), return_when=asyncio.FIRST_COMPLETED)
         if not ending.done():
             logger.warning("stopping at once")
-            for worker in workers:
+            for worker in list(self._running):
                 worker.send(signal.SIGKILL)
             await ending
-        impatient.cancel()
+        await _cancelled(hurry)
+
+
+def _address(serve: Serve) -> tuple[object, ...]:
+    return serve.host, serve.port, serve.socket
 
 
 async def _all(tasks: set[asyncio.Task[None]]) -> None:
     if tasks:
         await asyncio.wait(tasks)
+
+
+async def _cancelled(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def next_delay(delay: float) -> float:

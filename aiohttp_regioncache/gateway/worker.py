@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import web
@@ -20,16 +21,20 @@ logger = logging.getLogger(__name__)
 
 READY: Final = b"ready\n"
 """What a worker says to its parent when it takes connections."""
+SUCCEEDED: Final = b"succeeded\n"
+"""What a parent says to a worker when another one listens on its sockets."""
 LINGER_SECONDS: Final = 1.0
 """How long connections that wait for their next request are kept while a worker stops."""
 _POLL_SECONDS: Final = 0.02
 
 
-async def work(app: web.Application, serve: Serve, health: Health, listening: socket.socket, parent: int) -> None:
-    """Serve until SIGTERM comes or the parent has gone.
+async def work(
+    app: web.Application, serve: Serve, health: Health, parent: int, listening: Sequence[socket.socket]
+) -> None:
+    """Serve until SIGTERM comes, the parent has gone, or says that others have taken over.
 
     `parent` is the descriptor of a socket to the parent. Stopping goes in steps, so that no request is lost: the
-    readiness says 503 for `serve.drain` seconds; no more connections are taken, which the others of the port get; each
+    readiness says 503 for `serve.drain` seconds, unless others have taken over; no more connections are taken; each
     answer ends its connection; requests that run get `serve.stop_timeout` seconds.
     """
     stopping = asyncio.Event()
@@ -39,12 +44,15 @@ async def work(app: web.Application, serve: Serve, health: Health, listening: so
     runner = _runner(app, serve, writer)
     try:
         await runner.setup()
-        site = web.SockSite(runner, listening, ssl_context=tls_context(serve), backlog=BACKLOG)
-        await site.start()
-        await _report_and_wait(parent, stopping)
-        health.stopping()
-        await asyncio.sleep(serve.drain)
-        await site.stop()
+        tls = tls_context(serve)
+        sites = [web.SockSite(runner, each, ssl_context=tls, backlog=BACKLOG) for each in listening]
+        for site in sites:
+            await site.start()
+        if not await _is_succeeded(parent, stopping):
+            health.stopping()
+            await asyncio.sleep(serve.drain)
+        for site in sites:
+            await site.stop()
         await _let_connections_go(runner)
     finally:
         await runner.cleanup()
@@ -60,19 +68,23 @@ def _runner(app: web.Application, serve: Serve, writer: AccessWriter | None) -> 
     )
 
 
-async def _report_and_wait(parent: int, stopping: asyncio.Event) -> None:
-    """Say that this worker is ready; return when it is to stop."""
+async def _is_succeeded(parent: int, stopping: asyncio.Event) -> bool:
+    """Say that this worker is ready; return when it is to stop, and whether others have taken over."""
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=parent))
     try:
         writer.write(READY)
-        orphaned = asyncio.ensure_future(reader.read())
         told = asyncio.ensure_future(stopping.wait())
-        done, pending = await asyncio.wait((orphaned, told), return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        if orphaned in done:
-            logger.warning("the parent has gone; stopping")
+        heard = asyncio.ensure_future(reader.readline())
+        await asyncio.wait((told, heard), return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
         stopping.set()
+        if not heard.done():
+            heard.cancel()
+            return False
+        said = heard.result()
+        if not said:
+            logger.warning("the parent has gone; stopping")
+        return said == SUCCEEDED
     finally:
         writer.close()
 

@@ -1,16 +1,15 @@
-"""The server in real processes: workers, signals, health, TLS, the access log."""
+"""The server in real processes: workers, signals, sockets, TLS, the access log, readiness."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import datetime as dt
+import ipaddress
 import json
-import os
 import re
 import signal
 import socket
 import ssl
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,85 +17,28 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
+from cryptography.x509.oid import NameOID
 
-from tests.cli.tools import write_config
+from tests.cli.server import Server
+from tests.cli.tools import REGIONS, command, write_config
 from tests.support import eventually
-from tests.support.certificates import Authority
-from tests.support.servers import free_port
 from tests.support.world import World
 
-
-class Server:
-    """A running `aiohttp-regioncache serve`."""
-
-    def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
-        self.process = process
-        self.url = url
-        self.log: list[str] = []
-        self._reading = asyncio.ensure_future(self._read())
-
-    async def _read(self) -> None:
-        assert self.process.stderr is not None
-        async for line in self.process.stderr:
-            self.log.append(line.decode())
-
-    def said(self, text: str) -> bool:
-        """Whether something stands in its log."""
-        return any(text in line for line in self.log)
-
-    @property
-    def workers(self) -> list[int]:
-        """The processes that have become ready, in that order."""
-        return [int(found[1]) for line in self.log if (found := re.search(r"process (\d+)\) is ready", line))]
-
-    async def ended(self) -> int:
-        """Wait for its end."""
-        status = await asyncio.wait_for(self.process.wait(), 40)
-        await self._reading
-        return status
-
-    async def kill(self) -> None:
-        """End it whatever it does."""
-        if self.process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.terminate()
-            try:
-                await asyncio.wait_for(self.process.wait(), 20)
-            except TimeoutError:
-                self.process.kill()
-        await self._reading
-
-
-async def _started(config: Path, options: list[str], out: Path | None) -> asyncio.subprocess.Process:
-    with contextlib.ExitStack() as stack:
-        log = asyncio.subprocess.DEVNULL if out is None else stack.enter_context(out.open("wb"))
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "aiohttp_regioncache", "serve", "-c", str(config), *options,
-            stdout=log, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-
-
-def _change(config: Path, more: str, *, whole: bool = False) -> None:
-    config.write_text(more if whole else config.read_text("utf-8") + more, "utf-8")
-
-
-@contextlib.asynccontextmanager
-async def serving(config: Path, *options: str, url: str = "", out: Path | None = None) -> AsyncIterator[Server]:
-    """Run a server until it is left; it listens on a free port unless `options` say otherwise."""
-    port = free_port()
-    where = () if "--socket" in options or "--port" in options else ("--port", str(port))
-    process = await _started(config, [*where, *options], out)
-    server = Server(process, url or f"http://127.0.0.1:{port}")
-    try:
-        await eventually(lambda: server.said("listening on") or process.returncode is not None, within=30)
-        yield server
-    finally:
-        await server.kill()
+READY = "/_regioncache/health/ready"
+LIVE = "/_regioncache/health/live"
+COMMON = re.compile(
+    r'127\.0\.0\.1 - - \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d \+0000\] "GET /pages/1\?q=%22 HTTP/1\.1" 200 8 '
+    r'"-" "a \\x22 b" "([^"]+)" \d+\.\d'
+)
 
 
 @pytest_asyncio.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with World(tmp_path / "world") as world:
+    async with World(tmp_path / "world", regions=REGIONS[:1]) as world:
         world.origin.documents["/pages/1"] = {"n": 1}
         yield world
 
@@ -106,147 +48,410 @@ def config(tmp_path: Path, world: World) -> Path:
     return write_config(tmp_path, world, origin=world.origin.url)
 
 
-async def _get(url: str, **options: Any) -> tuple[int, str]:
+def replace(file: Path, content: bytes) -> None:
+    """Write a file anew."""
+    file.write_bytes(content)
+
+
+async def ask(url: str, **options: Any) -> aiohttp.ClientResponse:
+    """GET on a connection of its own."""
+    options.setdefault("timeout", aiohttp.ClientTimeout(10))
     async with aiohttp.ClientSession() as session, session.get(url, **options) as answer:
-        return answer.status, await answer.text()
+        await answer.read()
+        return answer
 
 
-async def test_workers_answer_and_one_that_is_killed_is_replaced(config: Path) -> None:
-    async with serving(config, "--workers", "2") as server:
-        assert len(server.workers) == 2
-        for _ in range(20):
-            assert (await _get(f"{server.url}/pages/1"))[0] == 200
-        os.kill(server.workers[0], signal.SIGKILL)
-        await eventually(lambda: len(server.workers) == 3, within=20)
-        for _ in range(20):
-            assert (await _get(f"{server.url}/pages/1"))[0] == 200
+async def status_of(url: str) -> int:
+    """The status of a GET; 0 when the connection is refused or breaks."""
+    try:
+        return (await ask(url)).status
+    except aiohttp.ClientConnectionError:
+        return 0
 
 
-async def test_a_graceful_restart_loses_no_request(world: World, config: Path) -> None:
-    async with serving(config, "--workers", "2") as server:
-        failed: list[str] = []
-        stop = asyncio.Event()
+async def one_answers(url: str) -> bool:
+    """Whether one of many connections at once gets an answer."""
+    asking = [asyncio.ensure_future(status_of(url)) for _ in range(24)]
+    done, waiting = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    return any(task.result() == 200 for task in done)
 
-        async def load(session: aiohttp.ClientSession) -> int:
-            count = 0
-            while not stop.is_set():
+
+class Load:
+    """Clients that ask without a pause, on kept and on new connections; `failed` says what went wrong.
+
+    They POST: aiohttp's client would send a GET again on its own when a kept connection is closed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.answered = 0
+        self.failed: list[str] = []
+        self._url = url
+        self._done = asyncio.Event()
+        self._clients: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Load:
+        self._clients = [asyncio.ensure_future(self._ask(force_close=number % 2 == 0)) for number in range(8)]
+        await self.goes_on()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._done.set()
+        await asyncio.gather(*self._clients)
+
+    async def goes_on(self) -> None:
+        """Wait until another hundred requests are answered."""
+        enough = self.answered + 100
+        await eventually(lambda: self.answered >= enough)
+
+    async def _ask(self, *, force_close: bool) -> None:
+        connector = aiohttp.TCPConnector(force_close=force_close)
+        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(20)) as session:
+            while not self._done.is_set():
                 try:
-                    async with session.get(f"{server.url}/pages/{count % 7}") as answer:
+                    async with session.post(self._url + "/posts", data=b"x") as answer:
                         await answer.read()
-                        failed.extend([str(answer.status)] if answer.status not in (200, 404) else [])
-                except aiohttp.ClientError as error:
-                    failed.append(repr(error))
-                count += 1
-            return count
-
-        async with aiohttp.ClientSession() as session:
-            loads = [asyncio.ensure_future(load(session)) for _ in range(4)]
-            for turn in (1, 2):
-                server.process.send_signal(signal.SIGHUP)
-                await eventually(lambda turn=turn: len(server.workers) == 2 + 2 * turn, within=30)  # type: ignore[misc]
-            await eventually(lambda: sum("settings as they are now" in line for line in server.log) == 2, within=30)
-            stop.set()
-            counts = await asyncio.gather(*loads)
-        assert failed == []
-        assert sum(counts) > 100
+                        answer.raise_for_status()
+                    self.answered += 1
+                except (aiohttp.ClientError, TimeoutError) as error:
+                    self.failed.append(repr(error))
 
 
-async def test_settings_that_are_wrong_change_nothing_at_a_restart(config: Path) -> None:
-    async with serving(config) as server:
-        _change(config, "regoins = []", whole=True)
-        server.process.send_signal(signal.SIGHUP)
-        await eventually(lambda: server.said("the settings stay as they were"), within=20)
-        assert server.said("regoins")
-        assert (await _get(f"{server.url}/pages/1"))[0] == 200
+async def test_every_worker_answers(config: Path) -> None:
+    async with Server(config, "--workers", "2") as server:
+        for stopped in server.started:
+            server.send_to(stopped, signal.SIGSTOP)
+            assert await one_answers(server.url + "/pages/1")
+            server.send_to(stopped, signal.SIGCONT)
+        assert len(server.started) == 2
 
 
-async def test_a_stop_lets_requests_end_and_readiness_says_so(world: World, config: Path) -> None:
-    _change(config, "\n[serve]\ndrain = 1\n")
-    async with serving(config) as server:
-        ready = f"{server.url}/_regioncache/health/ready"
-        assert (await _get(ready))[0] == 200
-        assert (await _get(f"{server.url}/_regioncache/health/live"))[0] == 200
-        assert (await _get(ready, headers={"X-Forwarded-For": "192.0.2.1"}))[0] == 404
+async def test_a_killed_worker_is_replaced_and_the_others_answer_meanwhile(config: Path) -> None:
+    async with Server(config, "--workers", "2") as server:
+        server.send_to(server.pid_of(0), signal.SIGKILL)
+        assert await one_answers(server.url + "/pages/1")
+        await eventually(lambda: len(server.started) == 3)
+        server.send_to(server.pid_of(1), signal.SIGSTOP)
+        assert await one_answers(server.url + "/pages/1")
+        assert server.says("ended with status -9")
+
+
+async def test_a_graceful_restart_under_load_loses_no_request(config: Path) -> None:
+    async with Server(config, "--workers", "2") as server, Load(server.url) as load:
+        for _ in range(2):
+            before = server.started[-2:]
+            await server.reload(workers=2)
+            await eventually(lambda gone=before: not any(map(server.is_running, gone)))  # type: ignore[misc]
+            await load.goes_on()
+    assert load.failed == []
+
+
+async def test_fewer_and_more_workers_lose_no_request(world: World, config: Path, tmp_path: Path) -> None:
+    def configure(workers: int) -> None:
+        write_config(tmp_path, world, origin=world.origin.url, more=f"serve = {{workers = {workers}}}")
+
+    configure(4)
+    async with Server(config) as server, Load(server.url) as load:
+        for workers in (1, 3):
+            configure(workers)
+            before = list(server.started)
+            await server.reload(workers=workers)
+            await eventually(lambda gone=before: not any(map(server.is_running, gone)))  # type: ignore[misc]
+            await load.goes_on()
+            assert sum(map(server.is_running, server.started)) == workers
+    assert load.failed == []
+
+
+async def test_a_worker_that_dies_while_the_one_before_it_finishes_is_replaced(world: World, config: Path) -> None:
+    async with Server(config) as server:
         world.origin.read_gate.clear()
-        slow = asyncio.ensure_future(_get(f"{server.url}/pages/1"))
-        await eventually(lambda: bool(world.origin.reads["/pages/1"]))
-        server.process.send_signal(signal.SIGTERM)
+        slow = asyncio.ensure_future(ask(server.url + "/pages/1", timeout=aiohttp.ClientTimeout(60)))
+        await eventually(lambda: world.origin.reads["/pages/1"] == 1)
+        await server.reload(workers=1)
+        server.send_to(server.pid_of(0), signal.SIGKILL)
+        await eventually(lambda: len(server.started) == 3)
+        assert (await ask(server.url + LIVE)).status == 200
+        world.origin.read_gate.set()
+        assert (await slow).status == 200
+
+
+async def test_readiness_holds_over_a_graceful_restart(world: World, config: Path, tmp_path: Path) -> None:
+    write_config(tmp_path, world, origin=world.origin.url, more="serve = {drain = 2}")
+    async with Server(config) as server:
+        (old,) = server.started
+        reloading = asyncio.ensure_future(server.reload(workers=1))
+        seen = set()
+        while server.is_running(old):
+            seen.add(await status_of(server.url + READY))
+        await reloading
+        assert seen == {200}
+
+
+async def test_a_stop_lets_a_running_request_end_and_takes_no_more(world: World, config: Path) -> None:
+    async with Server(config, "--workers", "2") as server:
+        world.origin.read_gate.clear()
+        slow = asyncio.ensure_future(ask(server.url + "/pages/1"))
+        await eventually(lambda: world.origin.reads["/pages/1"] == 1)
+        url = server.url
+        server.send(signal.SIGTERM)
+
+        async def is_refused() -> bool:
+            return await status_of(url + LIVE) == 0
+
+        await eventually(is_refused)
+        assert server.process.returncode is None
+        server.send(signal.SIGHUP)  # comes too late to mean anything
+        world.origin.read_gate.set()
+        answer = await slow
+        assert (answer.status, answer.headers["Connection"]) == (200, "close")
+        assert await server.status() == 0
+        assert not any(map(server.is_running, server.started))
+
+
+async def test_a_second_signal_stops_at_once(world: World, config: Path) -> None:
+    async with Server(config) as server:
+        world.origin.read_gate.clear()
+        slow = asyncio.ensure_future(status_of(server.url + "/pages/1"))
+        await eventually(lambda: world.origin.reads["/pages/1"] == 1)
+        await server.reload(workers=1)  # the one that is replaced has the request
+        server.send(signal.SIGTERM)
+        await eventually(lambda: server.says("stopping"))
+        server.send(signal.SIGINT)
+        assert await server.status() == 0
+        assert await slow == 0
+        assert not any(map(server.is_running, server.started))
+
+
+async def test_readiness_is_503_while_stopping(world: World, config: Path, tmp_path: Path) -> None:
+    write_config(tmp_path, world, origin=world.origin.url, more="serve = {drain = 1.5}")
+    async with Server(config) as server:
+        url = server.url
+        assert await status_of(url + READY) == 200
+        server.send(signal.SIGTERM)
 
         async def is_stopping() -> bool:
-            return (await _get(ready))[0] == 503
+            return await status_of(url + READY) == 503
 
         await eventually(is_stopping)
-        world.origin.read_gate.set()
-        assert (await slow)[0] == 200
-        assert await server.ended() == 0
+        assert await status_of(url + "/pages/1") == 200
+        assert await server.status() == 0
 
 
-async def test_workers_end_with_their_parent(config: Path) -> None:
-    async with serving(config, "--workers", "2") as server:
-        server.process.kill()
+async def test_readiness_is_503_without_a_region(world: World, config: Path) -> None:
+    async with Server(config) as server:
+        await world.servers[REGIONS[0]].kill()
 
-        def are_gone() -> bool:
-            return not any(Path(f"/proc/{pid}").exists() for pid in server.workers)
+        async def is_unready() -> bool:
+            return await status_of(server.url + READY) == 503
 
-        await eventually(are_gone, within=20)
-
-
-async def test_a_port_that_is_taken_is_a_clear_error(config: Path) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        async with serving(config, "--port", str(taken.getsockname()[1])) as server:
-            assert await server.ended() == 1
-    assert server.said("Address already in use")
-    assert not server.said("Traceback")
+        await eventually(is_unready)
+        assert await status_of(server.url + LIVE) == 200
 
 
-async def test_a_unix_socket_and_one_that_was_left_behind(tmp_path: Path, config: Path) -> None:
+@pytest.mark.parametrize(
+    "wrong", ["colour = 1", "[", "\udcff", "regions = []", 'serve = {tls_cert = "x", tls_key = "y"}']
+)
+async def test_wrong_settings_change_nothing(world: World, config: Path, tmp_path: Path, wrong: str) -> None:
+    async with Server(config) as server:
+        replace(config, wrong.encode(errors="surrogateescape"))
+        server.send(signal.SIGHUP)
+        await eventually(lambda: server.says("the settings stay as they were"))
+        assert await status_of(server.url + "/pages/1") == 200
+        assert len(server.started) == 1
+        server.send_to(server.pid_of(0), signal.SIGKILL)  # nor for who takes its place
+        await eventually(lambda: len(server.started) == 2)
+        assert await status_of(server.url + "/pages/1") == 200
+        write_config(tmp_path, world, origin=world.origin.url)
+        await server.reload(workers=1)
+        assert not any("Traceback" in line for line in server.log)
+
+
+async def test_settings_with_which_no_worker_starts_change_nothing(world: World, config: Path, tmp_path: Path) -> None:
+    async with Server(config, "--workers", "2") as server:
+        write_config(
+            tmp_path, world, origin=world.origin.url,
+            more='[[rules]]\npath = "/x"\nauthorize = "no_such_module:function"',
+        )  # fmt: skip
+        server.send(signal.SIGHUP)
+        await eventually(lambda: server.says("stay as they were") or server.says("go on as they were"), within=30)
+        assert all(map(server.is_running, server.started))
+        assert len(server.started) == 2
+
+
+async def test_changed_settings_are_taken_at_a_graceful_restart(world: World, config: Path, tmp_path: Path) -> None:
+    async with Server(config) as server:
+        write_config(tmp_path, world, origin=world.origin.url, more='serve = {access_log = "json", port = 1}')
+        await server.reload(workers=1)
+        assert await status_of(server.url + "/pages/1") == 200
+        await eventually(lambda: len(server.access) == 1)
+
+
+def make_certificate(directory: Path, name: str) -> tuple[Path, Path]:
+    """Make a certificate for 127.0.0.1 with the common name `name`, signed by itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = dt.datetime.now(dt.UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(address, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    replace(directory / "edge.pem", certificate.public_bytes(Encoding.PEM))
+    replace(directory / "edge.key", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, serialization.NoEncryption()))
+    return directory / "edge.pem", directory / "edge.key"
+
+
+async def test_tls_with_another_certificate_after_a_restart(config: Path, tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path, "first")
+    async with Server(config, "--tls-cert", certificate, "--tls-key", key) as server:
+        assert server.url.startswith("https://127.0.0.1:")
+        first = ssl.create_default_context(cafile=str(certificate))
+        assert (await ask(server.url + "/pages/1", ssl=first)).status == 200
+        old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+        with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+            old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await ask(server.url + "/pages/1", ssl=old)
+
+        make_certificate(tmp_path, "second")
+        before = server.started[0]
+        await server.reload(workers=1)
+        await eventually(lambda: not server.is_running(before))
+        second = ssl.create_default_context(cafile=str(certificate))
+        assert (await ask(server.url + "/pages/1", ssl=second)).status == 200
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await ask(server.url + "/pages/1", ssl=first)
+
+        key.write_text("no key")
+        server.send(signal.SIGHUP)
+        await eventually(lambda: server.says("the settings stay as they were"))
+        assert (await ask(server.url + "/pages/1", ssl=second)).status == 200
+
+
+async def ask_unix(path: Path) -> int:
+    """The status of a GET over a unix socket."""
+    connector = aiohttp.UnixConnector(str(path))
+    async with aiohttp.ClientSession(connector=connector) as session, session.get("http://edge/pages/1") as answer:
+        return answer.status
+
+
+async def test_a_unix_socket_that_workers_share_is_removed_at_the_end(config: Path, tmp_path: Path) -> None:
     path = tmp_path / "http.sock"
-    with socket.socket(socket.AF_UNIX) as left:
-        left.bind(str(path))
-    async with serving(config, "--socket", str(path), url=f"unix:{path}") as server:
-        connector = aiohttp.UnixConnector(str(path))
-        async with aiohttp.ClientSession(connector=connector) as session:
-            async with session.get("http://shop.example/pages/1") as answer:
-                assert answer.status == 200
-            async with session.get("http://shop.example/_regioncache/health/ready") as answer:
-                assert answer.status == 200
-        server.process.send_signal(signal.SIGTERM)
-        assert await server.ended() == 0
+    async with Server(config, "--socket", path, "--workers", "2") as server:
+        assert server.url == f"unix:{path}"
+        assert [await ask_unix(path) for _ in range(8)] == [200] * 8
+        await server.reload(workers=2)
+        assert await ask_unix(path) == 200
+        server.send(signal.SIGTERM)
+        assert await server.status() == 0
     assert not path.exists()
 
 
-async def test_tls(tmp_path: Path, config: Path) -> None:
-    authority = Authority(tmp_path, "shop.example")
-    port = free_port()
-    options = ("--port", str(port), "--tls-cert", str(authority.certificate), "--tls-key", str(authority.key))
-    async with serving(config, *options, url=f"https://127.0.0.1:{port}") as server:
-        context = ssl.create_default_context(cafile=str(authority.certificate))
-        status, _ = await _get(f"{server.url}/pages/1", ssl=context, server_hostname="shop.example")
-        assert status == 200
-        assert server.said("https://127.0.0.1")
+async def test_a_stale_socket_file_is_replaced_and_one_in_use_is_not(config: Path, tmp_path: Path) -> None:
+    path = tmp_path / "http.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    async with Server(config, "--socket", path):
+        assert await ask_unix(path) == 200
+        second = await command("serve", "-c", config, "--socket", path)
+        assert second.status == 1
+        assert f"another server listens on {path}" in second.err
+        assert await ask_unix(path) == 200
 
 
-@pytest.mark.parametrize("form", ["json", "common"])
-async def test_the_access_log(tmp_path: Path, config: Path, form: str) -> None:
-    out = tmp_path / "access.log"
-    async with serving(config, "--access-log", form, out=out) as server:
+async def test_a_socket_is_in_use_however_many_wait_for_it(config: Path, tmp_path: Path) -> None:
+    path = tmp_path / "http.sock"
+    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as waiting:
+        busy.bind(str(path))
+        busy.listen(0)
+        waiting.connect(str(path))
+        outcome = await asyncio.wait_for(command("serve", "-c", config, "--socket", path), 20)
+    assert outcome.status == 1
+    assert f"another server listens on {path}" in outcome.err
+
+
+async def test_a_file_that_is_no_socket_is_left_alone(config: Path, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("precious")
+    outcome = await command("serve", "-c", config, "--socket", path)
+    assert outcome.status == 1
+    assert str(path) in outcome.err
+    assert path.read_text() == "precious"
+
+
+async def test_a_port_that_is_taken_is_said_clearly(config: Path) -> None:
+    async with Server(config, "--workers", "2") as server:
+        port = server.url.rpartition(":")[2]
+        second = await command("serve", "-c", config, "--port", port, "--workers", "2")
+        assert second.status == 1
+        assert second.err.count(f"127.0.0.1:{port}") == 1, second.err
+        assert "in use" in second.err
+        assert "Traceback" not in second.err
+        assert await status_of(server.url + "/pages/1") == 200
+
+
+async def test_a_port_comes_before_the_socket_of_the_file(world: World, config: Path, tmp_path: Path) -> None:
+    write_config(tmp_path, world, origin=world.origin.url, more=f'serve = {{socket = "{tmp_path / "http.sock"}"}}')
+    async with Server(config, "--port", "0") as server:
+        assert await status_of(server.url + "/pages/1") == 200
+
+
+async def test_settings_without_an_origin_are_status_2(world: World, tmp_path: Path) -> None:
+    outcome = await command("serve", "-c", write_config(tmp_path, world), "--port", "0")
+    assert outcome.status == 2
+    assert "origin" in outcome.err
+
+
+async def test_workers_stop_when_their_parent_is_killed(world: World, config: Path) -> None:
+    async with Server(config, "--workers", "2") as server:
+        world.origin.read_gate.clear()
+        slow = asyncio.ensure_future(ask(server.url + "/pages/1"))
+        await eventually(lambda: world.origin.reads["/pages/1"] == 1)
+        server.process.kill()
+        await eventually(lambda: server.process.returncode is not None)
+        world.origin.read_gate.set()
+        assert (await slow).status == 200
+        await eventually(lambda: not any(map(server.is_running, server.started)))
+
+
+async def test_the_access_log_in_common_form(config: Path) -> None:
+    async with Server(config, "--access-log", "common") as server:
         for _ in range(2):
-            await _get(f"{server.url}/pages/1", headers={"User-Agent": 'a "b"\u00e9'})
-        await eventually(lambda: len(out.read_text("utf-8").splitlines()) == 2)
-        server.process.send_signal(signal.SIGTERM)
-        assert await server.ended() == 0
-    lines = out.read_text("utf-8").splitlines()
-    if form == "json":
-        first, second = (json.loads(line) for line in lines)
-        assert (first["status"], first["path"], first["region"]) == (200, "/pages/1", "ap-northeast-1")
-        assert "hit" in second["cache_status"]
-    else:
-        assert all('"GET /pages/1 HTTP/1.1" 200' in line for line in lines)
+            await ask(server.url + "/pages/1?q=%22", headers={"User-Agent": 'a " b'})
+        await eventually(lambda: len(server.access) == 2)
+        found = [COMMON.fullmatch(line) for line in server.access]
+        assert all(found), server.access
+        assert [match[1].partition(";")[0] for match in found if match] == ["fwd=miss", "hit"]
 
 
-async def test_without_an_origin_there_is_nothing_to_serve(tmp_path: Path, world: World) -> None:
-    async with serving(write_config(tmp_path, world)) as server:
-        assert await server.ended() == 2
-    assert server.said("origin: is missing")
+async def test_the_access_log_in_json_form_is_written_to_the_last_line(world: World, config: Path) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    async with Server(config, "--access-log", "json") as server:
+        headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01", "User-Agent": "agent"}
+        for _ in range(2):
+            await ask(server.url + "/pages/1?q=1", headers=headers)
+        async with aiohttp.request("HEAD", server.url + "/pages/1?q=1"):
+            pass
+        world.origin.read_gate.clear()
+        slow = asyncio.ensure_future(status_of(server.url + "/pages/2"))
+        await eventually(lambda: world.origin.reads["/pages/2"] == 1)
+        server.send(signal.SIGTERM)
+        await eventually(lambda: server.says("stopping"))
+        world.origin.read_gate.set()
+        assert await slow == 404
+        await server.status()
+        first, second, head, last = map(json.loads, server.access)
+    assert first["path"] == "/pages/1"
+    assert (first["method"], first["status"], first["bytes"], first["peer"]) == ("GET", 200, 8, "127.0.0.1")
+    assert (first["trace_id"], first["user_agent"]) == (trace, "agent")
+    assert first["cache_status"].startswith("fwd=")
+    assert second["cache_status"].startswith("hit")
+    assert second["region"] == REGIONS[0]
+    assert (head["method"], head["bytes"]) == ("HEAD", 0)
+    assert (last["path"], last["status"]) == ("/pages/2", 404)
