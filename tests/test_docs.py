@@ -63,7 +63,7 @@ def test_every_option_about_reads_is_explained() -> None:
     } <= named
 
 
-@pytest.mark.parametrize("page", ["deployment.md", "features.md", "sites.md"])
+@pytest.mark.parametrize("page", ["deployment.md", "features.md", "sites.md", "tour.md"])
 def test_the_settings_of_a_page_are_accepted(page: str) -> None:
     text = (ROOT / "docs" / page).read_text("utf-8")
     for example in re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
