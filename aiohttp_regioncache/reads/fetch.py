@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -259,7 +260,7 @@ async def _fetch(
 ) -> Fetched | None:
     """Ask the origin once; None for an answer to a completion that completes nothing."""
     request = conditioned(exchange, asked.fields, no_cache=no_cache)
-    sent = clock()
+    began, sent = time.monotonic(), clock()
     try:
         response = await ask(request, handler, _watched(exchange, streaming, completes=asked.completes))
     except _PieceError:
@@ -282,6 +283,8 @@ async def _fetch(
         return None
     governing = whole.headers if revalidated else await as_sent(request, whole)
     record, storability, known = _record(exchange, whole, governing, stored, settings, age, sent, received)
+    if record is not None:  # not by the region's clock, which may be set right meanwhile
+        record = msgspec.structs.replace(record, cost=time.monotonic() - began)
     return Fetched(
         request=exchange.request,
         response=response,
