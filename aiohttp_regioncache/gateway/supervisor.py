@@ -60,7 +60,7 @@ class Worker:
                     *command(theirs.fileno(), descriptors),
                     stdin=asyncio.subprocess.PIPE,
                     pass_fds=(theirs.fileno(), *descriptors),
-                    process_group=0,  # Ctrl-C is for the parent, which tells its workers
+                    start_new_session=True,  # Ctrl-C is for the parent, which tells its workers
                 )
             except BaseException:
                 ours.close()

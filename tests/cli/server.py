@@ -42,6 +42,11 @@ class Server:
         """The process ids of all workers that have got ready so far, in this order."""
         return [int(match[2]) for line in self.log if (match := _READY.search(line))]
 
+    def children(self) -> list[int]:
+        """The process ids of the parent's children."""
+        parent = self.process.pid
+        return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
     def pid_of(self, number: int) -> int:
         """The process id of the worker that got ready last under this number."""
         return [int(m[2]) for line in self.log if (m := _READY.search(line)) and int(m[1]) == number][-1]
