@@ -80,8 +80,14 @@ class _Untyped(web.Response, UntypedStream):
     """The same with a body."""
 
 
-async def on_response_prepare(_request: web.Request, response: web.StreamResponse) -> None:
-    """Tell whoever asked that a handler sends its response by itself; take back a media type that aiohttp made up."""
+async def on_response_prepare(request: web.Request, response: web.StreamResponse) -> None:
+    """Tell whoever asked that a handler sends its response by itself; take back a media type that aiohttp made up.
+
+    The connection ends with the answer to a chunked request: aiohttp's parser takes its last trailer field for one of
+    the request that follows, which a proxy may send for somebody else.
+    """
+    if "Transfer-Encoding" in request.headers:
+        response.force_close()
     if (streaming := _streaming.get()) is not None:
         streaming(response)
     if isinstance(response, UntypedStream):
