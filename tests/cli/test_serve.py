@@ -132,6 +132,18 @@ async def test_a_killed_worker_is_replaced_and_the_others_answer_meanwhile(confi
         assert server.says("ended with status -9")
 
 
+async def test_who_dies_again_is_awaited_longer_and_the_others_take_its_connections(config: Path) -> None:
+    async with Server(config, "--workers", "2") as server:
+        for count in (3, 4):
+            server.send_to(server.pid_of(0), signal.SIGKILL)
+            if count == 4:
+                await eventually(lambda: server.says("worker 0 is started again in 0.5 s"))
+                assert {await status_of(server.url + LIVE) for _ in range(16)} == {200}
+            await eventually(lambda count=count: len(server.started) == count)  # type: ignore[misc]
+        server.send_to(server.pid_of(1), signal.SIGSTOP)
+        assert await one_answers(server.url + "/pages/1")
+
+
 async def test_a_graceful_restart_under_load_loses_no_request(config: Path) -> None:
     async with Server(config, "--workers", "2") as server, Load(server.url) as load:
         for _ in range(2):
@@ -295,14 +307,29 @@ async def test_a_start_that_fails_is_status_1(world: World, tmp_path: Path) -> N
 
 
 async def test_a_stop_during_the_start_is_obeyed(config: Path) -> None:
-    server = Server(config, "--workers", "2")
-    await server.start()
-    await eventually(lambda: len(server.children()) == 2)
-    children = server.children()
-    server.send(signal.SIGTERM)
-    assert await server.status() == 0
-    assert server.started == []
-    assert not any(map(server.is_running, children))
+    async with Server(config, "--workers", "2", waits=False) as server:
+        await eventually(lambda: len(server.children()) == 2)
+        children = server.children()
+        server.send(signal.SIGTERM)
+        assert await server.status() == 0
+        assert server.started == []
+        assert not any(map(server.is_running, children))
+
+
+async def test_an_embedded_region_outlives_its_workers(world: World, tmp_path: Path) -> None:
+    config = tmp_path / "embedded.toml"
+    region = f'{{name = "{REGIONS[0]}", redis = "embedded://{tmp_path / "data"}"}}'
+    replace(config, f'origin = "{world.origin.url}"\nregions = [{region}]\n'.encode())
+    async with Server(config) as server:
+        assert await status_of(server.url + "/pages/1") == 200
+        await server.reload(workers=1)
+        server.send_to(server.pid_of(0), signal.SIGKILL)
+        await eventually(lambda: len(server.started) == 3)
+        assert (await ask(server.url + "/pages/1")).headers["Cache-Status"].partition("; ")[2].startswith("hit")
+        assert world.origin.reads["/pages/1"] == 1
+        server.send(signal.SIGTERM)
+        assert await server.status() == 0
+        assert not any("Traceback" in line for line in server.log)
 
 
 async def test_changed_settings_are_taken_at_a_graceful_restart(world: World, config: Path, tmp_path: Path) -> None:
