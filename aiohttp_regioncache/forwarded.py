@@ -5,15 +5,16 @@ from __future__ import annotations
 import ipaddress
 from typing import Final
 
-from .semantics.fields import Headers, values
+from .semantics.fields import Headers, split_list, split_outside_quotes, values
 
 _TOLD: Final = frozenset({"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded"})
 # What servers and frameworks take for the URL or the scheme of a request, and no cache has in its key.
 _MISLEADING: Final = frozenset(
     {
         "x-forwarded-port", "x-forwarded-prefix", "x-forwarded-scheme", "x-forwarded-server", "x-forwarded-ssl",
-        "x-forwarded-path", "x-forwarded-uri", "x-host", "x-original-host", "x-original-url", "x-rewrite-url",
-        "x-real-ip", "x-url-scheme", "front-end-https",
+        "x-forwarded-path", "x-forwarded-protocol", "x-forwarded-uri", "x-host", "x-real-host", "x-http-host-override",
+        "x-original-host", "x-original-uri", "x-original-url", "x-envoy-original-path", "x-rewrite-url", "x-real-ip",
+        "x-scheme", "x-url-scheme", "front-end-https", "proxy",
     }
 )  # fmt: skip
 # Where servers and frameworks look for the user's address, which only a trusted peer may say.
@@ -25,6 +26,7 @@ _ADDRESSES: Final = frozenset(
     }
 )  # fmt: skip
 _OVERRIDES: Final = frozenset({"x-http-method", "x-http-method-override", "x-method-override"})
+_OF_NODES: Final = ("for=", "by=")
 _NONE: Final[frozenset[str]] = frozenset()
 _SCHEMES: Final = frozenset({"http", "https"})
 
@@ -53,7 +55,7 @@ def with_forwarded(
     chain = ", ".join([*before, *([peer] if peer else [])])
     quoted = host.replace("\\", "\\\\").replace('"', '\\"')
     element = ";".join([f"for={_node(peer)}", f'host="{quoted}"', f"proto={scheme}"])
-    forwarded = ", ".join([*(values(headers, "forwarded") if is_trusted else []), element])
+    forwarded = ", ".join([*(_nodes(headers) if is_trusted else []), element])
     return [
         *kept,
         *([("X-Forwarded-For", chain)] if chain else []),
@@ -72,3 +74,11 @@ def _node(peer: str) -> str:
     except ValueError:
         return "unknown"
     return f'"[{peer}]"' if is_v6 else peer
+
+
+def _nodes(headers: Headers) -> list[str]:
+    """The elements of `Forwarded` so far, as far as they name nodes: host and scheme could be the user's invention."""
+    elements = [element for line in values(headers, "forwarded") for element in split_list(line)]
+    pairs = [split_outside_quotes(element, ";") for element in elements]
+    named = [[pair for pair in element if pair.lower().startswith(_OF_NODES)] for element in pairs]
+    return [";".join(element) for element in named if element]

@@ -209,7 +209,7 @@ async def test_heads_that_are_none_or_too_large_harm_nobody(place: Place, head: 
 UNKEYED = (
     "X-Forwarded-Host", "X-Host", "X-Original-Host", "X-Forwarded-Server", "X-Forwarded-Proto", "X-Forwarded-Scheme",
     "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Original-URL", "X-Rewrite-URL", "Forwarded", "X-HTTP-Method-Override",
-    "X-HTTP-Method", "X-Method-Override", "X_Forwarded_Host", "True-Client-IP", "CF-Connecting-IP", "X-Real-IP",
+    "X-HTTP-Method", "X-Method-Override", "X_Forwarded_Host", "X-Original-URI", "X-HTTP-Host-Override", "Proxy", "True-Client-IP", "CF-Connecting-IP", "X-Real-IP",
 )  # fmt: skip
 
 

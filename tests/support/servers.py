@@ -82,6 +82,11 @@ class ValkeyServer:
         return self._running.pid
 
     @property
+    def is_running(self) -> bool:
+        """Whether the server has been started, and not ended by us."""
+        return self._process is not None
+
+    @property
     def _running(self) -> ServerProcess:
         if self._process is None:
             raise RuntimeError("the server is not running")

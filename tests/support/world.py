@@ -14,6 +14,7 @@ from aiohttp import web
 
 import aiohttp_regioncache as regioncache
 
+from . import eventually
 from .origin import Origin
 from .servers import ValkeyServer
 
@@ -91,9 +92,16 @@ class World:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         edge = Edge(app, runner, self.session)
+        await self._greeted(edge)
         self.edges.append(edge)
         self._stack.push_async_callback(edge.stop)
         return edge
+
+    async def _greeted(self, edge: Edge) -> None:
+        """Wait until an edge has met the regions that run, which on a busy machine may be after its start."""
+        running = [store for name, store in edge.cache.stores.items() if self.servers[name].is_running]
+        with contextlib.suppress(TimeoutError):  # of those that are refused, or stand still, nobody waits for ever
+            await eventually(lambda: all(store.is_checked for store in running), within=3.0)
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self.origin)
