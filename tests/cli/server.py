@@ -20,13 +20,14 @@ _LISTENS = re.compile(r"listening on (\S+) with")
 class Server:
     """`async with Server(config, "--workers", "2") as server`: it listens, on a free port unless told otherwise.
 
+    With `waits=False` it is only being started.
     `log` is what it has said so far, `access` the lines of its access log.
     """
 
-    def __init__(self, config: Path, *arguments: str | Path, environ: dict[str, str] | None = None) -> None:
+    def __init__(self, config: Path, *arguments: str | Path, waits: bool = True) -> None:
         address = () if {"--socket", "--port"} & {*map(str, arguments)} else ("--port", "0")
         self._arguments = ("serve", "-c", str(config), *map(str, arguments), *address)
-        self._environ = environ or {}
+        self._waits = waits
         self.log: list[str] = []
         self.access: list[str] = []
         self.process: asyncio.subprocess.Process
@@ -84,11 +85,10 @@ class Server:
             await asyncio.gather(*self._readers)
         return status
 
-    async def start(self) -> None:
-        """Start it, and do not wait."""
+    async def _start(self) -> None:
         self.process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "aiohttp_regioncache", *self._arguments,
-            env=os.environ | self._environ, stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         for stream, lines in ((self.process.stderr, self.log), (self.process.stdout, self.access)):
@@ -96,10 +96,11 @@ class Server:
             self._readers.append(asyncio.ensure_future(_read(stream, lines)))
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        await self._start()
         try:
-            await eventually(lambda: self.says("listening on") or self.process.returncode is not None, within=30)
-            assert self.process.returncode is None, self.log
+            if self._waits:
+                await eventually(lambda: self.says("listening on") or self.process.returncode is not None, within=30)
+                assert self.process.returncode is None, self.log
         except BaseException:
             await self._end()
             raise

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
-import ipaddress
 import json
 import re
 import signal
@@ -17,22 +15,18 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from tests.cli.server import Server
 from tests.cli.tools import REGIONS, command, write_config
 from tests.support import eventually
+from tests.support.certificates import Authority
 from tests.support.world import World
 
 READY = "/_regioncache/health/ready"
 LIVE = "/_regioncache/health/live"
 COMMON = re.compile(
     r'127\.0\.0\.1 - - \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d \+0000\] "GET /pages/1\?q=%22 HTTP/1\.1" 200 8 '
-    r'"-" "a \\x22 b" "([^"]+)" \d+\.\d'
+    r'"-" "a \\x22 b\\xc3\\xa9" "([^"]+)" \d+\.\d'
 )
 
 
@@ -138,6 +132,19 @@ async def test_a_killed_worker_is_replaced_and_the_others_answer_meanwhile(confi
         assert server.says("ended with status -9")
 
 
+async def test_who_dies_again_is_awaited_longer_and_the_others_take_its_connections(config: Path) -> None:
+    async with Server(config, "--workers", "2") as server:
+        for count in (3, 4):
+            server.send_to(server.pid_of(0), signal.SIGKILL)
+            if count == 4:
+                await eventually(lambda: server.says("worker 0 is started again in 0.5 s"))
+                answers = await asyncio.gather(*(status_of(server.url + LIVE) for _ in range(16)))
+                assert (set(answers), len(server.started)) == ({200}, 3)  # none had to wait for the next one
+            await eventually(lambda count=count: len(server.started) == count)  # type: ignore[misc]
+        server.send_to(server.pid_of(1), signal.SIGSTOP)
+        assert await one_answers(server.url + "/pages/1")
+
+
 async def test_a_graceful_restart_under_load_loses_no_request(config: Path) -> None:
     async with Server(config, "--workers", "2") as server, Load(server.url) as load:
         for _ in range(2):
@@ -239,6 +246,12 @@ async def test_readiness_is_503_while_stopping(world: World, config: Path, tmp_p
         assert await server.status() == 0
 
 
+async def test_health_is_nobody_elses(config: Path) -> None:
+    async with Server(config) as server:
+        forwarded = await ask(server.url + READY, headers={"X-Forwarded-For": "192.0.2.1"})
+        assert (forwarded.status, await status_of(server.url + READY)) == (404, 200)
+
+
 async def test_readiness_is_503_without_a_region(world: World, config: Path) -> None:
     async with Server(config) as server:
         await world.servers[REGIONS[0]].kill()
@@ -295,14 +308,29 @@ async def test_a_start_that_fails_is_status_1(world: World, tmp_path: Path) -> N
 
 
 async def test_a_stop_during_the_start_is_obeyed(config: Path) -> None:
-    server = Server(config, "--workers", "2")
-    await server.start()
-    await eventually(lambda: len(server.children()) == 2)
-    children = server.children()
-    server.send(signal.SIGTERM)
-    assert await server.status() == 0
-    assert server.started == []
-    assert not any(map(server.is_running, children))
+    async with Server(config, "--workers", "2", waits=False) as server:
+        await eventually(lambda: len(server.children()) == 2)
+        children = server.children()
+        server.send(signal.SIGTERM)
+        assert await server.status() == 0
+        assert server.started == []
+        assert not any(map(server.is_running, children))
+
+
+async def test_an_embedded_region_outlives_its_workers(world: World, tmp_path: Path) -> None:
+    config = tmp_path / "embedded.toml"
+    region = f'{{name = "{REGIONS[0]}", redis = "embedded://{tmp_path / "data"}"}}'
+    replace(config, f'origin = "{world.origin.url}"\nregions = [{region}]\n'.encode())
+    async with Server(config) as server:
+        assert await status_of(server.url + "/pages/1") == 200
+        await server.reload(workers=1)
+        server.send_to(server.pid_of(0), signal.SIGKILL)
+        await eventually(lambda: len(server.started) == 3)
+        assert (await ask(server.url + "/pages/1")).headers["Cache-Status"].partition("; ")[2].startswith("hit")
+        assert world.origin.reads["/pages/1"] == 1
+        server.send(signal.SIGTERM)
+        assert await server.status() == 0
+        assert not any("Traceback" in line for line in server.log)
 
 
 async def test_changed_settings_are_taken_at_a_graceful_restart(world: World, config: Path, tmp_path: Path) -> None:
@@ -313,57 +341,48 @@ async def test_changed_settings_are_taken_at_a_graceful_restart(world: World, co
         await eventually(lambda: len(server.access) == 1)
 
 
-def make_certificate(directory: Path, name: str) -> tuple[Path, Path]:
-    """Make a certificate for 127.0.0.1 with the common name `name`, signed by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    now = dt.datetime.now(dt.UTC)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    certificate = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(address, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    replace(directory / "edge.pem", certificate.public_bytes(Encoding.PEM))
-    replace(directory / "edge.key", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, serialization.NoEncryption()))
-    return directory / "edge.pem", directory / "edge.key"
-
-
 async def test_tls_with_another_certificate_after_a_restart(config: Path, tmp_path: Path) -> None:
-    certificate, key = make_certificate(tmp_path, "first")
+    name, certificate, key = "shop.example", tmp_path / "edge.pem", tmp_path / "edge.key"
+
+    def install(directory: str) -> ssl.SSLContext:
+        """Put a new certificate in the place of the one before; gives what a client that trusts it uses."""
+        (tmp_path / directory).mkdir()
+        authority = Authority(tmp_path / directory, name)
+        replace(certificate, authority.certificate.read_bytes())
+        replace(key, authority.key.read_bytes())
+        return ssl.create_default_context(cafile=str(certificate))
+
+    first = install("first")
     async with Server(config, "--tls-cert", certificate, "--tls-key", key) as server:
-        assert server.url.startswith("https://127.0.0.1:")
-        first = ssl.create_default_context(cafile=str(certificate))
-        assert (await ask(server.url + "/pages/1", ssl=first)).status == 200
+        page = server.url + "/pages/1"
+        assert page.startswith("https://127.0.0.1:")
+        assert (await ask(page, ssl=first, server_hostname=name)).status == 200
         old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
         old.set_ciphers("DEFAULT:@SECLEVEL=0")  # or the client itself would refuse
         with pytest.warns(DeprecationWarning, match="TLSv1_1"):
-            old.maximum_version = ssl.TLSVersion.TLSv1_1
+            old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
         with pytest.raises(aiohttp.ClientConnectionError):
-            await ask(server.url + "/pages/1", ssl=old)
+            await ask(page, ssl=old)
 
-        make_certificate(tmp_path, "second")
+        second = install("second")
         before = server.started[0]
         await server.reload(workers=1)
         await eventually(lambda: not server.is_running(before))
-        second = ssl.create_default_context(cafile=str(certificate))
-        assert (await ask(server.url + "/pages/1", ssl=second)).status == 200
+        assert (await ask(page, ssl=second, server_hostname=name)).status == 200
         with pytest.raises(aiohttp.ClientConnectorCertificateError):
-            await ask(server.url + "/pages/1", ssl=first)
+            await ask(page, ssl=first, server_hostname=name)
 
-        key.write_text("no key")
+        replace(key, b"no key")
         server.send(signal.SIGHUP)
         await eventually(lambda: server.says("the settings stay as they were"))
-        assert (await ask(server.url + "/pages/1", ssl=second)).status == 200
+        assert (await ask(page, ssl=second, server_hostname=name)).status == 200
 
 
-async def ask_unix(path: Path) -> int:
+async def ask_unix(path: Path, page: str = "/pages/1") -> int:
     """The status of a GET over a unix socket."""
     connector = aiohttp.UnixConnector(str(path))
-    async with aiohttp.ClientSession(connector=connector) as session, session.get("http://edge/pages/1") as answer:
+    async with aiohttp.ClientSession(connector=connector) as session, session.get(f"http://edge{page}") as answer:
         return answer.status
 
 
@@ -374,6 +393,7 @@ async def test_a_unix_socket_that_workers_share_is_removed_at_the_end(config: Pa
         assert [await ask_unix(path) for _ in range(8)] == [200] * 8
         await server.reload(workers=2)
         assert await ask_unix(path) == 200
+        assert await ask_unix(path, READY) == 200
         server.send(signal.SIGTERM)
         assert await server.status() == 0
     assert not path.exists()
@@ -422,6 +442,15 @@ async def test_a_port_that_is_taken_is_said_clearly(config: Path) -> None:
         assert await status_of(server.url + "/pages/1") == 200
 
 
+async def test_a_port_that_shares_with_nobody_is_taken_as_well(config: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        outcome = await command("serve", "-c", config, "--port", str(taken.getsockname()[1]))
+    assert outcome.status == 1
+    assert "in use" in outcome.err
+
+
 async def test_a_port_comes_before_the_socket_of_the_file(world: World, config: Path, tmp_path: Path) -> None:
     write_config(tmp_path, world, origin=world.origin.url, more=f'serve = {{socket = "{tmp_path / "http.sock"}"}}')
     async with Server(config, "--port", "0") as server:
@@ -449,7 +478,7 @@ async def test_workers_stop_when_their_parent_is_killed(world: World, config: Pa
 async def test_the_access_log_in_common_form(config: Path) -> None:
     async with Server(config, "--access-log", "common") as server:
         for _ in range(2):
-            await ask(server.url + "/pages/1?q=%22", headers={"User-Agent": 'a " b'})
+            await ask(server.url + "/pages/1?q=%22", headers={"User-Agent": 'a " b\u00e9'})
         await eventually(lambda: len(server.access) == 2)
         found = [COMMON.fullmatch(line) for line in server.access]
         assert all(found), server.access
@@ -459,7 +488,7 @@ async def test_the_access_log_in_common_form(config: Path) -> None:
 async def test_the_access_log_in_json_form_is_written_to_the_last_line(world: World, config: Path) -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     async with Server(config, "--access-log", "json") as server:
-        headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01", "User-Agent": "agent"}
+        headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01", "User-Agent": 'a " \u00e9'}
         for _ in range(2):
             await ask(server.url + "/pages/1?q=1", headers=headers)
         async with aiohttp.request("HEAD", server.url + "/pages/1?q=1"):
@@ -475,7 +504,7 @@ async def test_the_access_log_in_json_form_is_written_to_the_last_line(world: Wo
         first, second, head, last = map(json.loads, server.access)
     assert first["path"] == "/pages/1"
     assert (first["method"], first["status"], first["bytes"], first["peer"]) == ("GET", 200, 8, "127.0.0.1")
-    assert (first["trace_id"], first["user_agent"]) == (trace, "agent")
+    assert (first["trace_id"], first["user_agent"]) == (trace, 'a " \u00e9')
     assert first["cache_status"].startswith("fwd=")
     assert second["cache_status"].startswith("hit")
     assert second["region"] == REGIONS[0]
