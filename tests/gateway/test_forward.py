@@ -12,7 +12,7 @@ import pytest_asyncio
 from aiohttp import web
 from yarl import URL
 
-from aiohttp_regioncache import Cache, Connections, Sync
+from aiohttp_regioncache import Cache, Connections, Gateway
 from aiohttp_regioncache.exchange import Handler
 from tests.reads.apps import running, until_hit
 from tests.support import eventually
@@ -166,7 +166,7 @@ async def test_an_origin_that_cannot_be_reached_is_a_502(tmp_path: Path) -> None
 
 
 async def test_an_origin_that_does_not_answer_is_a_504(tmp_path: Path) -> None:
-    async with one_edge(tmp_path, sync=Sync(timeout=0.05)) as (world, edge):
+    async with one_edge(tmp_path, gateway=Gateway(read_timeout=0.05)) as (world, edge):
         world.origin.read_gate.clear()
         answer = await edge.get("/pages/1")
         assert answer.status == 504
@@ -203,7 +203,7 @@ async def test_an_event_stream_may_be_silent_for_longer_than_other_answers(tmp_p
     app = web.Application()
     app.router.add_get("/{path:.*}", events)
     async with World(tmp_path) as world, running(app) as origin:
-        edge = await world.edge(origin=origin, sync=Sync(timeout=0.1))
+        edge = await world.edge(origin=origin, gateway=Gateway(read_timeout=0.1))
         wanted = {"Accept": "text/event-stream"}
         async with world.session.get(f"{edge.url}/events", headers=wanted) as answer:
             async with world.session.get(f"{edge.url}/other") as impatient:
