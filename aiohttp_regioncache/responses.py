@@ -88,6 +88,7 @@ async def on_response_prepare(request: web.Request, response: web.StreamResponse
     """
     if "Transfer-Encoding" in request.headers:
         response.force_close()
+        response.headers["Connection"] = "close"  # aiohttp has made the fields already
     if (streaming := _streaming.get()) is not None:
         streaming(response)
     if isinstance(response, UntypedStream):
