@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from typing import Any
 
 import aiohttp
@@ -25,11 +26,14 @@ def client_session(
 
     `reuse`: whether connections serve more than one request. `is_guarded`: connect to public addresses alone, whatever
     names resolve to. `connect_timeout`: seconds, where a request says nothing. `response_class`: what answers are.
+    Certificates are checked against those that the system trusts, or `SSL_CERT_FILE` names, now.
     """
     guard: dict[str, Any] = {"socket_factory": _guarded_socket} if is_guarded else {}
     lasting: dict[str, Any] = {"keepalive_timeout": 30} if reuse else {"force_close": True}
+    tls = ssl.create_default_context()
+    tls.set_alpn_protocols(("http/1.1",))
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, **lasting, **guard),
+        connector=aiohttp.TCPConnector(limit=0, ssl=tls, **lasting, **guard),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,

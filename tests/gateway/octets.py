@@ -71,6 +71,20 @@ class RawOrigin:
             writer.close()
 
 
+@contextlib.asynccontextmanager
+async def silent() -> AsyncIterator[str]:
+    """An origin that accepts connections and says nothing; gives its address."""
+    writers: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for writer in writers:
+            writer.transport.abort()
+        await server.wait_closed()
+
+
 def response(body: str, *lines: str, status: int = 200) -> bytes:
     """The octets of an answer with its length; one may be stored unless `lines` say otherwise."""
     pairs = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]

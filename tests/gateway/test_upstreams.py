@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
-import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -401,8 +400,7 @@ async def _secure(origin: Served, authority: Authority) -> AsyncIterator[str]:
 def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
     """The authority of shop.example, which edges trust."""
     made = Authority(tmp_path, "shop.example")
-    trusting = ssl.create_default_context(cafile=str(made.certificate))
-    monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", trusting)
+    monkeypatch.setenv("SSL_CERT_FILE", str(made.certificate))
     return made
 
 
