@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import abc
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from .errors import SettingsError
 from .keys import Target
@@ -76,10 +79,11 @@ class Feature(abc.ABC):
 
 
 class Enabled(NamedTuple):
-    """A feature with its options."""
+    """A feature with its options, and a `mark` that stands for them in keys: other options make something else."""
 
     feature: Feature
     options: Any
+    mark: str
 
 
 class Step(NamedTuple):
@@ -109,7 +113,8 @@ class FeatureSet:
 
     def selectors(self, asked: Asked) -> list[tuple[str, str]]:
         """What each of them would do for a request, by its name; nothing is empty."""
-        return [(PREFIX + each.feature.name, each.feature.select(each.options, asked)) for each in self._enabled]
+        selected = ((each, each.feature.select(each.options, asked)) for each in self._enabled)
+        return [(PREFIX + each.feature.name, f"{value} {each.mark}" if value else "") for each, value in selected]
 
     def steps(self, asked: Asked, headers: Headers) -> list[Step]:
         """What is to be done to a response with these fields for a request."""
@@ -129,6 +134,11 @@ class FeatureSet:
 
 
 NO_FEATURES: Final = FeatureSet()
+
+
+def _mark(options: Any) -> str:
+    described = msgspec.json.encode(options, order="deterministic", enc_hook=repr)
+    return hashlib.blake2b(described, digest_size=3).hexdigest()
 
 
 def media_type(headers: Headers) -> str:
@@ -167,7 +177,7 @@ class Catalogue:
                 known = ", ".join(sorted(self._features))
                 raise SettingsError(f"{key}.{name}", f"is no feature; there are {known}")
             if options is not False:
-                enabled.append(Enabled(feature, feature.validate(f"{key}.{name}", options)))
+                enabled.append(Enabled(feature, feature.validate(f"{key}.{name}", options), _mark(options)))
         return FeatureSet(enabled) if enabled else NO_FEATURES
 
 

@@ -11,7 +11,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from ..exchange import Exchange, Handler, as_before
-from ..features import own_names
+from ..features import NO_FEATURES, FeatureSet, own_names
 from ..pin import without_pins
 from ..problems import Unanswered
 from ..records import NO_TERMS, CacheRecord, from_wire, to_wire
@@ -59,6 +59,7 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
     is_whole: bool = False
     vary: tuple[str, ...] = ()
     known: Known = NOTHING_KNOWN
+    features: FeatureSet = NO_FEATURES
     selectors: tuple[tuple[str, str], ...] = ()
     problem: str = ""
 
@@ -229,7 +230,9 @@ async def fetch(
         whole = msgspec.structs.replace(stored, entry=None)
         fetched = await _fetch(exchange, handler, whole, settings, Question(), no_cache, clock, streaming)
         assert fetched is not None  # noqa: S101 - only a completion can fail
-    return await _transformed(exchange, fetched, transformer) if exchange.features else fetched
+    if not exchange.features:
+        return fetched
+    return await _transformed(exchange, msgspec.structs.replace(fetched, features=exchange.features), transformer)
 
 
 async def _transformed(exchange: Exchange, fetched: Fetched, transformer: Transformer) -> Fetched:
@@ -439,8 +442,8 @@ def is_fresh(record: CacheRecord | None) -> bool:
 
 
 def shareable(exchange: Exchange, fetched: Fetched) -> bool:
-    """Whether another request's answer may go to this one: it may be stored, and the varying fields agree."""
-    if fetched.record is None:
+    """Whether another request's answer may go to this one: it may be stored, and what it depends on agrees."""
+    if fetched.record is None or fetched.features is not exchange.features:
         return False
     theirs = [*without_pins(end_to_end(list(fetched.request.headers.items()))), *fetched.selectors]
     names, known = fetched.vary, fetched.known

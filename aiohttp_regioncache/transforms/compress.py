@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
 import zlib
-from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from ..errors import SettingsError
@@ -67,7 +67,7 @@ class Compress(Feature):
     def select(self, options: _Options, asked: Asked) -> str:
         """The coding for a request: of those that it accepts most, the first of ours."""
         lines = values(asked.headers, "accept-encoding")
-        return _best(options.codings, lines) if lines else ""
+        return _best(options.codings, tuple(lines)) if lines else ""
 
     def apply(self, options: _Options, selected: str, body: bytes, _content_type: str) -> Transformed | None:
         """Compress; None when the body is small, or becomes no smaller."""
@@ -77,7 +77,8 @@ class Compress(Feature):
         return Transformed(coded, None, selected) if len(coded) < len(body) else None
 
 
-def _best(codings: Sequence[str], lines: Sequence[str]) -> str:
+@functools.lru_cache(maxsize=1024)  # browsers send the same few all the time
+def _best(codings: tuple[str, ...], lines: tuple[str, ...]) -> str:
     weights = qualities(lines)
     otherwise = weights.get("*", 0.0)
     found = [(weights.get(coding, otherwise), -place, coding) for place, coding in enumerate(codings)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -61,7 +62,7 @@ class Polish(Feature):
 
     def select(self, options: dict[str, Any], asked: Asked) -> str:
         """The mode, and the form that a request accepts; what cannot be made smaller in it stays."""
-        form = _accepted(options["formats"], values(asked.headers, "accept"))
+        form = _accepted(tuple(options["formats"]), tuple(values(asked.headers, "accept")))
         quality = f" {options['quality']}" if options["mode"] == "lossy" else ""
         return f"{options['mode']}{quality} {form}" if form else ""
 
@@ -145,7 +146,8 @@ def _is_covered(paths: Sequence[PathPattern], path: str) -> bool:
     return any(pattern.match(path) is not None for pattern in paths)
 
 
-def _accepted(formats: Sequence[str], lines: Sequence[str]) -> str:
+@functools.lru_cache(maxsize=1024)  # browsers send the same few all the time
+def _accepted(formats: tuple[str, ...], lines: tuple[str, ...]) -> str:
     """The first of the forms that a request names as acceptable; a wildcard says nothing of what a client can show."""
     if not lines:
         return ""

@@ -70,7 +70,7 @@ def _apply_all(steps: Sequence[Step], content_type: str, body: bytes) -> _Outcom
     kind: str | None = None
     coding: str | None = None
     failed: list[tuple[str, Exception]] = []
-    for (feature, options), selected in steps:
+    for (feature, options, _), selected in steps:
         if not feature.affects(bare_type(kind or content_type)):
             continue
         try:

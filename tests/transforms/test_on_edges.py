@@ -101,6 +101,24 @@ async def test_compress_makes_one_variant_for_each_coding_and_hits_do_nothing(tm
         assert len(assets.asked) == 4
 
 
+async def test_other_options_are_another_variant(tmp_path: Path, assets: Assets) -> None:
+    async with running(assets.app()) as url, tenants(tmp_path) as place:
+        seen = []
+        for options in ({"least": 1}, {"least": 1_000_000}, {"levels": {"gzip": 1}}, {"least": 1}):
+            await _with_features(place, url, compress=options)
+            known = await place.edge.cache.sites.by_id("shop")
+
+            async def is_taken(options: dict[str, Any] = options) -> bool:
+                site = await place.edge.cache.sites.by_id("shop")
+                return site is not None and site.features == {"compress": options}
+
+            assert known is not None
+            await eventually(is_taken)
+            answer = await _get(place, **GZIP)
+            seen.append((answer.headers.get("Content-Encoding"), "; hit" in answer.cache_status))
+        assert seen == [("gzip", False), (None, False), ("gzip", False), ("gzip", True)]
+
+
 async def test_a_304_of_the_origin_keeps_what_was_made(tmp_path: Path, assets: Assets) -> None:
     assets.headers = {"Cache-Control": "max-age=0"}
     async with running(assets.app()) as url, tenants(tmp_path, cache=Cache(memory_seconds=0)) as place:
@@ -339,3 +357,33 @@ async def test_a_site_whose_features_there_are_not_is_served_without(
         await _with_features(place, url, nonsense=True)
         assert (await _get(place)).body == PAGE
         assert "nonsense: is no feature" in caplog.text
+
+
+async def test_who_asks_after_a_switch_takes_nothing_of_a_fetch_from_before(tmp_path: Path, assets: Assets) -> None:
+    gate = asyncio.Event()
+    real = assets.handle
+
+    async def held(request: web.Request) -> web.Response:
+        answer = await real(request)
+        if len(assets.asked) == 1:
+            await gate.wait()
+        return answer
+
+    assets.handle = held  # type: ignore[method-assign]
+    async with running(assets.app()) as url, tenants(tmp_path) as place:
+        await _with_features(place, url)
+        before = asyncio.ensure_future(_get(place, "/a.png", **WEBP))
+        await eventually(lambda: len(assets.asked) == 1)
+        await _with_features(place, url, polish="lossy")
+
+        async def is_known() -> bool:
+            site = await place.edge.cache.sites.find("shop.example")
+            return site is not None and bool(site.features)
+
+        await eventually(is_known)
+        after = asyncio.ensure_future(_get(place, "/a.png", **WEBP))
+        await asyncio.sleep(0.05)  # it may join; the gate opens in either case
+        gate.set()
+        assert (await before).headers["Content-Type"] == "image/png"
+        assert (await after).headers["Content-Type"] == "image/webp"
+        assert (await _get(place, "/a.png", **WEBP)).headers["Content-Type"] == "image/webp"
