@@ -44,13 +44,13 @@ def with_forwarded(
 
     What a trusted peer says of those before it is kept and added to; what anybody else says of it is left out, and so
     is what would make another request of it: of a trusted one too, as such proxies pass it on. A safe request loses the
-    fields that override its method, which no key knows.
+    fields that override its method, which no key knows. Names with an underscore are left out: to many servers they are
+    those with a hyphen (RFC 3875 section 4.1.18), and to us they are not.
     """
     unwanted = (
         _TOLD | _MISLEADING | (frozenset() if is_trusted else _ADDRESSES) | (_OVERRIDES if is_safe else frozenset())
     )
-    # To many servers an underscore is a hyphen (RFC 3875 section 4.1.18 makes one of it).
-    kept = [line for line in headers if line[0].lower().replace("_", "-") not in unwanted]
+    kept = [line for line in headers if "_" not in line[0] and line[0].lower() not in unwanted]
     before = values(headers, "x-forwarded-for") if is_trusted else []
     chain = ", ".join([*before, *([peer] if peer else [])])
     quoted = host.replace("\\", "\\\\").replace('"', '\\"')

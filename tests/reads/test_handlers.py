@@ -81,6 +81,24 @@ async def test_what_a_signal_says_to_vary_on_is_in_the_key(tmp_path: Path) -> No
         assert "; hit" in (await until_hit(edge, "/page", headers={"X-Tenant": "one"})).cache_status
 
 
+async def test_what_is_for_the_cache_alone_counts_beside_a_signal(tmp_path: Path) -> None:
+    async def page(_request: web.Request) -> web.Response:
+        headers = {"Regioncache-Cache-Control": "max-age=60", "Cache-Control": "no-store", "Vary": "X-Tenant"}
+        return web.Response(text="x", headers={**headers, "Regioncache-Vary": ""})
+
+    async def add(_request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["X-Added"] = "1"
+
+    app = serving(page=page)
+    app.on_response_prepare.append(add)
+    async with World(tmp_path) as world:
+        edge = await world.edge(app)
+        await edge.get("/page", headers={"X-Tenant": "one"})
+        answer = await until_hit(edge, "/page", headers={"X-Tenant": "two"})
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert not [name for name in answer.headers if name.lower().startswith("regioncache-")]
+
+
 TEXT = "compress me " * 3000
 
 
