@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from aiohttp_regioncache.errors import RegionUnavailableError
 from aiohttp_regioncache.settings import Sites
-from aiohttp_regioncache.site import Site
+from aiohttp_regioncache.site import Site, host_candidates
 from aiohttp_regioncache.sites.directory import REFRESH_SHARE, UNKNOWN, Directory
 from aiohttp_regioncache.sites.store import delete_site, put_site
 from aiohttp_regioncache.store import sites
@@ -52,6 +52,34 @@ async def test_what_is_known_is_not_asked_again(directory: Directory, store: Reg
         assert directory.known("shop.example") == put
         assert await directory.by_id(put.id) == put
     assert (directory.read, directory.asked) == (3, 103)  # the host, the id, and whether anything changes
+
+
+async def test_a_site_is_one_object_under_all_its_names(directory: Directory, store: RegionStore) -> None:
+    put = await put_site([store], site(aliases=["*.shop.example"]))
+    hosts = ("shop.example", "a.shop.example", "b.shop.example")
+    found = [*[await directory.find(host) for host in hosts], await directory.by_id(put.id)]
+    assert found[0] == put
+    assert all(each is found[0] for each in found)
+    newer = await put_site([store], msgspec.structs.replace(put, epoch=1))
+    await eventually(lambda: all(directory.known(host) == newer for host in hosts))
+    assert len({id(directory.known(host)) for host in hosts}) == 1
+
+
+async def test_what_a_change_costs_does_not_grow_with_the_wildcards_of_a_site(
+    directory: Directory, store: RegionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(50):
+        await directory.find(f"h{number}.nobody.example")
+    compared: list[str] = []
+
+    def candidates(host: str) -> tuple[str, ...]:
+        compared.append(host)
+        return host_candidates(host)
+
+    monkeypatch.setattr("aiohttp_regioncache.sites.directory.host_candidates", candidates)
+    await put_site([store], site(aliases=["*.nobody.example", *(f"*.w{number}.example" for number in range(200))]))
+    await eventually(lambda: isinstance(directory.known("h7.nobody.example"), Site))
+    assert len(compared) <= 2 * 50
 
 
 async def test_many_who_ask_at_once_share_one_read(directory: Directory, store: RegionStore) -> None:

@@ -9,7 +9,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from aiohttp_regioncache import Bulk, OriginAddress, Purge, PurgeError, Rule, SiteBusyError, Sites, Sync
+from aiohttp_regioncache import (
+    Bulk,
+    OriginAddress,
+    Purge,
+    PurgeError,
+    Rule,
+    Settings,
+    Site,
+    SiteBusyError,
+    Sites,
+    Sync,
+)
+from aiohttp_regioncache.served import ServedSite, served_site
 from aiohttp_regioncache.sites.store import delete_site, put_site
 from tests.sites.world import SITES, Tenants, tenants
 from tests.support import eventually
@@ -32,6 +44,22 @@ async def test_each_host_gets_its_own_sites_origin(tmp_path: Path) -> None:
         hosts = [request.headers["Host"] for request in place.world.origin.requests]
         assert hosts == ["shop.example", "a.shop.example"]
         assert [request.headers["Host"] for request in other.requests] == ["BLOG.example.:8080"]
+
+
+async def test_a_site_is_made_ready_once_for_all_its_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def counted(site: Site, settings: Settings, default: ServedSite) -> ServedSite:
+        made.append(site.id)
+        return served_site(site, settings, default)
+
+    monkeypatch.setattr("aiohttp_regioncache.sites.serving.served_site", counted)
+    async with tenants(tmp_path) as place:
+        await place.put("shop.example", aliases=["*.shop.example"])
+        for _ in range(5):
+            for host in ("shop.example", "a.shop.example", "b.shop.example"):
+                await place.ask(host)
+        assert len(made) == 1
 
 
 async def test_the_origin_is_asked_for_the_host_that_the_site_names(tmp_path: Path) -> None:
