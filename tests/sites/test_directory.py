@@ -257,7 +257,7 @@ async def test_the_next_region_is_asked_when_the_first_is_down(
     put = await put_site([regions.first], site())
 
     async def is_told() -> bool:
-        return bool(await sites.read_all(regions.second))
+        return await sites.find_stored(regions.second, "shop.example") is not None
 
     await eventually(is_told)
     await regions.servers[0].kill()
