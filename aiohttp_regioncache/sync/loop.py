@@ -29,6 +29,7 @@ from .coalesce import candidates, untried
 from .leases import Claim, Leases
 from .outcome import Attempt, Failure, History, Outcome, Patience, Verdict
 from .outlets import Outlet, Outlets
+from .sender import Sender
 from .settling import UNREADABLE_DELAY, Settler, note_lost
 
 logger = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ class SyncLoop:
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._drains: set[asyncio.Task[None]] = set()
+        self._using: Counter[Sender] = Counter()
         self._first_partition = 0
 
     def start(self) -> None:
@@ -216,6 +218,18 @@ class SyncLoop:
         if self._is_crowded_out(outlet):
             await self._leases.give_back(claim, CROWDED_DELAY)
             return 0
+        self._using[outlet.sender] += 1
+        try:
+            return await self._replay_to(outlet, claim, queued, write, stalled=stalled)
+        finally:
+            self._using[outlet.sender] -= 1
+            self._using += Counter()  # forgets who uses nothing
+
+    async def _replay_to(
+        self, outlet: Outlet, claim: Claim, queued: Sequence[Queued], write: WriteRecord, *, stalled: bool
+    ) -> int:
+        """Replay the first write to its origin, and those that go with it; returns as `_replay`."""
+        item = queued[0]
         if self._leases.is_closed(outlet.sender) or not await self._leases.renew([claim]):
             return int(await self._not_sent(claim, write, outlet))
         body = await self._body(claim, write)
@@ -235,7 +249,9 @@ class SyncLoop:
 
     def _is_crowded_out(self, outlet: Outlet) -> bool:
         """Whether a write should not wait here for its origin: one that is slow must leave room for other sites'."""
-        return self._outlets.are_many and outlet.sender.slots.locked() and 2 * len(self._drains) > self._capacity
+        if not self._outlets.are_many or 2 * len(self._drains) <= self._capacity:
+            return False
+        return outlet.sender.slots.locked() or _ROOM * self._using[outlet.sender] >= self._capacity
 
     # --- sending ---
 
