@@ -231,6 +231,7 @@ async def test_an_import_that_parts_a_site_loses_neither(world: World, tmp_path:
         ("[[sites]]\ndomain = 'a.example'", "origin"),
         (RUNS_CODE, "names code"),
         ("[[sites]]\ndomain = 'a.example:80'\norigin = 'http://o.example'", "without a port"),
+        ("[[sites]]\ndomain = 'a.example'\nid = 'default'\norigin = 'http://o.example'", "that the settings describe"),
         ("[[sites]]\ndomain = 'a.example'\norigin = 'http://o.example/_regioncache'", "an edge keeps its own pages"),
         ("nonsense", "no TOML"),
     ],

@@ -16,12 +16,13 @@ from aiohttp_regioncache import (
     PurgeError,
     Rule,
     Settings,
+    SettingsError,
     Site,
     SiteBusyError,
     Sites,
     Sync,
 )
-from aiohttp_regioncache.served import ServedSite, served_site
+from aiohttp_regioncache.served import DEFAULT_SITE, ServedSite, served_site
 from aiohttp_regioncache.sites.store import delete_site, put_site
 from tests.sites.world import SITES, Tenants, tenants
 from tests.support import eventually
@@ -247,6 +248,13 @@ async def test_the_service_credential_is_for_the_origin_of_the_settings_alone(tm
         assert (await place.ask("shop.example", "/items/1", "PUT", json={}, headers=user)).status == 202
         await eventually(lambda: len(place.world.origin.effects) == 1)
         assert place.world.origin.requests[-1].headers["Authorization"] == "Bearer user"
+
+
+async def test_no_site_can_be_the_one_of_the_settings(tmp_path: Path) -> None:
+    """Its keys would be those of the settings' own, and its writes would go there with the service's credential."""
+    async with Origin() as own, tenants(tmp_path, origin=own.url) as place:
+        with pytest.raises(SettingsError, match=r"sites\[shop.example\].id: 'default'"):
+            await place.put("shop.example", id=DEFAULT_SITE.id)
 
 
 # --- origins ---
