@@ -179,11 +179,13 @@ class Directory:
 
     def _known(self, name: str) -> Site | Literal[Unknown.UNKNOWN] | None:
         held = self._held(name)
-        if held is None or not self._is_good(held):
+        now = self._clock()
+        if held is None or not (self._is_good(held) or self._is_in_outage(held, now)):
             return UNKNOWN
         self.stale += not self._is_right(held)
-        now = self._clock()
-        if now - self._pulse.since(held) >= REFRESH_SHARE * self._seconds and now >= held.retry:
+        if not self._is_good(held):
+            self._begin(name)
+        elif now - self._pulse.since(held) >= REFRESH_SHARE * self._seconds and now >= held.retry:
             self._refresh(name, held, now)
         return held.site
 
@@ -196,6 +198,10 @@ class Directory:
         now = self._clock()
         is_vouched = now - self._pulse.since(entry) < self._seconds and now - entry.read < _LONGEST * self._seconds
         return is_vouched and not entry.is_outdated
+
+    def _is_in_outage(self, entry: _Entry, now: float) -> bool:
+        """Whether nobody could say better a short time ago: no request waits for the next attempt."""
+        return not entry.is_outdated and entry.retry > 0 and now - entry.retry < self._seconds
 
     def _refresh(self, name: str, held: _Entry, now: float) -> None:
         """Find out in the background whether an entry still holds."""
@@ -269,6 +275,8 @@ class Directory:
         found = await asyncio.shield(flight.task)
         if isinstance(found, RegionUnavailableError):
             raise found
+        held = self._held(name)
+        self.stale += held is not None and not self._is_right(held)
         return found
 
     def _begin(self, name: str) -> _Flight:
@@ -302,7 +310,6 @@ class Directory:
         if held is None:
             return error
         held.retry = self._clock() + _RETRY_SECONDS
-        self.stale += not self._is_right(held)
         return held.site
 
     async def _ask(self, name: str) -> tuple[Site | None, int]:
