@@ -436,7 +436,7 @@ def parse(text: bytes, name: str, environ: Mapping[str, str] | None = None) -> S
     """Read the settings from TOML in UTF-8, as `load` does; `name` is what errors call it. Raises `SettingsError`."""
     try:
         data = tomllib.loads(text.decode("utf-8").replace("\r\n", "\n"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsError(name, f"is no TOML: {error}") from None
     for name, value in sorted((os.environ if environ is None else environ).items()):
         if name.startswith(ENVIRONMENT_PREFIX):

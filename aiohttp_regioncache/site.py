@@ -12,7 +12,7 @@ from yarl import URL
 
 from .effects import AUTO, NAMES
 from .errors import SettingsError
-from .keys import normalize_path
+from .keys import SiteKey, normalize_path
 from .patterns import PathPattern
 from .rules import Lifetime, Rule, Rules, check_parameters
 from .upstream import OriginAddress, Upstream
@@ -99,6 +99,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         put(self, "aliases", _aliases(f"{key}.aliases", self))
         if self.id and not is_site_id(self.id):
             raise SettingsError(f"{key}.id", f"{self.id!r} is no id: 1 to {MAX_ID} letters, digits, - and _")
+        if self.id == SiteKey().id:
+            raise SettingsError(f"{key}.id", f"{self.id!r} is the site that the settings describe; give another one")
         _check_origin(f"{key}.origin", self)
         if self.origin_host is not None:
             put(self, "origin_host", _host(f"{key}.origin_host", self.origin_host, wildcard=False))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,7 @@ from ..errors import SettingsError
 from ..rules import Rules
 from ..served import default_site, served_site
 from ..settings import Settings
-from ..site import Site, site_data, site_from
+from ..site import Site, normalize_host, site_data, site_from
 from ..sites.forms import Form, export_sites, import_sites
 from ..sites.store import delete_site, get_site, list_sites, put_site
 from ..store.region import RegionStore
@@ -144,9 +145,7 @@ async def run_put(arguments: argparse.Namespace) -> int:
     """Store a site, and print it."""
     settings = settings_of(arguments)
     async with _changing(settings) as stores:
-        known = await first_reachable(stores, lambda store: get_site(store, arguments.domain))
-        if known is not None and arguments.domain not in known.hosts:  # a wildcard of another site covers it
-            known = None
+        known = await first_reachable(stores, lambda store: _having(store, arguments.domain))
         site = site_from(_merged(arguments, known))
         _check(settings, [site])
         stored = await put_site(list(stores.values()), site)
@@ -155,6 +154,12 @@ async def run_put(arguments: argparse.Namespace) -> int:
     else:
         say(f"{stored.domain} is site {stored.id}, revision {stored.revision}")
     return OK
+
+
+async def _having(store: RegionStore, domain: str) -> Site | None:
+    """The site that has a host, however it is written; not one of which a wildcard covers it."""
+    found = await get_site(store, domain)
+    return found if found is not None and normalize_host(domain, wildcard=True) in found.hosts else None
 
 
 def _merged(arguments: argparse.Namespace, known: Site | None) -> dict[str, Any]:
@@ -221,14 +226,22 @@ async def _put_all(settings: Settings, given: Sequence[Site]) -> list[Site]:
     stored: list[Site] = []
     progress = Progress("import")
     async with _changing(settings) as stores:
-        known = {host: site for site in await first_reachable(stores, list_sites) for host in site.hosts}
-        for number, site in enumerate(given, 1):
-            before = known.get(site.domain)
-            named = site if site.id or before is None else msgspec.structs.replace(site, id=before.id)
-            stored.append(await put_site(list(stores.values()), named))
+        # Found out before any is stored: what is stored moves hosts.
+        taken = frozenset(site.id for site in given)
+        named = [await first_reachable(stores, functools.partial(_identified, site, taken)) for site in given]
+        for number, site in enumerate(named, 1):
+            stored.append(await put_site(list(stores.values()), site))
             progress(number, len(given))
     progress.clear()
     return stored
+
+
+async def _identified(site: Site, taken: Collection[str], store: RegionStore) -> Site:
+    """A site with the id of the one whose domain is the same: not that of a former tenant, nor of two the same."""
+    before = None if site.id else await _having(store, site.domain)
+    if before is None or before.domain != site.domain or before.id in taken:
+        return site
+    return msgspec.structs.replace(site, id=before.id)
 
 
 async def run_export(arguments: argparse.Namespace) -> int:

@@ -183,8 +183,8 @@ class Supervisor:
         if started is None:
             logger.error("the settings stay as they were: no worker could be replaced")
             return
+        self._adopt(started)  # first: those that go have the time that their own settings give them
         self._plan = plan
-        self._adopt(started)
         logger.info("%d workers run with the settings as they are now", len(started))
 
     async def _start_all(self, plan: Plan) -> list[Worker] | None:

@@ -81,7 +81,7 @@ async def _is_succeeded(parent: int, stopping: asyncio.Event) -> bool:
         if not heard.done():
             heard.cancel()
             return False
-        said = heard.result()
+        said = b"" if heard.exception() is not None else heard.result()  # it may have gone with a reset
         if not said:
             logger.warning("the parent has gone; stopping")
         return said == SUCCEEDED

@@ -141,6 +141,7 @@ class Directory:
             OrderedDict()
         )  # apart: who asks for hosts that are none pushes no site out
         self._names: dict[str, set[str]] = {}
+        self._newest: dict[str, Site] = {}
         self._flights: dict[str, _Flight] = {}
         self._pulse = _Pulse()
         self._feeling: asyncio.Task[None] | None = None
@@ -178,11 +179,13 @@ class Directory:
 
     def _known(self, name: str) -> Site | Literal[Unknown.UNKNOWN] | None:
         held = self._held(name)
-        if held is None or not self._is_good(held):
+        now = self._clock()
+        if held is None or not (self._is_good(held) or self._is_in_outage(held, now)):
             return UNKNOWN
         self.stale += not self._is_right(held)
-        now = self._clock()
-        if now - self._pulse.since(held) >= REFRESH_SHARE * self._seconds and now >= held.retry:
+        if not self._is_good(held):
+            self._begin(name)
+        elif now - self._pulse.since(held) >= REFRESH_SHARE * self._seconds and now >= held.retry:
             self._refresh(name, held, now)
         return held.site
 
@@ -195,6 +198,10 @@ class Directory:
         now = self._clock()
         is_vouched = now - self._pulse.since(entry) < self._seconds and now - entry.read < _LONGEST * self._seconds
         return is_vouched and not entry.is_outdated
+
+    def _is_in_outage(self, entry: _Entry, now: float) -> bool:
+        """Whether nobody could say better a short time ago: no request waits for the next attempt."""
+        return not entry.is_outdated and entry.retry > 0 and now - entry.retry < self._seconds
 
     def _refresh(self, name: str, held: _Entry, now: float) -> None:
         """Find out in the background whether an entry still holds."""
@@ -226,15 +233,24 @@ class Directory:
         held, gone = self._held(name), None
         if held is not None:
             gone = (held.site or held.gone) if site is None else None
-            site = held.site if site == held.site else site  # the same object: what is made of it is made once
+            site = held.site if site == held.site else site
+        if site is not None:
+            site = self._one_object(site)
         self._drop(name)
         entries = self._missing if site is None else self._found
         entries[name] = _Entry(site, gone, self._clock(), epoch)
         if site is not None:
             self._names.setdefault(site.id, set()).add(name)
+            newest = self._newest.setdefault(site.id, site)
+            self._newest[site.id] = max(newest, site, key=_revision)
         if len(entries) > self._most:
             self._drop(next(iter(entries)))
         return site
+
+    def _one_object(self, site: Site) -> Site:
+        """The object as which a site is known under its other names: what is made of it is made once for all."""
+        newest = self._newest.get(site.id)
+        return newest if newest is not None and newest == site else site
 
     def _drop(self, name: str) -> None:
         self._missing.pop(name, None)
@@ -244,7 +260,7 @@ class Directory:
         names = self._names[held.site.id]
         names.discard(name)
         if not names:
-            del self._names[held.site.id]
+            del self._names[held.site.id], self._newest[held.site.id]
 
     # --- asking ---
 
@@ -259,6 +275,8 @@ class Directory:
         found = await asyncio.shield(flight.task)
         if isinstance(found, RegionUnavailableError):
             raise found
+        held = self._held(name)
+        self.stale += held is not None and not self._is_right(held)
         return found
 
     def _begin(self, name: str) -> _Flight:
@@ -292,7 +310,6 @@ class Directory:
         if held is None:
             return error
         held.retry = self._clock() + _RETRY_SECONDS
-        self.stale += not self._is_right(held)
         return held.site
 
     async def _ask(self, name: str) -> tuple[Site | None, int]:
@@ -325,11 +342,11 @@ class Directory:
             self._outdate({_BY_ID + change.site, *self._names.get(change.site, ()), *self._named(change.hosts)})
 
     def _named(self, hosts: Iterable[str]) -> Iterable[str]:
-        for host in hosts:
-            yield host
-            if host.startswith(_WILDCARD):
-                known = (*self._found, *self._missing, *self._flights)
-                yield from (name for name in known if host in host_candidates(name))
+        changed = frozenset(hosts)
+        yield from changed
+        if any(host.startswith(_WILDCARD) for host in changed):  # one pass, however many a tenant lists
+            known = (*self._found, *self._missing, *self._flights)
+            yield from (name for name in known if not changed.isdisjoint(host_candidates(name)))
 
     def _linked(self, store: RegionStore, up: bool) -> None:
         if store is self._stores[0]:
@@ -347,6 +364,10 @@ class Directory:
                 held.is_outdated = True
                 if at_once:
                     self._begin(name)
+
+
+def _revision(site: Site) -> int:
+    return site.revision
 
 
 async def _read(store: RegionStore, name: str) -> Site | None:

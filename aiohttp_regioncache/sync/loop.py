@@ -29,12 +29,19 @@ from .coalesce import candidates, untried
 from .leases import Claim, Leases
 from .outcome import Attempt, Failure, History, Outcome, Patience, Verdict
 from .outlets import Outlet, Outlets
+from .sender import Sender
 from .settling import UNREADABLE_DELAY, Settler, note_lost
 
 logger = logging.getLogger(__name__)
 
 HOLD_DELAY: Final = 5.0
 """Seconds after which a write is looked at again whose site is missing or disabled."""
+CROWDED_DELAY: Final = 0.25
+"""Seconds after which a write is looked at again whose origin is busy, while those of other sites need the room."""
+
+
+_ROOM: Final = 4
+"""How many origins' slots a loop has room for."""
 
 
 class _Ready(msgspec.Struct, frozen=True):
@@ -68,9 +75,12 @@ class SyncLoop:
         self._batchers: WeakKeyDictionary[Outlet, dict[str, Batcher]] = WeakKeyDictionary()
         # What waits for a bulk request needs no slot of its own.
         self._capacity = max(self._settings.concurrency, self._settings.claim if outlets.may_bulk else 0)
+        if outlets.are_many:  # one that has all its slots taken leaves room for the others
+            self._capacity = max(self._capacity, _ROOM * self._settings.concurrency)
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._drains: set[asyncio.Task[None]] = set()
+        self._using: Counter[Sender] = Counter()
         self._first_partition = 0
 
     def start(self) -> None:
@@ -205,6 +215,21 @@ class SyncLoop:
         if outlet is None:
             await self._leases.give_back(claim, HOLD_DELAY)
             return 0
+        if self._is_crowded_out(outlet):
+            await self._leases.give_back(claim, CROWDED_DELAY)
+            return 0
+        self._using[outlet.sender] += 1
+        try:
+            return await self._replay_to(outlet, claim, queued, write, stalled=stalled)
+        finally:
+            self._using[outlet.sender] -= 1
+            self._using += Counter()  # forgets who uses nothing
+
+    async def _replay_to(
+        self, outlet: Outlet, claim: Claim, queued: Sequence[Queued], write: WriteRecord, *, stalled: bool
+    ) -> int:
+        """Replay the first write to its origin, and those that go with it; returns as `_replay`."""
+        item = queued[0]
         if self._leases.is_closed(outlet.sender) or not await self._leases.renew([claim]):
             return int(await self._not_sent(claim, write, outlet))
         body = await self._body(claim, write)
@@ -221,6 +246,12 @@ class SyncLoop:
             return int(await self._send_alone(claim, ready, stalled=stalled))
         run = [ready, *await self._followers(claim, batcher.bulk, ready, queued[1:])]
         return await self._send_together(claim, batcher, run, stalled=stalled)
+
+    def _is_crowded_out(self, outlet: Outlet) -> bool:
+        """Whether a write should not wait here for its origin: one that is slow must leave room for other sites'."""
+        if not self._outlets.are_many or 2 * len(self._drains) <= self._capacity:
+            return False
+        return outlet.sender.slots.locked() or _ROOM * self._using[outlet.sender] >= self._capacity
 
     # --- sending ---
 

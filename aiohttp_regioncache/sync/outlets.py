@@ -36,12 +36,18 @@ class Outlets(Protocol):
     def may_bulk(self) -> bool:
         """Whether any site may send writes together."""
 
+    @property
+    def are_many(self) -> bool:
+        """Whether there are several origins, of which none may hold up the others."""
+
     async def find(self, site: str) -> Outlet | None:
         """Find the outlet of a site by its id; None while the site is missing or disabled, and its writes are held."""
 
 
 class OneOutlet(Outlets):
     """One origin for every write."""
+
+    are_many = False
 
     def __init__(self, outlet: Outlet) -> None:
         self._outlet = outlet
@@ -70,6 +76,7 @@ class SiteOutlets(Outlets):
 
     is_closed = False
     may_bulk = True
+    are_many = True
 
     def __init__(self, find_site: FindSite, make_sender: MakeSender, default: Outlet | None, most: int) -> None:
         self._find_site = find_site

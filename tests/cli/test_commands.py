@@ -195,12 +195,43 @@ async def test_sites_are_put_changed_exported_imported_and_deleted(world: World,
     assert (await command("sites", "delete", "shop", "-c", config)).status == 3
 
 
+async def test_a_site_is_the_same_however_its_host_is_written(world: World, tmp_path: Path) -> None:
+    config = write_config(tmp_path, world, more=SITES)
+    await command("sites", "put", "bücher.example", "--origin", world.origin.url, "--id", "books", "-c", config)
+    for host in ("BÜCHER.example.", "xn--bcher-kva.example"):
+        outcome = await command("sites", "put", host, "--origin", world.origin.url, "-c", config, "--json")
+        assert (outcome.status, outcome.document["id"]) == (0, "books")
+
+
+async def test_an_import_gives_no_site_the_id_of_a_former_tenant(world: World, tmp_path: Path) -> None:
+    config = write_config(tmp_path, world, more=SITES)
+    for site_id in ("z-former", "present"):  # the former one still lists the host
+        text = f"[[sites]]\nid = '{site_id}'\ndomain = 'shop.example'\norigin = '{world.origin.url}'"
+        assert (await command("sites", "import", "-c", config, given=text)).status == 0
+    text = f"[[sites]]\ndomain = 'shop.example'\norigin = '{world.origin.url}'"
+    outcome = await command("sites", "import", "-c", config, "--json", given=text)
+    assert [site["id"] for site in outcome.document["stored"]] == ["present"]
+
+
+async def test_an_import_that_parts_a_site_loses_neither(world: World, tmp_path: Path) -> None:
+    config = write_config(tmp_path, world, more=SITES)
+    origin = f"origin = '{world.origin.url}'"
+    whole = f"[[sites]]\nid = 'shop'\ndomain = 'shop.example'\naliases = ['www.shop.example']\n{origin}"
+    assert (await command("sites", "import", "-c", config, given=whole)).status == 0
+    parts = "\n".join(f"[[sites]]\ndomain = '{host}'\n{origin}" for host in ("shop.example", "www.shop.example"))
+    assert (await command("sites", "import", "-c", config, given=parts)).status == 0
+    listed = (await command("sites", "list", "-c", config, "--json")).document
+    assert [site["domain"] for site in listed] == ["shop.example", "www.shop.example"]
+    assert listed[0]["id"] == "shop"
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("[[sites]]\ndomain = 'a.example'", "origin"),
         (RUNS_CODE, "names code"),
         ("[[sites]]\ndomain = 'a.example:80'\norigin = 'http://o.example'", "without a port"),
+        ("[[sites]]\ndomain = 'a.example'\nid = 'default'\norigin = 'http://o.example'", "that the settings describe"),
         ("[[sites]]\ndomain = 'a.example'\norigin = 'http://o.example/_regioncache'", "an edge keeps its own pages"),
         ("nonsense", "no TOML"),
     ],

@@ -264,7 +264,8 @@ async def test_readiness_is_503_without_a_region(world: World, config: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "wrong", ["colour = 1", "[", "\udcff", "regions = []", 'serve = {tls_cert = "x", tls_key = "y"}']
+    "wrong",
+    ["colour = 1", "[", "a = " + 5_000 * "[", "\udcff", "regions = []", 'serve = {tls_cert = "x", tls_key = "y"}'],
 )
 async def test_wrong_settings_change_nothing(world: World, config: Path, tmp_path: Path, wrong: str) -> None:
     async with Server(config) as server:

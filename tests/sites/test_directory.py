@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from aiohttp_regioncache.errors import RegionUnavailableError
 from aiohttp_regioncache.settings import Sites
-from aiohttp_regioncache.site import Site
+from aiohttp_regioncache.site import Site, host_candidates
 from aiohttp_regioncache.sites.directory import REFRESH_SHARE, UNKNOWN, Directory
 from aiohttp_regioncache.sites.store import delete_site, put_site
 from aiohttp_regioncache.store import sites
@@ -54,11 +54,40 @@ async def test_what_is_known_is_not_asked_again(directory: Directory, store: Reg
     assert (directory.read, directory.asked) == (3, 103)  # the host, the id, and whether anything changes
 
 
+async def test_a_site_is_one_object_under_all_its_names(directory: Directory, store: RegionStore) -> None:
+    put = await put_site([store], site(aliases=["*.shop.example"]))
+    hosts = ("shop.example", "a.shop.example", "b.shop.example")
+    found = [*[await directory.find(host) for host in hosts], await directory.by_id(put.id)]
+    assert found[0] == put
+    assert all(each is found[0] for each in found)
+    newer = await put_site([store], msgspec.structs.replace(put, epoch=1))
+    await eventually(lambda: all(directory.known(host) == newer for host in hosts))
+    assert len({id(directory.known(host)) for host in hosts}) == 1
+
+
+async def test_what_a_change_costs_does_not_grow_with_the_wildcards_of_a_site(
+    directory: Directory, store: RegionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(50):
+        await directory.find(f"h{number}.nobody.example")
+    compared: list[str] = []
+
+    def candidates(host: str) -> tuple[str, ...]:
+        compared.append(host)
+        return host_candidates(host)
+
+    monkeypatch.setattr("aiohttp_regioncache.sites.directory.host_candidates", candidates)
+    await put_site([store], site(aliases=["*.nobody.example", *(f"*.w{number}.example" for number in range(200))]))
+    await eventually(lambda: isinstance(directory.known("h7.nobody.example"), Site))
+    assert len(compared) <= 2 * 50
+
+
 async def test_many_who_ask_at_once_share_one_read(directory: Directory, store: RegionStore) -> None:
     put = await put_site([store], site())
     found = await asyncio.gather(*(directory.find("shop.example") for _ in range(100)))
     assert found == [put] * 100
-    assert directory.read <= 2  # once more when the announcement of the site comes meanwhile
+    # Whether anything changes, the host, and once more when the announcement of the site comes meanwhile.
+    assert directory.read <= 3
 
 
 async def test_who_leaves_takes_the_read_from_nobody(directory: Directory, store: RegionStore) -> None:
@@ -229,7 +258,7 @@ async def test_the_next_region_is_asked_when_the_first_is_down(
     put = await put_site([regions.first], site())
 
     async def is_told() -> bool:
-        return bool(await sites.read_all(regions.second))
+        return await sites.find_stored(regions.second, "shop.example") is not None
 
     await eventually(is_told)
     await regions.servers[0].kill()
@@ -254,6 +283,25 @@ async def test_with_every_region_down_the_last_that_was_known_is_used_beyond_its
     assert directory.known("shop.example") == put  # and is not asked for by each request
     with pytest.raises(RegionUnavailableError):
         await directory.find("never.example")
+
+
+async def test_in_an_outage_no_request_waits_for_the_next_attempt(
+    directory: Directory, regions: Regions, clock: Clock
+) -> None:
+    put = await put_site([regions.first], site())
+    await directory.find("shop.example")
+    for server in regions.servers:
+        await server.kill()
+    clock.now += SECONDS
+    assert await directory.find("shop.example") == put
+    for _ in range(5):
+        clock.now += 5
+        read = directory.read
+        assert directory.known("shop.example") == put
+        await directory.drain(5)
+        assert directory.read > read  # it goes on asking
+    clock.now += 2 * SECONDS
+    assert directory.known("shop.example") is UNKNOWN  # nobody has asked for long: it may be over
 
 
 async def test_without_publishing_a_change_counts_within_the_time(regions: Regions, clock: Clock) -> None:

@@ -9,7 +9,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from aiohttp_regioncache import Bulk, OriginAddress, Purge, PurgeError, Rule, SiteBusyError, Sites, Sync
+from aiohttp_regioncache import (
+    Bulk,
+    OriginAddress,
+    Purge,
+    PurgeError,
+    Rule,
+    Settings,
+    SettingsError,
+    Site,
+    SiteBusyError,
+    Sites,
+    Sync,
+)
+from aiohttp_regioncache.served import DEFAULT_SITE, ServedSite, served_site
 from aiohttp_regioncache.sites.store import delete_site, put_site
 from tests.sites.world import SITES, Tenants, tenants
 from tests.support import eventually
@@ -32,6 +45,22 @@ async def test_each_host_gets_its_own_sites_origin(tmp_path: Path) -> None:
         hosts = [request.headers["Host"] for request in place.world.origin.requests]
         assert hosts == ["shop.example", "a.shop.example"]
         assert [request.headers["Host"] for request in other.requests] == ["BLOG.example.:8080"]
+
+
+async def test_a_site_is_made_ready_once_for_all_its_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def counted(site: Site, settings: Settings, default: ServedSite) -> ServedSite:
+        made.append(site.id)
+        return served_site(site, settings, default)
+
+    monkeypatch.setattr("aiohttp_regioncache.sites.serving.served_site", counted)
+    async with tenants(tmp_path) as place:
+        await place.put("shop.example", aliases=["*.shop.example"])
+        for _ in range(5):
+            for host in ("shop.example", "a.shop.example", "b.shop.example"):
+                await place.ask(host)
+        assert len(made) == 1
 
 
 async def test_the_origin_is_asked_for_the_host_that_the_site_names(tmp_path: Path) -> None:
@@ -184,6 +213,24 @@ async def test_queued_writes_stay_with_their_site_when_the_domain_is_given_away(
         await eventually(lambda: _deletes(place, site.id))
 
 
+@pytest.mark.parametrize("bulk", [None, {"endpoint": "/bulk", "max_writes": 2}])
+async def test_a_site_whose_origin_hangs_holds_up_no_other(tmp_path: Path, bulk: dict[str, Any] | None) -> None:
+    concurrency = 8 if bulk else 2  # more than the bulk requests that go out at once
+    async with tenants(tmp_path, sync=Sync(concurrency=concurrency, claim=4)) as place, Origin() as hanging:
+        hanging.gate.clear()
+        await place.put("slow.example", origin=hanging.url, rules=[{**BEHIND[0], "bulk": bulk}])
+        await place.put("quick.example", rules=BEHIND)
+        for number in range(40):
+            assert (await place.ask("slow.example", f"/items/{number}", "PUT", json={})).status == 202
+        await eventually(lambda: hanging.in_flight.total() >= 2)
+        for number in range(10):
+            assert (await place.ask("quick.example", f"/items/{number}", "PUT", json={})).status == 202
+        await eventually(lambda: len(place.world.origin.effects) == 10, within=6)  # before anything times out
+        assert not hanging.effects
+        hanging.gate.set()
+        await eventually(lambda: len(hanging.effects) >= 40)
+
+
 async def _deletes(place: Tenants, site_id: str) -> bool:
     try:
         await delete_site(list(place.edge.cache.stores.values()), site_id)
@@ -201,6 +248,13 @@ async def test_the_service_credential_is_for_the_origin_of_the_settings_alone(tm
         assert (await place.ask("shop.example", "/items/1", "PUT", json={}, headers=user)).status == 202
         await eventually(lambda: len(place.world.origin.effects) == 1)
         assert place.world.origin.requests[-1].headers["Authorization"] == "Bearer user"
+
+
+async def test_no_site_can_be_the_one_of_the_settings(tmp_path: Path) -> None:
+    """Its keys would be those of the settings' own, and its writes would go there with the service's credential."""
+    async with Origin() as own, tenants(tmp_path, origin=own.url) as place:
+        with pytest.raises(SettingsError, match=r"sites\[shop.example\].id: 'default'"):
+            await place.put("shop.example", id=DEFAULT_SITE.id)
 
 
 # --- origins ---

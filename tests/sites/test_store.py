@@ -23,6 +23,7 @@ from aiohttp_regioncache.sites.store import delete_site, get_site, list_sites, p
 from aiohttp_regioncache.store import outbox, queue, sites
 from aiohttp_regioncache.store.events import Changed
 from aiohttp_regioncache.store.keyspace import SITES
+from aiohttp_regioncache.store.queue import Acceptance
 from aiohttp_regioncache.store.region import RegionStore
 from aiohttp_regioncache.sync.courier import Courier
 from tests.sites.tools import Regions, site
@@ -117,12 +118,16 @@ async def test_a_site_whose_deletion_is_forgotten_leaves_the_index(store: Region
         assert await raw(client, "ZRANGE", SITES, 0, -1) == [b"just-being-put"]
 
 
+def _of_site(site_id: str, write: Acceptance) -> Acceptance:
+    return msgspec.structs.replace(write, record=msgspec.structs.replace(write.record, site=site_id))
+
+
 async def test_a_site_with_pending_writes_is_not_deleted(store: RegionStore) -> None:
-    put = await put_site([store], site(id="default"))
-    write = acceptance("/items/1")
+    put = await put_site([store], site(id="shop"))
+    write = _of_site(put.id, acceptance("/items/1"))
     partition = store.partition(write.target)
     accepted = await queue.accept(store, partition, write, Queue())
-    with pytest.raises(SiteBusyError, match="site default: 1 writes are pending in region ap-northeast-1"):
+    with pytest.raises(SiteBusyError, match="site shop: 1 writes are pending in region ap-northeast-1"):
         await delete_site([store], put.id)
     other = await put_site([store], site("other.example"))
     await delete_site([store], other.id)
@@ -134,8 +139,8 @@ async def test_a_site_with_pending_writes_is_not_deleted(store: RegionStore) -> 
 
 
 async def test_pending_writes_in_any_region_count(regions: Regions) -> None:
-    put = await put_site(regions.stores, site(id="default"))
-    write = acceptance("/items/1", region=SAO_PAULO)
+    put = await put_site(regions.stores, site(id="shop"))
+    write = _of_site(put.id, acceptance("/items/1", region=SAO_PAULO))
     await queue.accept(regions.second, regions.second.partition(write.target), write, Queue())
     with pytest.raises(SiteBusyError, match=SAO_PAULO):
         await delete_site(regions.stores, put.id)
