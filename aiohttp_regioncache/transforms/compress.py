@@ -65,16 +65,18 @@ class Compress(Feature):
         return _TYPES.fullmatch(content_type) is not None and content_type != "text/event-stream"
 
     def select(self, options: _Options, asked: Asked) -> str:
-        """The coding for a request: of those that it accepts most, the first of ours."""
+        """The coding for a request, of those that it accepts most the first of ours, with its level and `least`."""
         lines = values(asked.headers, "accept-encoding")
-        return _best(options.codings, lines) if lines else ""
+        coding = _best(options.codings, lines) if lines else ""
+        return f"{coding} {options.levels[coding]} {options.least}" if coding else ""
 
     def apply(self, options: _Options, selected: str, body: bytes, _content_type: str) -> Transformed | None:
         """Compress; None when the body is small, or becomes no smaller."""
         if len(body) < options.least:
             return None
-        coded = _compress(selected, body, options.levels[selected])
-        return Transformed(coded, None, selected) if len(coded) < len(body) else None
+        coding = selected.partition(" ")[0]
+        coded = _compress(coding, body, options.levels[coding])
+        return Transformed(coded, None, coding) if len(coded) < len(body) else None
 
 
 def _best(codings: Sequence[str], lines: Sequence[str]) -> str:
