@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -76,8 +77,7 @@ async def site_for(settings: Settings, stores: dict[str, RegionStore], name: str
     Raises `LookupError` for a name that is none's.
     """
     default = default_site(settings, Rules(settings.rules))
-    _, has_host, rest = name.partition("://")
-    host = rest.partition("/")[0] if has_host else name if is_named else ""
+    host = urlsplit(name).netloc if "://" in name else name if is_named else ""
     if not host or (not settings.sites.enabled and not is_named):
         return default
     if host == _DEFAULT:

@@ -17,6 +17,7 @@ from ..semantics.cache_status import cache_status
 from ..semantics.fields import Headers, remove
 from ..semantics.freshness import Judgement, Verdict
 from ..tags import DirtyTag
+from .featured import is_mixed
 from .parts import cut
 from .snapshot import Snapshot
 
@@ -49,7 +50,8 @@ def conditionally(
         method, exchange.headers, snapshot.status, snapshot.headers, response_time=response_time
     ):
         return unmodified(snapshot.headers, extra=extra)
-    piece = cut(method, exchange.headers, snapshot) if exchange.asks_range else snapshot
+    cuts = exchange.asks_range and not is_mixed(exchange, snapshot)
+    piece = cut(method, exchange.headers, snapshot) if cuts else snapshot
     return respond(piece.status, piece.reason, piece.headers, piece.body, extra=extra)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
@@ -11,8 +13,10 @@ from ..features import own_names
 from ..records import CacheRecord, from_wire
 from ..semantics.directives import response_directives
 from ..semantics.fields import Headers, first, remove, values
+from ..semantics.ranges import is_by_date
 from ..semantics.vary import coding_of
 from ..transforms.runner import Transformer, Worked, weak
+from .snapshot import Snapshot
 
 _OWN_VARY = "Regioncache-Vary"
 # What the origin says of its own bytes, and is not true of those that were made of them.
@@ -49,29 +53,61 @@ async def worked(exchange: Exchange, record: CacheRecord, transformer: Transform
     """
     headers = from_wire(record.headers)
     steps = exchange.features.steps(exchange.asked, headers)
-    is_free = record.status == 200 and not coding_of(headers) and not response_directives(headers).has("no-transform")
+    coded = coding_of(headers)
+    # A coded body must not reach who does not accept it, also where the origin does not say so.
+    own = values(headers, _OWN_VARY.lower()) or [*values(headers, "vary"), *(["Accept-Encoding"] if coded else [])]
+    is_free = record.status == 200 and not coded and not response_directives(headers).has("no-transform")
     done = Worked(headers, record.body)
     if steps and is_free and record.body:
         done = await transformer.run(steps, record.url, headers, record.body)
-    return done._replace(headers=_varying(done.headers, exchange.features.varies_on(headers)))
+    return done._replace(headers=_varying(done.headers, exchange.features.varies_on(headers), own))
 
 
-def _varying(headers: Headers, names: tuple[str, ...]) -> Headers:
+def _varying(headers: Headers, names: Sequence[str], own: Sequence[str]) -> Headers:
     """Say downstream what a response depends on by our doing; what the origin said of that is kept for ourselves."""
     lines = values(headers, "vary")
-    said = {name.strip().lower() for line in lines for name in line.split(",")}
+    said = _listed(lines)
     more = [name for name in names if name.lower() not in said]
-    own = values(headers, _OWN_VARY.lower()) or lines
     kept = remove(headers, ("vary", _OWN_VARY.lower()))
     told = ", ".join([*lines, *more])
     return [*kept, *([("Vary", told)] if told else []), (_OWN_VARY, ", ".join(own))]
+
+
+def is_mixed(exchange: Exchange, snapshot: Snapshot) -> bool:
+    """Whether a part may belong to other bytes than the client has, who names them by a date.
+
+    The date is that of the origin's bytes and of all that features made of them.
+    """
+    return is_by_date(exchange.headers) and bool(exchange.features.names_for(snapshot.headers))
+
+
+def _listed(lines: Sequence[str]) -> set[str]:
+    return {name.strip().lower() for line in lines for name in line.split(",")}
+
+
+def is_forbidden_now(stored: Snapshot | None, confirmed: Snapshot) -> bool:
+    """Whether the origin, which confirms a stored response, forbids what features may have made of it before."""
+    if stored is None or not _is_featured(stored.headers):
+        return False
+    was, now = response_directives(stored.headers), response_directives(confirmed.headers)
+    return now.has("no-transform") and not was.has("no-transform")
 
 
 def news(stored: Headers, told: Headers) -> Headers:
     """What the fields of a 304 say of a stored response that features may have changed; all of any other."""
     if not _is_featured(stored):
         return told
-    return remove(told, (*_OF_THE_BYTES, *(("etag",) if _is_same_tag(stored, told) else ())))
+    kept = remove(told, (*_OF_THE_BYTES, "etag"))
+    tag, lines = first(told, "etag"), values(told, "vary")
+    if tag is not None and not _is_same_tag(stored, told):
+        kept.append(("ETag", weak(tag)))  # the origin's bytes may be others
+    if not lines:
+        return kept
+    # One that the origin has coded stays so.
+    is_coded = bool(coding_of(stored)) and "accept-encoding" in _listed(values(stored, _OWN_VARY.lower()))
+    own = values(told, _OWN_VARY.lower()) or [*lines, *(["Accept-Encoding"] if is_coded else [])]
+    said = [name.strip() for line in values(stored, "vary") for name in line.split(",")]
+    return _varying([*kept, *(("Vary", line) for line in lines)], [name for name in said if name], own)
 
 
 def head_of(stored: Headers, told: Headers) -> Headers:

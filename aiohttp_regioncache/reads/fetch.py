@@ -11,7 +11,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from ..exchange import Exchange, Handler, as_before
-from ..features import NO_FEATURES, FeatureSet, own_names
+from ..features import own_names
 from ..pin import without_pins
 from ..problems import Unanswered
 from ..records import NO_TERMS, CacheRecord, from_wire, to_wire
@@ -59,7 +59,6 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
     is_whole: bool = False
     vary: tuple[str, ...] = ()
     known: Known = NOTHING_KNOWN
-    features: FeatureSet = NO_FEATURES
     selectors: tuple[tuple[str, str], ...] = ()
     problem: str = ""
 
@@ -220,7 +219,7 @@ async def fetch(
     clock: Clock,
     streaming: Streaming,
 ) -> Fetched:
-    """Ask the origin; once more for the whole, when it gave a piece that does not complete what is stored.
+    """Ask the origin; once more for the whole, when its answer does not go with what is stored.
 
     `transformer` does what the features of the site want. `streaming` as in `ask`.
     """
@@ -229,10 +228,8 @@ async def fetch(
     if fetched is None:
         whole = msgspec.structs.replace(stored, entry=None)
         fetched = await _fetch(exchange, handler, whole, settings, Question(), no_cache, clock, streaming)
-        assert fetched is not None  # noqa: S101 - only a completion can fail
-    if not exchange.features:
-        return fetched
-    return await _transformed(exchange, msgspec.structs.replace(fetched, features=exchange.features), transformer)
+        assert fetched is not None  # noqa: S101 - only what is stored can be the reason
+    return await _transformed(exchange, fetched, transformer) if exchange.features else fetched
 
 
 async def _transformed(exchange: Exchange, fetched: Fetched, transformer: Transformer) -> Fetched:
@@ -261,7 +258,7 @@ async def _fetch(
     clock: Clock,
     streaming: Streaming,
 ) -> Fetched | None:
-    """Ask the origin once; None for an answer to a completion that completes nothing."""
+    """Ask the origin once; None for an answer that completes nothing, or forbids what was made of the stored."""
     request = conditioned(exchange, asked.fields, no_cache=no_cache)
     began, sent = time.monotonic(), clock()
     try:
@@ -277,12 +274,16 @@ async def _fetch(
         return None
     if answer is None:
         return Fetched(request=exchange.request, response=response, reason="no complete response")
+    if answer.status == 206 and not response.prepared and featured.is_mixed(exchange, answer):
+        return None
     received = clock()
     # The age is that of the answer, also when it only confirms what is stored (RFC 9111 section 4.3.4).
     age = initial_age(answer.headers, request_time=sent, response_time=received)
     revalidated = answer.status == 304 and asked.validates
     whole = _together(stored, answer, settings.max_body, revalidated=revalidated)
     if asked.completes and answer.status == 206 and whole.status != 200:
+        return None
+    if revalidated and not response.prepared and featured.is_forbidden_now(stored.snapshot, whole):
         return None
     governing = whole.headers if revalidated else await as_sent(request, whole)
     record, storability, known = _record(exchange, whole, governing, stored, settings, age, sent, received)
@@ -442,8 +443,8 @@ def is_fresh(record: CacheRecord | None) -> bool:
 
 
 def shareable(exchange: Exchange, fetched: Fetched) -> bool:
-    """Whether another request's answer may go to this one: it may be stored, and what it depends on agrees."""
-    if fetched.record is None or fetched.features is not exchange.features:
+    """Whether another request's answer may go to this one: it may be stored, fields and features agree."""
+    if fetched.record is None or not exchange.is_current(fetched.record):
         return False
     theirs = [*without_pins(end_to_end(list(fetched.request.headers.items()))), *fetched.selectors]
     names, known = fetched.vary, fetched.known

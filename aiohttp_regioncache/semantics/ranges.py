@@ -102,6 +102,11 @@ def if_range_holds(request_headers: Headers, response_headers: Headers) -> bool:
     return since is not None and modified is not None and _same_date(since, modified, response_headers)
 
 
+def is_by_date(request_headers: Headers) -> bool:
+    """Tell whether If-Range names a representation by a date rather than by an entity tag (RFC 9110 13.1.5)."""
+    return any('"' not in line for line in values(request_headers, "if-range"))
+
+
 def _same_date(since: float, modified: str, headers: Headers) -> bool:
     return parse_date(modified) == since and is_strong_date(headers)
 

@@ -57,7 +57,8 @@ class Sites:
 
     def _made_ready(self, site: Site) -> ServedSite:
         held = self._ready.get(site.id)
-        if held is None or held[0] is not site:
+        # Each host has been read by itself.
+        if held is None or (held[0] is not site and held[0] != site):
             if held is None and len(self._ready) >= self._most:
                 del self._ready[next(iter(self._ready))]
             held = self._ready[site.id] = (site, self._compiled(site))

@@ -65,7 +65,7 @@ class Compress(Feature):
         return _TYPES.fullmatch(content_type) is not None and content_type != "text/event-stream"
 
     def select(self, options: _Options, asked: Asked) -> str:
-        """The coding for a request: of those that it accepts most, the first of ours."""
+        """The coding for a request, of those that it accepts most the first of ours."""
         lines = values(asked.headers, "accept-encoding")
         return _best(options.codings, tuple(lines)) if lines else ""
 

@@ -117,13 +117,13 @@ class Resize(Feature):
         return content_type in READ or content_type in MADE
 
     def select(self, options: _Resize, asked: Asked) -> str:
-        """The width that is asked for, if it is one of those that there are."""
+        """The width that is asked for, if it is one of those that there are, with the quality."""
         if not asked.query or not _is_covered(options.paths, asked.path):
             return ""
         pairs = (piece.partition("=") for piece in asked.query.split("&"))
         found = next((unquote(value) for name, _, value in pairs if unquote(name) == options.parameter), "")
         is_width = found.isascii() and found.isdecimal() and len(found) < 6 and int(found) in options.widths
-        return f"w={int(found)}" if is_width else ""
+        return f"{int(found)} {options.quality}" if is_width else ""
 
     def target(self, options: _Resize, target: Target) -> Target:
         """The target without the parameter."""
@@ -137,7 +137,7 @@ class Resize(Feature):
         source = bare_type(content_type)
         if source not in READ:
             return None
-        width = int(selected.partition("=")[2])
+        width = int(selected.partition(" ")[0])
         written = _rewritten(body, source, source, width, quality=options.quality)
         return None if written is None else Transformed(written)
 

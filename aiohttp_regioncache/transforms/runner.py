@@ -17,6 +17,8 @@ SECONDS: Final = 10.0
 """How long all features of one response may take."""
 THREADS: Final = 2
 """Responses that are worked on at once."""
+_CODED: Final = ("content-encoding",)
+"""What can say no more than `identity` of a body that is worked on."""
 _DIGESTS: Final = ("content-md5", "digest", "content-digest", "repr-digest", "content-length", "accept-ranges")
 
 
@@ -85,7 +87,7 @@ def _apply_all(steps: Sequence[Step], content_type: str, body: bytes) -> _Outcom
 
 def _described(headers: Headers, made: _Outcome) -> Headers:
     """The fields of a response as they are true of its new body (RFC 9110 section 8.8.3.3: its tag becomes weak)."""
-    replaced = ("etag", *(("content-type",) if made.content_type else ()), *_DIGESTS)
+    replaced = ("etag", *(("content-type",) if made.content_type else ()), *_CODED, *_DIGESTS)
     fields = remove(headers, replaced)
     tag = first(headers, "etag")
     if tag is not None:

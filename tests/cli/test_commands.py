@@ -181,6 +181,8 @@ async def test_sites_are_put_changed_exported_imported_and_deleted(world: World,
     assert changed.document["id"] == "shop"
     assert changed.document["revision"] > put.document["revision"]
     assert (changed.document.get("features"), changed.document["enabled"]) == (None, False)
+    key = await command("key", "http://www.shop.example?x=1", "-c", config, "--json")
+    assert key.document["site"] == "shop"
     shown = await command("sites", "show", "www.shop.example", "-c", config)
     assert 'id = "shop"' in shown.out
     for name in ("sites.toml", "sites.json"):

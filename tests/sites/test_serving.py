@@ -314,3 +314,19 @@ async def test_every_site_is_read_once_for_many_requests(tmp_path: Path) -> None
         directory = place.edge.cache.sites
         assert directory.read <= 6  # the first of both, and what was announced meanwhile
         assert directory.asked >= 40
+
+
+async def test_a_site_of_several_hosts_is_made_ready_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def counted(site: Site, settings: Any, default: Any) -> ServedSite:
+        made.append(site.id)
+        return served_site(site, settings, default)
+
+    monkeypatch.setattr("aiohttp_regioncache.sites.serving.served_site", counted)
+    async with tenants(tmp_path) as place:
+        await place.put("shop.example", aliases=("www.shop.example",), id="shop")
+        for _ in range(5):
+            for host in ("shop.example", "www.shop.example"):
+                await place.ask(host)
+        assert made == ["shop"]

@@ -359,31 +359,136 @@ async def test_a_site_whose_features_there_are_not_is_served_without(
         assert "nonsense: is no feature" in caplog.text
 
 
-async def test_who_asks_after_a_switch_takes_nothing_of_a_fetch_from_before(tmp_path: Path, assets: Assets) -> None:
-    gate = asyncio.Event()
-    real = assets.handle
+async def _switch(place: Tenants, **features: Any) -> None:
+    """Change the features of the site, and wait until the edge knows."""
+    known = await place.edge.cache.sites.by_id("shop")
+    assert known is not None
+    put = await put_site(list(place.edge.cache.stores.values()), msgspec.structs.replace(known, features=features))
 
-    async def held(request: web.Request) -> web.Response:
-        answer = await real(request)
-        if len(assets.asked) == 1:
-            await gate.wait()
-        return answer
+    async def is_known() -> bool:
+        site = await place.edge.cache.sites.by_id("shop")
+        return site is not None and site.revision == put.revision
 
-    assets.handle = held  # type: ignore[method-assign]
+    await eventually(is_known)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "path"),
+    [
+        ({"compress": {"levels": {"gzip": 1}}}, {"compress": {"levels": {"gzip": 9}}}, "/"),
+        ({"compress": {"least": 100_000}}, {"compress": {"least": 10}}, "/"),
+        ({"resize": {"widths": [100], "quality": 90}}, {"resize": {"widths": [100], "quality": 10}}, "/a.jpg?w=100"),
+    ],
+)
+async def test_every_option_that_changes_what_is_made_is_in_the_key(
+    tmp_path: Path, assets: Assets, before: dict[str, Any], after: dict[str, Any], path: str
+) -> None:
     async with running(assets.app()) as url, tenants(tmp_path) as place:
+        await _with_features(place, url, **before)
+        old = await _get(place, path, **GZIP)
+        await _switch(place, **after)
+        new = await _get(place, path, **GZIP)
+        assert "fwd=miss" in new.cache_status
+        assert len(new.body) < len(old.body)
+
+
+async def test_who_asks_after_a_switch_gets_nothing_that_was_begun_before(tmp_path: Path, assets: Assets) -> None:
+    may_answer, is_asked = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: web.Request) -> web.Response:
+        is_asked.set()
+        await may_answer.wait()
+        return await assets.handle(request)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", slow)
+    async with running(app) as url, tenants(tmp_path) as place:
         await _with_features(place, url)
-        before = asyncio.ensure_future(_get(place, "/a.png", **WEBP))
-        await eventually(lambda: len(assets.asked) == 1)
-        await _with_features(place, url, polish="lossy")
+        before = asyncio.ensure_future(_get(place, **GZIP))
+        await is_asked.wait()
+        await _switch(place, compress=True)
+        after = asyncio.ensure_future(_get(place, **GZIP))
+        await asyncio.sleep(0.2)
+        may_answer.set()
+        assert "Content-Encoding" not in (await before).headers
+        assert (await after).headers["Content-Encoding"] == "gzip"
+        assert (await _get(place, **GZIP)).headers["Content-Encoding"] == "gzip"
 
-        async def is_known() -> bool:
-            site = await place.edge.cache.sites.find("shop.example")
-            return site is not None and bool(site.features)
 
-        await eventually(is_known)
-        after = asyncio.ensure_future(_get(place, "/a.png", **WEBP))
-        await asyncio.sleep(0.05)  # it may join; the gate opens in either case
-        gate.set()
-        assert (await before).headers["Content-Type"] == "image/png"
-        assert (await after).headers["Content-Type"] == "image/webp"
-        assert (await _get(place, "/a.png", **WEBP)).headers["Content-Type"] == "image/webp"
+async def test_what_the_origin_coded_stays_with_who_accepts_it_after_a_304(tmp_path: Path, assets: Assets) -> None:
+    assets.headers = {"Cache-Control": "max-age=0", "Content-Encoding": "gzip"}
+    assets.bodies["/"] = ("text/html", gzip.compress(PAGE))
+    async with running(assets.app()) as url, tenants(tmp_path, cache=Cache(memory_seconds=0)) as place:
+        await _with_features(place, url, minify=True)
+        await _get(place, **GZIP)
+        assets.headers["Cache-Control"] = "max-age=60"
+        assert "fwd-status=304" in (await _get(place, **GZIP)).cache_status
+        assert "; hit" in (await _get(place, **GZIP)).cache_status
+        assert "; hit" not in (await _get(place, **{"Accept-Encoding": "identity"})).cache_status
+
+
+async def test_a_304_that_forbids_changes_brings_the_origins_own(tmp_path: Path, assets: Assets) -> None:
+    assets.headers = {"Cache-Control": "max-age=0"}
+    async with running(assets.app()) as url, tenants(tmp_path, cache=Cache(memory_seconds=0)) as place:
+        await _with_features(place, url, minify=True)
+        assert len((await _get(place)).body) < len(PAGE)
+        assets.headers = {"Cache-Control": "max-age=0, no-transform"}
+        whole = await _get(place)
+        assert (whole.body, whole.headers["ETag"]) == (PAGE, '"v1"')
+        again = await _get(place)
+        assert "fwd-status=304" in again.cache_status
+        assert again.body == PAGE
+
+
+async def test_a_304_can_add_to_what_an_answer_varies_on(tmp_path: Path, assets: Assets) -> None:
+    assets.headers = {"Cache-Control": "max-age=0"}
+    async with running(assets.app()) as url, tenants(tmp_path, cache=Cache(memory_seconds=0)) as place:
+        await _with_features(place, url, compress=True)
+        await _get(place, **GZIP, **{"X-Shop": "1"})
+        assets.headers = {"Cache-Control": "max-age=60", "Vary": "X-Shop"}
+        renewed = await _get(place, **GZIP, **{"X-Shop": "1"})
+        assert "fwd-status=304" in renewed.cache_status
+        assert renewed.headers["Vary"] == "X-Shop, Accept-Encoding"
+        assert "; hit" in (await _get(place, **GZIP, **{"X-Shop": "1"})).cache_status
+        assert "; hit" not in (await _get(place, **GZIP, **{"X-Shop": "2"})).cache_status
+
+
+async def test_a_tag_that_comes_with_a_304_is_weak(tmp_path: Path) -> None:
+    modified = {"Last-Modified": "Wed, 01 Jan 2020 00:00:00 GMT", "Cache-Control": "max-age=0"}
+
+    async def handle(request: web.Request) -> web.Response:
+        if "If-Modified-Since" in request.headers:
+            return web.Response(status=304, headers={**modified, "ETag": '"late"'})
+        return web.Response(body=PAGE, headers={**modified, "Content-Type": "text/html"})
+
+    app = web.Application()
+    app.router.add_get("/", handle)
+    async with running(app) as url, tenants(tmp_path, cache=Cache(memory_seconds=0)) as place:
+        await _with_features(place, url, compress=True)
+        await _get(place, **GZIP)
+        renewed = await _get(place, **GZIP)
+        assert "fwd-status=304" in renewed.cache_status
+        assert renewed.headers["ETag"] == 'W/"late"'
+
+
+async def test_a_coding_that_is_none_is_not_added_to(tmp_path: Path, assets: Assets) -> None:
+    assets.headers["Content-Encoding"] = "identity"
+    async with running(assets.app()) as url, tenants(tmp_path) as place:
+        await _with_features(place, url, compress=True)
+        assert (await _get(place, **GZIP)).headers.getall("Content-Encoding") == ["gzip"]
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+async def test_a_date_names_no_bytes_of_which_a_part_could_be_sent(
+    tmp_path: Path, assets: Assets, *, is_stored: bool
+) -> None:
+    date = "Wed, 01 Jan 2020 00:00:00 GMT"
+    assets.headers["Last-Modified"] = date
+    async with running(assets.app()) as url, tenants(tmp_path) as place:
+        await _with_features(place, url, minify=True)
+        if is_stored:
+            await _get(place)
+        seen = await _get(place, **{"Range": "bytes=0-9", "If-Range": date})
+        assert seen.status == 200
+        assert len(seen.body) < len(PAGE)
+        assert (await _get(place, Range="bytes=0-9")).status == 206
