@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import payload, web
 
 from ..responses import UntypedStream, on_response_prepare, respond
+from ..semantics.directives import OWN_FIELDS
 from ..semantics.fields import Headers, values
 
 _WINDOWS: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
@@ -88,4 +89,5 @@ async def as_sent(request: web.Request, taken: Snapshot) -> Headers:
     for hook in hooks:
         await hook(request, trial)
     cookies = (("Set-Cookie", morsel.OutputString()) for morsel in trial.cookies.values())
-    return [*trial.headers.items(), *cookies]
+    ours = (pair for pair in taken.headers if pair[0].lower() in OWN_FIELDS)  # no client is sent them
+    return [*trial.headers.items(), *cookies, *ours]
