@@ -360,6 +360,8 @@ async def fetch_head(
         return outdated
     age = initial_age(answer.headers, request_time=sent, response_time=received)
     whole = _together(stored, answer, settings.max_body, revalidated=True)
+    if featured.is_forbidden_now(stored.snapshot, whole):
+        return outdated
     governing = await as_sent(request, whole)
     record, _, known = _record(exchange, whole, governing, stored, settings, age, sent, received)
     if record is None:

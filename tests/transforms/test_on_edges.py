@@ -422,6 +422,16 @@ async def test_a_304_that_forbids_changes_brings_the_origins_own(tmp_path: Path,
         assert again.body == PAGE
 
 
+async def test_a_head_that_forbids_changes_makes_what_was_made_outdated(tmp_path: Path, assets: Assets) -> None:
+    assets.headers = {"Cache-Control": "max-age=0"}
+    async with running(assets.app()) as url, tenants(tmp_path, cache=Cache(memory_seconds=0)) as place:
+        await _with_features(place, url, minify=True)
+        assert len((await _get(place)).body) < len(PAGE)
+        assets.headers = {"Cache-Control": "max-age=60, no-transform"}
+        assert (await place.ask("shop.example", "/", "HEAD")).status == 200
+        assert (await _get(place)).body == PAGE
+
+
 async def test_a_304_can_add_to_what_an_answer_varies_on(tmp_path: Path, assets: Assets) -> None:
     assets.headers = {"Cache-Control": "max-age=0"}
     async with running(assets.app()) as url, tenants(tmp_path, cache=Cache(memory_seconds=0)) as place:
