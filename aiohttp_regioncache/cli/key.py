@@ -15,6 +15,7 @@ from ..effects import Effects
 from ..errors import RegionUnavailableError
 from ..exchange import Asker, Exchange
 from ..exchanges import Exchanges
+from ..features import PREFIX
 from ..keys import Target
 from ..overlay import Folder
 from ..principal import Signer
@@ -109,6 +110,9 @@ def _described(exchange: Exchange) -> dict[str, Any]:
         "has_credentials": exchange.has_credentials,
         "own_entries": bool(exchange.owner),
         "key_parts": [list(part) for part in exchange.key_parts],
+        "features": {
+            name.removeprefix(PREFIX): selected for name, selected in exchange.features.selectors(exchange.asked)
+        },
         "touched_by": [other.rule.path for other in exchange.touching],
         "regions_in_order": [store.name for store in exchange.stores],
         "origins": [address.url for address in upstream.addresses] if upstream else [],

@@ -53,10 +53,9 @@ async def worked(exchange: Exchange, record: CacheRecord, transformer: Transform
     """
     headers = from_wire(record.headers)
     steps = exchange.features.steps(exchange.asked, headers)
-    coded = coding_of(headers)
-    # A coded body must not reach who does not accept it, also where the origin does not say so.
-    own = values(headers, _OWN_VARY.lower()) or [*values(headers, "vary"), *(["Accept-Encoding"] if coded else [])]
-    is_free = record.status == 200 and not coded and not response_directives(headers).has("no-transform")
+    # Also what signals add to `Vary`, and that a coded body must not reach who does not accept it.
+    own = values(headers, _OWN_VARY.lower()) or record.vary[len(own_names(record.vary)) :]
+    is_free = record.status == 200 and not coding_of(headers) and not response_directives(headers).has("no-transform")
     done = Worked(headers, record.body)
     if steps and is_free and record.body:
         done = await transformer.run(steps, record.url, headers, record.body)

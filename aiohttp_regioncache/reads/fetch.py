@@ -243,9 +243,14 @@ async def _transformed(exchange: Exchange, fetched: Fetched, transformer: Transf
         return fetched
     worked = await featured.worked(exchange, record, transformer)
     headers = to_wire(worked.headers)
-    record = msgspec.structs.replace(record, headers=headers, body=worked.body)
+    # What was made may be of a type that others of the features change.
+    names = {*own_names(record.vary), *exchange.features.names_for(worked.headers)}
+    vary = (*sorted(names), *record.vary[len(own_names(record.vary)) :])
+    record = msgspec.structs.replace(record, headers=headers, body=worked.body, vary=vary)
     snapshot = Snapshot(record.status, record.reason.decode("latin-1"), tuple(worked.headers), worked.body)
-    return msgspec.structs.replace(fetched, record=record, snapshot=snapshot, is_whole=True, problem=worked.problem)
+    return msgspec.structs.replace(
+        fetched, record=record, snapshot=snapshot, is_whole=True, vary=vary, problem=worked.problem
+    )
 
 
 async def _fetch(
@@ -285,7 +290,7 @@ async def _fetch(
         return None
     if revalidated and not response.prepared and featured.is_forbidden_now(stored.snapshot, whole):
         return None
-    governing = whole.headers if revalidated else await as_sent(request, whole)
+    governing = await as_sent(request, whole)
     record, storability, known = _record(exchange, whole, governing, stored, settings, age, sent, received)
     if record is not None:  # not by the region's clock, which may be set right meanwhile
         record = msgspec.structs.replace(record, cost=time.monotonic() - began)
@@ -355,7 +360,10 @@ async def fetch_head(
         return outdated
     age = initial_age(answer.headers, request_time=sent, response_time=received)
     whole = _together(stored, answer, settings.max_body, revalidated=True)
-    record, _, known = _record(exchange, whole, whole.headers, stored, settings, age, sent, received)
+    if featured.is_forbidden_now(stored.snapshot, whole):
+        return outdated
+    governing = await as_sent(request, whole)
+    record, _, known = _record(exchange, whole, governing, stored, settings, age, sent, received)
     if record is None:
         return outdated
     record = msgspec.structs.replace(record, cost=entry.cost)  # that of a head says nothing

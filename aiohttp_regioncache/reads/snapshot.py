@@ -89,5 +89,5 @@ async def as_sent(request: web.Request, taken: Snapshot) -> Headers:
     for hook in hooks:
         await hook(request, trial)
     cookies = (("Set-Cookie", morsel.OutputString()) for morsel in trial.cookies.values())
-    ours = (line for line in taken.headers if line[0].lower() in OWN_FIELDS)  # which no response of ours has
+    ours = (pair for pair in taken.headers if pair[0].lower() in OWN_FIELDS)  # no client is sent them
     return [*trial.headers.items(), *cookies, *ours]

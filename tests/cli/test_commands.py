@@ -175,14 +175,14 @@ async def test_sites_are_put_changed_exported_imported_and_deleted(world: World,
         "--feature", "polish=lossy", "-c", config, "--json",
     )  # fmt: skip
     assert put.status == 0, put.err
+    key = await command("key", "http://www.shop.example?x=1", "-H", "Accept: image/webp", "-c", config, "--json")
+    assert (key.document["site"], key.document["features"]) == ("shop", {"polish": "lossy 75 webp"})
     changed = await command(
         "sites", "put", "shop.example", "--feature", "polish=null", "--disable", "-c", config, "--json"
     )
     assert changed.document["id"] == "shop"
     assert changed.document["revision"] > put.document["revision"]
     assert (changed.document.get("features"), changed.document["enabled"]) == (None, False)
-    key = await command("key", "http://www.shop.example?x=1", "-c", config, "--json")
-    assert key.document["site"] == "shop"
     shown = await command("sites", "show", "www.shop.example", "-c", config)
     assert 'id = "shop"' in shown.out
     for name in ("sites.toml", "sites.json"):

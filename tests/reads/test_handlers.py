@@ -7,6 +7,7 @@ import io
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -81,24 +82,50 @@ async def test_what_a_signal_says_to_vary_on_is_in_the_key(tmp_path: Path) -> No
         assert "; hit" in (await until_hit(edge, "/page", headers={"X-Tenant": "one"})).cache_status
 
 
-async def test_what_is_for_the_cache_alone_counts_beside_a_signal(tmp_path: Path) -> None:
-    async def page(_request: web.Request) -> web.Response:
-        headers = {"Regioncache-Cache-Control": "max-age=60", "Cache-Control": "no-store", "Vary": "X-Tenant"}
-        return web.Response(text="x", headers={**headers, "Regioncache-Vary": ""})
+@pytest.mark.parametrize("features", [{}, {"compress": {"codings": ["gzip"]}}])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_what_a_signal_says_to_vary_on_stays_in_the_key_after_a_304(
+    tmp_path: Path, method: str, features: dict[str, Any]
+) -> None:
+    seconds = 0
+
+    async def greet(request: web.Request) -> web.Response:
+        tenant = request.headers.get("X-Tenant", "none")
+        headers = {"ETag": f'"{tenant}"', "Cache-Control": f"max-age={seconds}"}
+        if request.headers.get("If-None-Match") == headers["ETag"]:
+            return web.Response(status=304, headers=headers)
+        return web.Response(text=tenant, headers=headers)
+
+    async def vary(_request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Vary"] = "X-Tenant"
+
+    app = serving(page=greet)
+    app.on_response_prepare.append(vary)
+    async with World(tmp_path) as world:
+        edge = await world.edge(app, cache=NO_MEMORY, features=features)
+        await edge.get("/page", headers={"X-Tenant": "one"})
+        seconds = 60
+        await edge.ask(method, "/page", headers={"X-Tenant": "one"})
+        assert "; hit" in (await until_hit(edge, "/page", headers={"X-Tenant": "one"})).cache_status
+        assert (await edge.get("/page", headers={"X-Tenant": "two"})).body == b"two"
+
+
+async def test_what_is_for_us_alone_counts_also_where_there_are_signals(tmp_path: Path) -> None:
+    handler = Counted(lambda n: web.Response(text=str(n), headers=_FOR_US))
+    app = serving(page=handler.handle)
 
     async def add(_request: web.Request, response: web.StreamResponse) -> None:
-        response.headers["X-Added"] = "1"
+        response.headers.add("X-Frame-Options", "DENY")
 
-    app = serving(page=page)
     app.on_response_prepare.append(add)
     async with World(tmp_path) as world:
         edge = await world.edge(app)
-        await edge.get("/page", headers={"X-Tenant": "one"})
-        answer = await until_hit(edge, "/page", headers={"X-Tenant": "two"})
-        assert answer.headers["Cache-Control"] == "no-store"
-        assert not [name for name in answer.headers if name.lower().startswith("regioncache-")]
+        answers = [await edge.get("/page") for _ in range(2)]
+        assert [answer.body for answer in answers] == [b"1", b"2"]
+        assert not any("Regioncache-Cache-Control" in answer.headers for answer in answers)
 
 
+_FOR_US = {"Cache-Control": "max-age=60", "Regioncache-Cache-Control": "no-store"}
 TEXT = "compress me " * 3000
 
 

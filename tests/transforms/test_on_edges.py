@@ -440,6 +440,16 @@ async def test_a_304_that_forbids_changes_brings_the_origins_own(tmp_path: Path,
         assert again.body == PAGE
 
 
+async def test_a_head_that_forbids_changes_makes_what_was_made_outdated(tmp_path: Path, assets: Assets) -> None:
+    assets.headers = {"Cache-Control": "max-age=0"}
+    async with running(assets.app()) as url, tenants(tmp_path, cache=Cache(memory_seconds=0)) as place:
+        await _with_features(place, url, minify=True)
+        assert len((await _get(place)).body) < len(PAGE)
+        assets.headers = {"Cache-Control": "max-age=60, no-transform"}
+        assert (await place.ask("shop.example", "/", "HEAD")).status == 200
+        assert (await _get(place)).body == PAGE
+
+
 async def test_a_304_can_add_to_what_an_answer_varies_on(tmp_path: Path, assets: Assets) -> None:
     assets.headers = {"Cache-Control": "max-age=0"}
     async with running(assets.app()) as url, tenants(tmp_path, cache=Cache(memory_seconds=0)) as place:
@@ -492,3 +502,29 @@ async def test_a_date_names_no_bytes_of_which_a_part_could_be_sent(
         assert seen.status == 200
         assert len(seen.body) < len(PAGE)
         assert (await _get(place, Range="bytes=0-9")).status == 206
+
+
+class _Written(Feature):
+    name = "written"
+    order = 10
+
+    def validate(self, key: str, options: Any) -> Any:
+        return options
+
+    def affects(self, content_type: str) -> bool:
+        return content_type in ("text/x-notes", "text/html")
+
+    def select(self, options: Any, asked: Any) -> str:
+        return "html"
+
+    def apply(self, options: Any, selected: str, body: bytes, content_type: str) -> Transformed | None:
+        return Transformed(b"<p>" + body, "text/html") if content_type == "text/x-notes" else None
+
+
+async def test_what_becomes_of_a_type_that_other_features_change_is_a_hit(tmp_path: Path, assets: Assets) -> None:
+    register_feature(_Written())
+    assets.bodies["/"] = ("text/x-notes", b"note")
+    async with running(assets.app()) as url, tenants(tmp_path) as place:
+        await _with_features(place, url, written=True, minify=True)
+        assert (await _get(place)).body == b"<p>note"
+        assert "; hit" in (await _get(place)).cache_status
