@@ -220,6 +220,8 @@ class RegionCache:
         if self._sites is not None:
             await self._sites.directory.drain(DRAIN_SECONDS)
         await self._tasks.drain(DRAIN_SECONDS)
+        if self._reader is not None:
+            self._reader.close()
         await self.hooks.drain(DRAIN_SECONDS)
         await self._origins.close()
         for store in (*self._adopted.values(), *self.stores.values()):

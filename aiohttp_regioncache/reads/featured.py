@@ -15,7 +15,7 @@ from ..semantics.directives import response_directives
 from ..semantics.fields import Headers, first, remove, values
 from ..semantics.ranges import is_by_date
 from ..semantics.vary import coding_of
-from ..transforms.runner import Transformer, Worked, weak
+from ..transforms.runner import Transformer, Worked, mark_of, weak, without_mark
 from .snapshot import Snapshot
 
 _OWN_VARY = "Regioncache-Vary"
@@ -92,6 +92,14 @@ def is_forbidden_now(stored: Snapshot | None, confirmed: Snapshot) -> bool:
     return now.has("no-transform") and not was.has("no-transform")
 
 
+def as_given(stored: Headers) -> Headers:
+    """The fields of a stored response with the tag that the origin knows it by."""
+    tag = first(stored, "etag")
+    if tag is None or not mark_of(tag) or not _is_featured(stored):
+        return stored
+    return [*remove(stored, ("etag",)), ("ETag", without_mark(tag))]
+
+
 def news(stored: Headers, told: Headers) -> Headers:
     """What the fields of a 304 say of a stored response that features may have changed; all of any other."""
     if not _is_featured(stored):
@@ -99,7 +107,8 @@ def news(stored: Headers, told: Headers) -> Headers:
     kept = remove(told, (*_OF_THE_BYTES, "etag"))
     tag, lines = first(told, "etag"), values(told, "vary")
     if tag is not None and not _is_same_tag(stored, told):
-        kept.append(("ETag", weak(tag)))  # the origin's bytes may be others
+        mark = mark_of(first(stored, "etag") or "")
+        kept.append(("ETag", f'{weak(tag)[:-1]}{mark}"'))  # the origin's bytes may be others
     if not lines:
         return kept
     # One that the origin has coded stays so.
@@ -127,4 +136,4 @@ def _is_featured(stored: Headers) -> bool:
 def _is_same_tag(stored: Headers, told: Headers) -> bool:
     """Whether two tags are the same by weak comparison (RFC 9110 section 8.8.3.2)."""
     ours, theirs = first(stored, "etag"), first(told, "etag")
-    return ours is not None and theirs is not None and weak(ours) == weak(theirs)
+    return ours is not None and theirs is not None and without_mark(ours) == weak(theirs)

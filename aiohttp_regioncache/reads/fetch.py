@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -37,6 +38,8 @@ SERVER_ERRORS: Final = frozenset({500, 502, 503, 504})
 """Answers after which a stale response may be served instead (RFC 5861 section 4)."""
 _FOR_THE_WHOLE: Final = frozenset({200, *SERVER_ERRORS})
 """Answers to a completion that are for the client, who has asked for no part."""
+_TRIED_AGAIN: Final = 30.0
+"""Seconds for which what there was no time to transform is fresh."""
 _PRIVATE_REQUEST_FIELDS: Final = ("authorization", "cookie", "proxy-authorization")
 _ANSWERED_HERE: Final = conditional.precondition_fields | {"range"}
 
@@ -126,7 +129,7 @@ def question(exchange: Exchange, stored: Stored, max_body: int) -> Question:
     asks_range = stored.by_parts and method == "GET" and requested(headers) is not None
     if saved is None:
         return Question(ranged if asks_range else ())
-    checks = tuple(validators(saved.headers))
+    checks = tuple(validators(featured.as_given(saved.headers)))
     if saved.status != 206:
         return Question(checks if checks or not asks_range else ranged)
     if asks_range:
@@ -246,7 +249,10 @@ async def _transformed(exchange: Exchange, fetched: Fetched, transformer: Transf
     # What was made may be of a type that others of the features change.
     names = {*own_names(record.vary), *exchange.features.names_for(worked.headers)}
     vary = (*sorted(names), *record.vary[len(own_names(record.vary)) :])
-    record = msgspec.structs.replace(record, headers=headers, body=worked.body, vary=vary)
+    terms = record.terms
+    if worked.is_to_be_tried_again:
+        terms = dataclasses.replace(terms, lifetime=min(terms.lifetime, record.initial_age + _TRIED_AGAIN))
+    record = msgspec.structs.replace(record, headers=headers, body=worked.body, vary=vary, terms=terms)
     snapshot = Snapshot(record.status, record.reason.decode("latin-1"), tuple(worked.headers), worked.body)
     return msgspec.structs.replace(
         fetched, record=record, snapshot=snapshot, is_whole=True, vary=vary, problem=worked.problem

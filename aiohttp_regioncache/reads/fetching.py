@@ -56,6 +56,9 @@ class Fetching:
     async def drain(self, timeout: float) -> None:
         """Wait up to `timeout` seconds for fetches under way."""
         await self._flights.drain(timeout)
+
+    def close(self) -> None:
+        """Transform nothing more."""
         self._transformer.close()
 
     async def get(self, exchange: Exchange, handler: Handler, found: Found, judgement: Judgement | None) -> Got:

@@ -50,6 +50,10 @@ class Reader:
         """Wait up to `timeout` seconds for fetches under way."""
         await self._fetching.drain(timeout)
 
+    def close(self) -> None:
+        """Transform nothing more, when nothing is read any more."""
+        self._fetching.close()
+
     async def read(self, exchange: Exchange, handler: Handler) -> web.StreamResponse:
         """Answer a request with a method that reads.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
@@ -19,6 +21,7 @@ THREADS: Final = 2
 """Responses that are worked on at once."""
 _CODED: Final = ("content-encoding",)
 """What can say no more than `identity` of a body that is worked on."""
+_MARKED: Final = re.compile(r'~[0-9a-f]{6}"\Z')
 _DIGESTS: Final = ("content-md5", "digest", "content-digest", "repr-digest", "content-length", "accept-ranges")
 
 
@@ -28,6 +31,7 @@ class Worked(NamedTuple):
     headers: Headers
     body: bytes
     problem: str = ""
+    is_to_be_tried_again: bool = False
 
 
 class _Outcome(NamedTuple):
@@ -40,8 +44,8 @@ class _Outcome(NamedTuple):
 class Transformer:
     """Transform responses. One that fails or takes too long stays as it came, and says so."""
 
-    def __init__(self, seconds: float = SECONDS) -> None:
-        self._seconds = seconds
+    def __init__(self) -> None:
+        self._seconds = SECONDS
         self._pool = ThreadPoolExecutor(THREADS, "regioncache-features")
 
     def close(self) -> None:
@@ -58,13 +62,13 @@ class Transformer:
         except TimeoutError:
             name = steps[0].enabled.feature.name
             logger.warning("%s: %s takes more than %g s; it stays as it is", url, name, self._seconds)
-            return Worked(headers, body, f"{name}-slow")
+            return Worked(headers, body, f"{name}-slow", is_to_be_tried_again=True)
         for name, error in found.failed:
             logger.warning("%s: %s failed; it stays as it is: %s", url, name, str(error) or type(error).__name__)
         problem = f"{found.failed[0][0]}-failed" if found.failed else ""
         if found.body is body:
             return Worked(headers, body, problem)
-        return Worked(_described(headers, found), found.body, problem)
+        return Worked(_described(headers, found, _mark(steps)), found.body, problem)
 
 
 def _apply_all(steps: Sequence[Step], content_type: str, body: bytes) -> _Outcome:
@@ -85,18 +89,35 @@ def _apply_all(steps: Sequence[Step], content_type: str, body: bytes) -> _Outcom
     return _Outcome(body, kind, coding, tuple(failed))
 
 
-def _described(headers: Headers, made: _Outcome) -> Headers:
+def _mark(steps: Sequence[Step]) -> str:
+    """What tells variants apart that were made of the same bytes."""
+    said = "\n".join(f"{step.enabled.feature.name} {step.enabled.mark} {step.selected}" for step in steps)
+    return hashlib.blake2b(said.encode(), digest_size=3).hexdigest()
+
+
+def _described(headers: Headers, made: _Outcome, mark: str) -> Headers:
     """The fields of a response as they are true of its new body (RFC 9110 section 8.8.3.3: its tag becomes weak)."""
     replaced = ("etag", *(("content-type",) if made.content_type else ()), *_CODED, *_DIGESTS)
     fields = remove(headers, replaced)
     tag = first(headers, "etag")
     if tag is not None:
-        fields.append(("ETag", weak(tag)))
+        fields.append(("ETag", f'{weak(tag)[:-1]}~{mark}"'))
     if made.content_type:
         fields.append(("Content-Type", made.content_type))
     if made.coding:
         fields.append(("Content-Encoding", made.coding))
     return fields
+
+
+def without_mark(tag: str) -> str:
+    """The weak form of the origin's tag in that of a variant, or of any other tag."""
+    return _MARKED.sub('"', weak(tag))
+
+
+def mark_of(tag: str) -> str:
+    """What a tag of a variant has more than the origin's, or nothing."""
+    found = _MARKED.search(tag)
+    return found[0][:-1] if found else ""
 
 
 def weak(tag: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,7 @@ async def _with_features(place: Tenants, url: str, **features: Any) -> None:
 async def test_compress_makes_one_variant_for_each_coding_and_hits_do_nothing(tmp_path: Path, assets: Assets) -> None:
     async with running(assets.app()) as url, tenants(tmp_path) as place:
         await _with_features(place, url, compress=True)
+        tags = set()
         for accepted, coding in (("gzip", "gzip"), ("br;q=1, gzip;q=0.5", "br"), ("zstd", "zstd"), ("identity", None)):
             first = await _get(place, **{"Accept-Encoding": accepted})
             again = await _get(place, **{"Accept-Encoding": accepted})
@@ -95,7 +98,9 @@ async def test_compress_makes_one_variant_for_each_coding_and_hits_do_nothing(tm
             assert first.headers.get("Content-Encoding") == again.headers.get("Content-Encoding") == coding
             assert again.headers["Vary"] == "Accept-Encoding"
             assert "Regioncache-Vary" not in {*first.headers, *again.headers}
-            assert again.headers["ETag"] == ('W/"v1"' if coding else '"v1"')
+            assert again.headers["ETag"].startswith('W/"v1~' if coding else '"v1"')
+            tags.add(again.headers["ETag"])
+        assert len(tags) == 4
         assert "; hit" in (await _get(place, **{"Accept-Encoding": "gzip, deflate"})).cache_status
         assert gzip.decompress((await _get(place, **GZIP)).body) == PAGE
         assert len(assets.asked) == 4
@@ -126,13 +131,14 @@ async def test_a_304_of_the_origin_keeps_what_was_made(tmp_path: Path, assets: A
         first = await _get(place, **GZIP)
         again = await _get(place, **GZIP)
         assert "fwd-status=304" in again.cache_status
-        assert (again.body, again.headers["ETag"]) == (first.body, 'W/"v1"')
+        assert (again.body, again.headers["ETag"]) == (first.body, first.headers["ETag"])
+        assert first.headers["ETag"].startswith('W/"v1~')
         assert again.headers["Content-Encoding"] == "gzip"
         assert len(gzip.decompress(again.body)) < len(PAGE)
         third = await _get(place, **GZIP)
         assert third.body == first.body
         assets.tag = '"v2"'
-        assert (await _get(place, **GZIP)).headers["ETag"] == 'W/"v2"'
+        assert (await _get(place, **GZIP)).headers["ETag"].startswith('W/"v2~')
 
 
 async def test_conditions_heads_and_ranges_are_about_what_was_made(tmp_path: Path, assets: Assets) -> None:
@@ -528,3 +534,41 @@ async def test_what_becomes_of_a_type_that_other_features_change_is_a_hit(tmp_pa
         await _with_features(place, url, written=True, minify=True)
         assert (await _get(place)).body == b"<p>note"
         assert "; hit" in (await _get(place)).cache_status
+
+
+async def test_a_browser_that_has_another_variant_gets_the_new_one(tmp_path: Path, assets: Assets) -> None:
+    async with running(assets.app()) as url, tenants(tmp_path) as place:
+        await _with_features(place, url, minify=True)
+        tags = []
+        for features in ({"minify": True}, {"minify": {"comments": False}}, {}):
+            await _switch(place, **features)
+            tags.append((await _get(place)).headers["ETag"])
+            for tag in tags:
+                status = (await _get(place, **{"If-None-Match": tag})).status
+                assert status == (304 if tag == tags[-1] else 200), (features, tag)
+        assert len({*tags}) == 3
+
+
+class _Slow(_Failing):
+    name = "slow"
+
+    def apply(self, options: Any, selected: str, body: bytes, content_type: str) -> Transformed | None:
+        time.sleep(0.3)
+        return Transformed(b"{}")
+
+
+async def test_what_takes_too_long_is_served_as_it_came_and_tried_again_soon(
+    tmp_path: Path, assets: Assets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register_feature(_Slow())
+    monkeypatch.setattr("aiohttp_regioncache.transforms.runner.SECONDS", 0.1)
+    assets.headers["Cache-Control"] = "max-age=600"
+    async with running(assets.app()) as url, tenants(tmp_path) as place:
+        await _with_features(place, url, slow=True)
+        first = await _get(place, "/data.json")
+        assert "detail=slow-slow" in first.cache_status
+        assert first.body == assets.bodies["/data.json"][1]
+        hit = await _get(place, "/data.json")
+        found = re.search(r"; hit; ttl=(\d+)", hit.cache_status)
+        assert found is not None
+        assert int(found[1]) <= 30
