@@ -18,7 +18,7 @@ from aiohttp_regioncache.sites.store import delete_site, put_site
 from aiohttp_regioncache.store import sites
 from aiohttp_regioncache.store.region import RegionStore
 from aiohttp_regioncache.sync.courier import Courier
-from tests.sites.tools import Clock, Regions, site
+from tests.sites.tools import Clock, Regions, put_and_hear, site
 from tests.store.tools import raw
 from tests.support import eventually
 
@@ -43,7 +43,7 @@ def _directory(regions: Regions, clock: Clock, **settings: float) -> Directory:
 
 
 async def test_what_is_known_is_not_asked_again(directory: Directory, store: RegionStore) -> None:
-    put = await put_site([store], site())
+    put = await put_and_hear(store, site())
     assert directory.known("shop.example") is UNKNOWN
     assert await directory.find("shop.example") == put
     assert directory.known("SHOP.example.:8080") is await directory.find("shop.example")
@@ -83,7 +83,7 @@ async def test_what_a_change_costs_does_not_grow_with_the_wildcards_of_a_site(
 
 
 async def test_many_who_ask_at_once_share_one_read(directory: Directory, store: RegionStore) -> None:
-    put = await put_site([store], site())
+    put = await put_and_hear(store, site())
     found = await asyncio.gather(*(directory.find("shop.example") for _ in range(100)))
     assert found == [put] * 100
     # Whether anything changes, the host, and once more when the announcement of the site comes meanwhile.
@@ -91,7 +91,7 @@ async def test_many_who_ask_at_once_share_one_read(directory: Directory, store: 
 
 
 async def test_who_leaves_takes_the_read_from_nobody(directory: Directory, store: RegionStore) -> None:
-    put = await put_site([store], site())
+    put = await put_and_hear(store, site())
     waiting = [asyncio.ensure_future(directory.find("shop.example")) for _ in range(2)]
     await asyncio.sleep(0)
     waiting[0].cancel()
@@ -124,7 +124,7 @@ async def test_the_least_asked_for_goes_when_there_are_too_many(regions: Regions
 async def test_it_is_read_again_in_the_background_before_it_runs_out(
     directory: Directory, store: RegionStore, clock: Clock
 ) -> None:
-    put = await put_site([store], site())
+    put = await put_and_hear(store, site())
     await directory.find("shop.example")
     read = directory.read
     clock.now += REFRESH_SHARE * SECONDS
@@ -141,7 +141,7 @@ async def test_one_answer_vouches_for_all_while_nothing_changes(
     directory: Directory, store: RegionStore, clock: Clock
 ) -> None:
     for number in range(20):
-        await put_site([store], site(f"s{number}.example"))
+        await put_and_hear(store, site(f"s{number}.example"))
         await directory.find(f"s{number}.example")
     await directory.find("nobody.example")
     read = directory.read

@@ -141,15 +141,16 @@ async def test_a_change_while_a_read_is_under_way_is_in_what_it_gives(
     regions: Regions, clock: Clock, reads: Reads
 ) -> None:
     await connected(regions)
-    put = await put_site([regions.first], site())
-    known = directory([regions.first], clock)
     heard: list[int] = []
     regions.first.events.on_change(lambda _: heard.append(1))
+    put = await put_site([regions.first], site())
+    await eventually(lambda: len(heard) == 1)
+    known = directory([regions.first], clock)
     reads.gate.clear()
     asking = asyncio.ensure_future(ask(known, "shop.example"))
     await eventually(lambda: reads.count == 1)
     changed = await put_site([regions.first], msgspec.structs.replace(put, epoch=1))
-    await eventually(lambda: len(heard) == 1)
+    await eventually(lambda: len(heard) == 2)
     reads.gate.set()
     assert await asking == changed
     assert reads.count == 2

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from aiohttp_regioncache.site import Site
+from aiohttp_regioncache.sites.store import put_site
 from aiohttp_regioncache.store.region import RegionStore
 from aiohttp_regioncache.sync.courier import Courier
+from tests.support import eventually
 from tests.support.servers import ValkeyServer
 
 
@@ -36,6 +38,15 @@ class Regions:
 def site(domain: str = "shop.example", **options: Any) -> Site:
     """A site with an origin."""
     return Site(domain=domain, origin=options.pop("origin", "http://origin.example"), **options)
+
+
+async def put_and_hear(store: RegionStore, wanted: Site) -> Site:
+    """Store a site in one region, and wait until its announcement has been heard: nothing is on its way any more."""
+    heard: list[str] = []
+    store.events.on_change(lambda change: heard.append(change.site))
+    put = await put_site([store], wanted)
+    await eventually(lambda: put.id in heard)
+    return put
 
 
 class Clock:
