@@ -176,7 +176,8 @@ async def test_sites_are_put_changed_exported_imported_and_deleted(world: World,
     )  # fmt: skip
     assert put.status == 0, put.err
     key = await command("key", "http://www.shop.example?x=1", "-H", "Accept: image/webp", "-c", config, "--json")
-    assert (key.document["site"], key.document["features"]) == ("shop", {"polish": "lossy 75 webp"})
+    assert key.document["site"] == "shop"
+    assert key.document["features"]["polish"].startswith("lossy 75 webp ")
     changed = await command(
         "sites", "put", "shop.example", "--feature", "polish=null", "--disable", "-c", config, "--json"
     )
