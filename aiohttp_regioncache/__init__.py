@@ -4,6 +4,7 @@ from .control.depths import QueueDepth
 from .control.listing import WriteDetail, WriteFilter, WritePage, WriteSummary
 from .control.purger import PurgeReport
 from .control.writes import Treated, WriteDesk
+from .decorators import cached, write_behind
 from .effects import UNKNOWN, Representation, Write
 from .errors import (
     CorruptRecordError,
@@ -30,7 +31,7 @@ from .errors import (
 from .features import Asked, Feature, Transformed, register_feature
 from .hooks import WriteEvent
 from .idempotency import MemoryStorage, RedisStorage, origin_idempotency
-from .plugin import REGION_CACHE, RegionCache, add_forwarding, cached, forward, region_cache, setup, write_behind
+from .plugin import REGION_CACHE, RegionCache, add_forwarding, forward, region_cache, setup
 from .purges import Purge
 from .regions import Region
 from .rules import Affect, Bulk, BulkAnswer, BulkItem, BulkRequest, ItemAnswer, Rule

@@ -18,7 +18,7 @@ from .exchange import ASKER, SERVED_SITE, Asker, Exchange, Handler, peer_of
 from .exchanges import Exchanges
 from .keys import Target, normalize_octets
 from .principal import Signer
-from .problems import problem, shown_problem, unavailable
+from .problems import problem, shown_problem
 from .reads.reader import Reader
 from .replays import CDN_LOOP, REPLAY_HEADER, is_looping, verify_replay
 from .responses import ask_marked, cache_name
@@ -105,7 +105,10 @@ class Edge:
             served = await sites.of_host(host)
         except RegionUnavailableError as error:
             logger.warning("the site of %s cannot be found: %s", host, error)
-            return unavailable("What this site is cannot be found out now.", retry_after=error.retry_after)
+            detail = "What this site is cannot be found out now."
+            answer = shown_problem(request, 503, "Service Unavailable", detail)
+            answer.headers["Retry-After"] = str(error.retry_after)
+            return answer
         except SettingsError:
             detail = "This site's configuration contradicts that of the edge."
             return shown_problem(request, 503, "Service Unavailable", detail)

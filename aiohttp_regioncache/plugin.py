@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from aiohttp import web
 from aiosignal import Signal
@@ -15,6 +15,7 @@ from .control.health import Health
 from .control.purger import Purger, PurgeReport
 from .control.webhook import SyncHook
 from .control.writes import WriteDesk
+from .decorators import decorated_rules
 from .effects import Effects
 from .errors import NotSetUpError, RegionUnavailableError, StoreError
 from .gateway.forward import Forwarder, expect
@@ -53,9 +54,6 @@ DRAIN_SECONDS: Final = 10.0
 """How long a shutdown waits for fetches and fills."""
 _GREET_AGAIN_SECONDS: Final = 0.5
 _NOT_STARTED: Final = "the application has not been started; run it with web.run_app or AppRunner.setup()"
-_DECORATION: Final = "__regioncache_rule__"
-
-HandlerType = TypeVar("HandlerType", bound=Callable[..., Any])
 
 
 class RegionCache:
@@ -448,50 +446,6 @@ async def forward(request: web.Request) -> web.StreamResponse:
 def add_forwarding(app: web.Application, path: str = r"/{path:[\s\S]*}") -> None:
     """Forward every request to `path`, by default every request at all, as `forward` does."""
     app.router.add_route("*", path, forward, expect_handler=expect)
-
-
-def cached(**options: Any) -> Callable[[HandlerType], HandlerType]:
-    """Say how the answers of a handler are cached; `options` are those of a `Rule` (`ttl`, `per_user`, ...)."""
-    return _decorator(options)
-
-
-def write_behind(**options: Any) -> Callable[[HandlerType], HandlerType]:
-    """Take the writes to a handler behind; `options` are those of a `Rule` (`effect`, `affects`, ...)."""
-    return _decorator({"write": "behind", **options})
-
-
-def _decorator(options: dict[str, Any]) -> Callable[[HandlerType], HandlerType]:
-    # A mistake shows where it is made; what belongs to the path is checked with it.
-    Rule("/", **{name: value for name, value in options.items() if name not in ("affects", "group")})
-
-    def decorate(handler: HandlerType) -> HandlerType:
-        merged = {**getattr(handler, _DECORATION, {}), **options}
-        setattr(handler, _DECORATION, merged)
-        return handler
-
-    return decorate
-
-
-def decorated_rules(app: web.Application) -> list[Rule]:
-    """The rules that decorators put on an application's handlers."""
-    rules = []
-    for route in app.router.routes():
-        if route.resource is None:
-            continue
-        for method, options in _options_of(route):
-            methods = () if method == "*" else (method,)
-            rules.append(Rule(route.resource.canonical, methods=methods, **options))
-    return rules
-
-
-def _options_of(route: web.AbstractRoute) -> list[tuple[str, dict[str, Any]]]:
-    handler = route.handler
-    if options := getattr(handler, _DECORATION, None):
-        return [(route.method, options)]
-    if not (isinstance(handler, type) and issubclass(handler, web.View)):
-        return []
-    methods = ((name.upper(), getattr(handler, name, None)) for name in ("get", "post", "put", "patch", "delete"))
-    return [(name, options) for name, method in methods if (options := getattr(method, _DECORATION, None))]
 
 
 def _edge_of(request: web.Request) -> Edge:

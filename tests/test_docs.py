@@ -11,7 +11,7 @@ from aiohttp import web
 
 import aiohttp_regioncache as regioncache
 from aiohttp_regioncache.cli.main import make_parser
-from aiohttp_regioncache.plugin import decorated_rules
+from aiohttp_regioncache.decorators import decorated_rules
 from aiohttp_regioncache.sites.forms import import_sites
 
 ROOT = Path(__file__).parent.parent

@@ -165,7 +165,8 @@ async def posted(
         return None
     age = initial_age(taken.headers, request_time=asked, response_time=answered)
     stored = Stored(None, False, remembered)
-    record, _, known = _record(exchange, taken, governing, stored, settings, age, asked, answered)
+    cost = max(0.0, answered - asked)
+    record, _, known = _record(exchange, taken, governing, stored, settings, age, answered, cost)
     # What features make of it is for a GET to ask for.
     return (record, known) if record is not None and not own_names(record.vary) else None
 
@@ -281,12 +282,10 @@ async def _fetch(
         as_before(request)
         return Fetched(request=exchange.request, response=unmodified(unchanged.args), reason="no complete response")
     answer = await take(request, response, settings.max_body)
-    if asked.completes and not response.prepared and (answer is None or answer.status not in (206, *_FOR_THE_WHOLE)):
+    if not response.prepared and _is_useless(exchange, asked, answer):
         return None
     if answer is None:
         return Fetched(request=exchange.request, response=response, reason="no complete response")
-    if answer.status == 206 and not response.prepared and featured.is_mixed(exchange, answer):
-        return None
     received = clock()
     # The age is that of the answer, also when it only confirms what is stored (RFC 9111 section 4.3.4).
     age = initial_age(answer.headers, request_time=sent, response_time=received)
@@ -297,9 +296,8 @@ async def _fetch(
     if revalidated and not response.prepared and featured.is_forbidden_now(stored.snapshot, whole):
         return None
     governing = await as_sent(request, whole)
-    record, storability, known = _record(exchange, whole, governing, stored, settings, age, sent, received)
-    if record is not None:  # not by the region's clock, which may be set right meanwhile
-        record = msgspec.structs.replace(record, cost=time.monotonic() - began)
+    cost = time.monotonic() - began  # not by the region's clock, which may be set right meanwhile
+    record, storability, known = _record(exchange, whole, governing, stored, settings, age, received, cost)
     return Fetched(
         request=exchange.request,
         response=response,
@@ -312,6 +310,13 @@ async def _fetch(
         vary=_selecting_names(exchange, governing),
         known=known,
     )
+
+
+def _is_useless(exchange: Exchange, asked: Question, answer: Snapshot | None) -> bool:
+    """Whether an answer does not go with what is stored, or with what the client has."""
+    if asked.completes and (answer is None or answer.status not in (206, *_FOR_THE_WHOLE)):
+        return True
+    return answer is not None and answer.status == 206 and featured.is_mixed(exchange, answer)
 
 
 class _PieceError(Exception):
@@ -369,10 +374,10 @@ async def fetch_head(
     if featured.is_forbidden_now(stored.snapshot, whole):
         return outdated
     governing = await as_sent(request, whole)
-    record, _, known = _record(exchange, whole, governing, stored, settings, age, sent, received)
+    # What the head took says nothing of the whole.
+    record, _, known = _record(exchange, whole, governing, stored, settings, age, received, entry.cost)
     if record is None:
         return outdated
-    record = msgspec.structs.replace(record, cost=entry.cost)  # that of a head says nothing
     return msgspec.structs.replace(nothing, snapshot=whole, record=record, is_whole=True, known=known)
 
 
@@ -395,8 +400,8 @@ def _record(
     stored: Stored,
     settings: Cache,
     age: float,
-    asked: float,
     answered: float,
+    cost: float,
 ) -> tuple[CacheRecord | None, Storability, Known]:
     """Make the record of a response, if it may be stored by the fields `governing` it."""
     shared = not exchange.owner
@@ -413,12 +418,10 @@ def _record(
     )
     vary = _selecting_names(exchange, governing)
     known = learn(stored.known, vary, exchange.headers, governing)
-    if not storability.allowed:
-        return None, storability, known
-    if snapshot.status == 206 and own_names(vary):
-        return None, Storability(False, "feature"), known  # a part of what is stored as another whole
-    if stored.remembered is None or not parts.is_sound(snapshot):
-        return None, Storability(False, "partial" if stored.remembered else "region"), known
+    refusal = None if storability.allowed else storability
+    refusal = refusal or _unstorable_here(snapshot, stored, vary)
+    if refusal is not None or stored.remembered is None:
+        return None, refusal or storability, known
     headers = _dated(end_to_end(snapshot.headers), answered)
     record = CacheRecord(
         url=exchange.cached_as.url,
@@ -434,11 +437,20 @@ def _record(
         initial_age=age,
         response_time=answered,
         owner=exchange.owner,
-        cost=max(0.0, answered - asked),
+        cost=cost,
         tags=response_tags(governing),
         purge=stored.remembered.purge,
     )
     return record, storability, known
+
+
+def _unstorable_here(snapshot: Snapshot, stored: Stored, vary: Sequence[str]) -> Storability | None:
+    """Why a response that may be stored is not, or None."""
+    if snapshot.status == 206 and own_names(vary):
+        return Storability(False, "feature")  # a part of what is stored as another whole
+    if stored.remembered is None:
+        return Storability(False, "region")
+    return None if parts.is_sound(snapshot) else Storability(False, "partial")
 
 
 def _selecting_names(exchange: Exchange, governing: Headers) -> tuple[str, ...]:

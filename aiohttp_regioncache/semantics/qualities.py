@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 
-from .fields import OWS, Headers, split_list, values
+from .fields import OWS, split_list
 
 _WEIGHT = re.compile(r"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 _ALIASES = {"x-gzip": "gzip", "x-compress": "compress"}  # RFC 9110 8.4.1
@@ -50,16 +50,7 @@ def preferred(weights: Mapping[str, float]) -> str | None:
     return names[0] if best and len(names) == 1 and names[0] != "*" else None
 
 
-def accepts_coding(request_headers: Headers, coding: str) -> bool:
-    """Tell whether a content coding is acceptable to a request (RFC 9110 12.5.3); several are, if each of them is."""
-    lines = values(request_headers, "accept-encoding")
-    if not lines:
-        return True
-    weights = qualities(lines)
-    return all(_is_acceptable(weights, name.lower()) for name in split_list(coding))
-
-
-def _is_acceptable(weights: Mapping[str, float], coding: str) -> bool:
+def weight_of(weights: Mapping[str, float], coding: str) -> float:
+    """Return how much a content coding is wanted, 0 for not at all (RFC 9110 12.5.3)."""
     name = _ALIASES.get(coding, coding)
-    otherwise = weights.get("*", 1.0 if name == "identity" else 0.0)
-    return weights.get(name, otherwise) > 0
+    return weights.get(name, weights.get("*", 1.0 if name == "identity" else 0.0))

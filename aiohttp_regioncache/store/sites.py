@@ -51,11 +51,6 @@ class StoredSite(msgspec.Struct, frozen=True):
     claims: Mapping[str, int]
     record: _Record | None
 
-    @property
-    def is_deleted(self) -> bool:
-        """Whether this remembers that there was a site."""
-        return self.record is None
-
     def read(self) -> Site | None:
         """Read the site; None for one that is deleted.
 

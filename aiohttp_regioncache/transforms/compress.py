@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from ..errors import SettingsError
 from ..features import Asked, Feature, Transformed
 from ..semantics.fields import values
-from ..semantics.qualities import qualities
+from ..semantics.qualities import qualities, weight_of
 from .options import table, within
 
 CODINGS: Final = ("br", "zstd", "gzip")
@@ -80,8 +80,7 @@ class Compress(Feature):
 @functools.lru_cache(maxsize=1024)  # browsers send the same few all the time
 def _best(codings: tuple[str, ...], lines: tuple[str, ...]) -> str:
     weights = qualities(lines)
-    otherwise = weights.get("*", 0.0)
-    found = [(weights.get(coding, otherwise), -place, coding) for place, coding in enumerate(codings)]
+    found = [(weight_of(weights, coding), -place, coding) for place, coding in enumerate(codings)]
     weight, _, coding = max(found, default=(0.0, 0, ""))
     return coding if weight > 0 and weight >= weights.get("identity", 0.0) else ""
 
