@@ -18,7 +18,7 @@ from .forwarded import scheme_of, with_forwarded
 from .keying import Parts
 from .keys import Resource, SiteKey, Target
 from .principal import Principal
-from .records import CacheRecord, from_wire
+from .records import CacheRecord
 from .regions import TrustedProxies
 from .rules import CompiledRule
 from .semantics.fields import Headers, first, remove
@@ -132,7 +132,7 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         names = own_names(record.vary)
         if not names and not self.features:
             return True
-        return names == self.features.names_for(from_wire(record.headers))
+        return names == self.features.names_for(record.headers)
 
     @property
     def touched(self) -> bool:

@@ -1,17 +1,21 @@
 """The stored forms of requests and responses, in MessagePack. Pure.
 
 Every record is array-like and begins with the version of its layout; fields are only ever appended. Names and
-values of header fields are octets as on the wire, in their order, duplicates kept.
+values of header fields are octets as on the wire, in their order, duplicates kept. Those of responses are kept as the
+lines that go out, so that a hit sends them as they are.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from .errors import CorruptRecordError, UnreadableRecordError
+from .semantics.directives import OWN_FIELDS
+from .semantics.fields import Headers
 from .semantics.freshness import Terms
 from .semantics.vary import NOTHING_KNOWN, Known
 
@@ -38,10 +42,42 @@ def from_wire(headers: WirePairs) -> list[tuple[str, str]]:
     ]
 
 
+_NEVER_SENT: Final = frozenset({"age", "content-length", "transfer-encoding", *OWN_FIELDS})
+"""Fields of stored responses that are not sent as they are: what we say ourselves, and what is for us alone."""
+_CONTROLS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class Lines(NamedTuple):
+    """The fields of a response as lines that end with CRLF: those that are `sent`, and those that are `held` back."""
+
+    sent: bytes
+    held: bytes
+
+
+def to_lines(headers: Headers) -> Lines:
+    """Write fields as lines, octets as in `to_wire`. Raises `ValueError` for one that would be more than its line."""
+    sent: list[bytes] = []
+    held: list[bytes] = []
+    for name, value in headers:
+        line = f"{name}: {value}".encode("utf-8", "surrogateescape")
+        if _CONTROLS.search(line) or ": " in name:
+            raise ValueError(f"the field {name!r} holds control characters")
+        (held if name.lower() in _NEVER_SENT else sent).append(line + b"\r\n")
+    return Lines(b"".join(sent), b"".join(held))
+
+
+def from_lines(lines: bytes) -> list[tuple[str, str]]:
+    """Read fields from their lines; what is none is left out."""
+    texts = lines.decode("utf-8", "surrogateescape").split("\r\n")
+    pairs = (text.partition(": ") for text in texts)
+    return [(name, value) for name, colon, value in pairs if colon]
+
+
 class CacheRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """One stored response of a resource.
 
     It holds what the request needs to be sent again, without credentials, and the response as the origin gave it.
+    The `..._lines` hold fields as in `Lines`.
     `vary` alone, with status 0, is the marker of a resource that varies: the fields that select its entries.
     `response_time` is the region's clock, seconds since the epoch; `initial_age` seconds (RFC 9111 section 4.2.3);
     `token` and `asof` say which state of the resource it belongs to; `owner` is the principal of a private entry.
@@ -52,13 +88,14 @@ class CacheRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     version: int = VERSION
     url: str
     method: str = "GET"
-    request_headers: WirePairs = ()
+    request_lines: bytes = b""
     vary: tuple[str, ...] = ()
     token: str = ""
     asof: int = 0
     status: int = 0
     reason: bytes = b""
-    headers: WirePairs = ()
+    sent_lines: bytes = b""
+    held_lines: bytes = b""
     body: bytes = b""
     terms: Terms = NO_TERMS
     initial_age: float = 0.0
@@ -73,6 +110,11 @@ class CacheRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     def is_marker(self) -> bool:
         """Whether this only names the fields that select the entries."""
         return self.status == 0
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """The fields of the response."""
+        return from_lines(self.sent_lines) + from_lines(self.held_lines)
 
 
 class WriteRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):

@@ -15,14 +15,16 @@ from aiohttp_regioncache.records import (
     decode_cache_record,
     decode_write_record,
     encode,
+    from_lines,
     from_wire,
+    to_lines,
     to_wire,
 )
 from aiohttp_regioncache.semantics.freshness import Terms
 
 CACHED = CacheRecord(
     url="https://a.example/x",
-    headers=((b"Link", b"<a>"), (b"Set-Cookie", b"a=\xff"), (b"Link", b"<b>")),
+    sent_lines=b"Link: <a>\r\nSet-Cookie: a=\xff\r\nLink: <b>\r\n",
     status=200,
     reason=b"OK",
     body=b"\x00\xff",
@@ -54,11 +56,11 @@ def _packed(*fields: object) -> bytes:
     return msgspec.msgpack.encode(fields)
 
 
-@given(headers=wires, body=st.binary(max_size=40), status=st.integers(0, 999), asof=st.integers(0, 2**53))
-def test_a_cache_record_is_read_as_it_was_written(
-    headers: tuple[tuple[bytes, bytes], ...], body: bytes, status: int, asof: int
-) -> None:
-    record = msgspec.structs.replace(CACHED, headers=headers, body=body, status=status, asof=asof)
+@given(
+    lines=st.binary(max_size=80), body=st.binary(max_size=40), status=st.integers(0, 999), asof=st.integers(0, 2**53)
+)
+def test_a_cache_record_is_read_as_it_was_written(lines: bytes, body: bytes, status: int, asof: int) -> None:
+    record = msgspec.structs.replace(CACHED, sent_lines=lines, body=body, status=status, asof=asof)
     assert decode_cache_record(encode(record)) == record
 
 
@@ -73,6 +75,33 @@ def test_a_write_record_is_read_as_it_was_written(
 @given(wires)
 def test_headers_keep_their_octets_order_and_duplicates(headers: tuple[tuple[bytes, bytes], ...]) -> None:
     assert to_wire(from_wire(headers)) == headers
+
+
+values = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=12)
+fields = st.lists(st.tuples(st.sampled_from(["Link", "x-a", "Set-Cookie", "ETag"]), values), max_size=5)
+
+
+@given(fields)
+def test_lines_keep_fields_their_order_and_duplicates(headers: list[tuple[str, str]]) -> None:
+    lines = to_lines(headers)
+    assert from_lines(lines.sent) == headers
+    assert lines.sent.count(b"\r\n") == len(headers)
+
+
+def test_lines_that_are_not_sent_as_they_are_stand_apart() -> None:
+    lines = to_lines([("Age", "3"), ("ETag", '"a"'), ("Content-Length", "9"), ("Regioncache-Vary", "accept")])
+    assert lines == (b'ETag: "a"\r\n', b"Age: 3\r\nContent-Length: 9\r\nRegioncache-Vary: accept\r\n")
+
+
+@pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b", "a\nb", "\0", "\x7f"])
+def test_a_field_that_is_more_than_its_line_is_refused(value: str) -> None:
+    with pytest.raises(ValueError, match="control"):
+        to_lines([("X", value)])
+
+
+@given(st.binary(max_size=60))
+def test_any_octets_can_be_read_as_lines(octets: bytes) -> None:
+    assert len(from_lines(octets)) <= octets.count(b": ")
 
 
 def test_headers_of_aiohttp_become_the_octets_they_stand_for() -> None:

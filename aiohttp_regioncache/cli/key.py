@@ -22,7 +22,6 @@ from ..principal import Signer
 from ..reads.bypass import bypass_reason
 from ..reads.judging import judged
 from ..reads.lookup import Found, find
-from ..records import from_wire
 from ..semantics.methods import is_read
 from ..semantics.vary import selecting
 from ..store.embedded import secrets_of
@@ -33,6 +32,8 @@ from .purge import site_for
 
 _NOBODY: Final = "192.0.2.1"
 """An address of nobody, that trusts no proxy."""
+
+_VALIDATORS: Final = ("etag", "last-modified")
 
 
 def add(commands: Commands) -> None:
@@ -138,7 +139,6 @@ def _entry(store: RegionStore, exchange: Exchange, found: Found) -> dict[str, An
     if record is None:
         return {"state": "nothing"}
     judgement = judged(exchange, record, store)
-    headers = from_wire(record.headers)
     return {
         "state": found.standing.name.lower(),
         "verdict": judgement.verdict.name.lower(),
@@ -150,7 +150,9 @@ def _entry(store: RegionStore, exchange: Exchange, found: Found) -> dict[str, An
         "vary": list(record.vary),
         "selected": dict(selecting(exchange.selecting_headers, record.vary, found.known)),
         "tags": list(record.tags),
-        "validators": [f"{name}: {value}" for name, value in headers if name.lower() in ("etag", "last-modified")],
+        "validators": [
+            f"{name}: {value}" for name, value in record.headers if name.lower() in ("etag", "last-modified")
+        ],
         "writes_over_it": found.fold.outcome.name.lower(),
     }
 

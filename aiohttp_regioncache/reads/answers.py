@@ -10,7 +10,7 @@ from multidict import MutableMultiMapping
 from ..exchange import Exchange
 from ..overlay import Fold
 from ..problems import problem
-from ..records import CacheRecord, from_wire
+from ..records import CacheRecord
 from ..responses import CACHE_STATUS, cache_name, respond, unmodified
 from ..semantics import conditional
 from ..semantics.cache_status import cache_status
@@ -31,9 +31,10 @@ _GOVERNS_CACHES = frozenset({"expires", "pragma", "surrogate-control", "x-accel-
 
 def stored(exchange: Exchange, record: CacheRecord, age: float, status: str) -> web.Response:
     """Answer from a stored response, with 304 where the client has it already (RFC 9110 section 13.2)."""
-    headers = from_wire(record.headers)
     extra = [("Age", str(max(0, int(age)))), (CACHE_STATUS, status)]
-    saved = Snapshot(record.status, record.reason.decode("latin-1"), tuple(remove(headers, ("age",))), record.body)
+    saved = Snapshot(
+        record.status, record.reason.decode("latin-1"), tuple(remove(record.headers, ("age",))), record.body
+    )
     return conditionally(exchange, saved, extra, response_time=record.response_time)
 
 
@@ -79,7 +80,7 @@ def folded(
 
 def folded_over(exchange: Exchange, region: str, fold: Fold, base: CacheRecord | None) -> web.Response:
     """Answer with what a fold over a stored entry came to."""
-    return folded(exchange, region, fold, from_wire(base.headers) if base is not None else ())
+    return folded(exchange, region, fold, base.headers if base is not None else ())
 
 
 def stale_detail(exchange: Exchange, judgement: Judgement) -> str | None:

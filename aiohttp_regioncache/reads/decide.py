@@ -9,7 +9,7 @@ import msgspec
 from ..effects import Representation
 from ..overlay import Base
 from ..purges import UNPURGED, Purged
-from ..records import CacheRecord, from_wire
+from ..records import CacheRecord
 from ..semantics.fields import Headers, first
 from ..semantics.freshness import current_age, softly_purged
 from ..store.entries import State
@@ -60,4 +60,4 @@ def base_of(status: int, headers: Headers, body: bytes, asof: int, *, private: b
 def entry_base(entry: CacheRecord, *, selected: bool = False) -> Base:
     """See a stored entry as something to fold over; `selected` by more than its target, as `Vary` does."""
     private = bool(entry.owner or entry.vary or selected)
-    return base_of(entry.status, from_wire(entry.headers), entry.body, entry.asof, private=private)
+    return base_of(entry.status, entry.headers, entry.body, entry.asof, private=private)

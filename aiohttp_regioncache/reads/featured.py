@@ -10,7 +10,7 @@ from yarl import URL
 
 from ..exchange import Exchange
 from ..features import own_names
-from ..records import CacheRecord, from_wire
+from ..records import CacheRecord
 from ..semantics.directives import response_directives
 from ..semantics.fields import Headers, first, remove, values
 from ..semantics.ranges import is_by_date
@@ -51,7 +51,7 @@ async def worked(exchange: Exchange, record: CacheRecord, transformer: Transform
 
     One that forbids it (RFC 9110 section 7.7), or is coded or no 200, stays as it is.
     """
-    headers = from_wire(record.headers)
+    headers = record.headers
     steps = exchange.features.steps(exchange.asked, headers)
     # Also what signals add to `Vary`, and that a coded body must not reach who does not accept it.
     own = values(headers, _OWN_VARY.lower()) or record.vary[len(own_names(record.vary)) :]

@@ -15,7 +15,7 @@ from ..exchange import Exchange, Handler, as_before
 from ..features import own_names
 from ..pin import without_pins
 from ..problems import Unanswered
-from ..records import NO_TERMS, CacheRecord, from_wire, to_wire
+from ..records import NO_TERMS, CacheRecord, to_lines
 from ..responses import Streaming, ask, unmodified
 from ..semantics import conditional
 from ..semantics.dates import format_date
@@ -96,7 +96,7 @@ class Stored(msgspec.Struct, frozen=True):
         entry = self.entry
         if entry is None:
             return None
-        return Snapshot(entry.status, entry.reason.decode("latin-1"), tuple(from_wire(entry.headers)), entry.body)
+        return Snapshot(entry.status, entry.reason.decode("latin-1"), tuple(entry.headers), entry.body)
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -246,14 +246,16 @@ async def _transformed(exchange: Exchange, fetched: Fetched, transformer: Transf
     if fetched.revalidated:
         return fetched
     worked = await featured.worked(exchange, record, transformer)
-    headers = to_wire(worked.headers)
+    lines = to_lines(worked.headers)
     # What was made may be of a type that others of the features change.
     names = {*own_names(record.vary), *exchange.features.names_for(worked.headers)}
     vary = (*sorted(names), *record.vary[len(own_names(record.vary)) :])
     terms = record.terms
     if worked.is_to_be_tried_again:
         terms = dataclasses.replace(terms, lifetime=min(terms.lifetime, record.initial_age + _TRIED_AGAIN))
-    record = msgspec.structs.replace(record, headers=headers, body=worked.body, vary=vary, terms=terms)
+    record = msgspec.structs.replace(
+        record, sent_lines=lines.sent, held_lines=lines.held, body=worked.body, vary=vary, terms=terms
+    )
     snapshot = Snapshot(record.status, record.reason.decode("latin-1"), tuple(worked.headers), worked.body)
     return msgspec.structs.replace(
         fetched, record=record, snapshot=snapshot, is_whole=True, vary=vary, problem=worked.problem
@@ -365,8 +367,8 @@ async def fetch_head(
     described = answer.headers
     if answer.body:  # of a handler, which leaves it to aiohttp to count and to drop it
         described = (*described, ("Content-Length", str(len(answer.body))))
-    told = featured.head_of(from_wire(entry.headers), described)
-    agrees = conditional.head_agrees(from_wire(entry.headers), len(entry.body), told)
+    told = featured.head_of(entry.headers, described)
+    agrees = conditional.head_agrees(entry.headers, len(entry.body), told)
     if answer.status != entry.status or not agrees:
         return outdated
     age = initial_age(answer.headers, request_time=sent, response_time=received)
@@ -422,16 +424,21 @@ def _record(
     refusal = refusal or _unstorable_here(snapshot, stored, vary)
     if refusal is not None or stored.remembered is None:
         return None, refusal or storability, known
-    headers = _dated(end_to_end(snapshot.headers), answered)
+    headers = remove(_dated(end_to_end(snapshot.headers), answered), unstorable_fields(governing))
+    try:
+        lines = to_lines(headers)
+    except ValueError:  # a handler's doing; aiohttp refuses to send it
+        return None, Storability(False, "malformed"), known
     record = CacheRecord(
         url=exchange.cached_as.url,
-        request_headers=to_wire(remove(selecting(exchange.headers, vary), _PRIVATE_REQUEST_FIELDS)),
+        request_lines=to_lines(remove(selecting(exchange.headers, vary), _PRIVATE_REQUEST_FIELDS)).sent,
         vary=vary,
         token=stored.remembered.token,
         asof=stored.remembered.asof,
         status=snapshot.status,
         reason=snapshot.reason.encode("latin-1", "replace"),
-        headers=to_wire(remove(headers, unstorable_fields(governing))),
+        sent_lines=lines.sent,
+        held_lines=lines.held,
         body=snapshot.body,
         terms=terms(snapshot.status, governing, exchange.policy, response_time=answered, shared=shared),
         initial_age=age,

@@ -11,7 +11,7 @@ from aiohttp import web
 from ..errors import RegionUnavailableError
 from ..exchange import Exchange, Handler, apart
 from ..overlay import Outcome
-from ..records import CacheRecord, from_wire
+from ..records import CacheRecord
 from ..responses import Streaming, cache_name, mark, unattended
 from ..semantics.cache_status import cache_status
 from ..semantics.freshness import Judgement
@@ -94,7 +94,7 @@ class Fetching:
     def refresh_for_all(self, exchange: Exchange, handler: Handler, found: Found, entry: CacheRecord) -> None:
         """Refresh an entry, unless the answer would be for the request's principal alone."""
         is_free = exchange.owner or not exchange.has_credentials
-        if is_free or shared_despite_credentials(from_wire(entry.headers)):
+        if is_free or shared_despite_credentials(entry.headers):
             self.refresh(exchange, handler, found)
 
     def refresh(self, exchange: Exchange, handler: Handler, found: Found) -> None:

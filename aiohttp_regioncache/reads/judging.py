@@ -6,7 +6,7 @@ from typing import Final
 
 from ..exchange import Exchange
 from ..overlay import Outcome
-from ..records import CacheRecord, from_wire
+from ..records import CacheRecord
 from ..semantics.freshness import Judgement, Verdict, judge, refreshes_early
 from ..semantics.requests import PLAIN_REQUEST, RequestTerms
 from ..store.entries import Remembered
@@ -34,7 +34,7 @@ def covers(exchange: Exchange, record: CacheRecord | None) -> bool:
     """Whether a stored response, which may be a part, holds what a request asks for."""
     if record is None or record.status != 206:
         return True
-    return parts.covers(exchange.request.method, exchange.headers, record.status, from_wire(record.headers))
+    return parts.covers(exchange.request.method, exchange.headers, record.status, record.headers)
 
 
 def is_servable(exchange: Exchange, found: Found, judgement: Judgement) -> bool:

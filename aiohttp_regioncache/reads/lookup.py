@@ -15,7 +15,7 @@ from ..exchange import Exchange
 from ..keys import record_key
 from ..overlay import Base, Fold, Folder, Listed, Outcome, own, steps
 from ..purges import HARD
-from ..records import CacheRecord, from_wire
+from ..records import CacheRecord
 from ..semantics.vary import NOTHING_KNOWN, Known, is_as_known, selecting
 from ..store import entries
 from ..store.entries import Glance, Look, State
@@ -66,7 +66,7 @@ def entry_key(exchange: Exchange, names: tuple[str, ...] = (), known: Known = NO
 
 def is_known(exchange: Exchange, names: tuple[str, ...], known: Known, entry: CacheRecord | None) -> bool:
     """Whether an entry is what `known` has led a request to expect; so is none at all."""
-    return entry is None or is_as_known(known, names, exchange.headers, from_wire(entry.headers))
+    return entry is None or is_as_known(known, names, exchange.headers, entry.headers)
 
 
 async def find(store: RegionStore, exchange: Exchange, folder: Folder) -> Found:

@@ -356,7 +356,7 @@ def outbox_items(data: bytes) -> None:
             outbox._decode(_ANNOUNCED[:at] + data[:4] + _ANNOUNCED[at + 1 :])
 
 
-_CACHED: Final = records.encode(records.CacheRecord(url="http://a.example/", headers=((b"A", b"b"),), body=b"c"))
+_CACHED: Final = records.encode(records.CacheRecord(url="http://a.example/", sent_lines=b"A: b\r\n", body=b"c"))
 _WRITTEN: Final = records.encode(
     records.WriteRecord(id="1", site="s", url="u", endpoint="/", method="PUT", principal="p", path="/", group="g")
 )

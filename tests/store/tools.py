@@ -190,7 +190,7 @@ def entry(path: str, remembered: Remembered, body: bytes = b"stored") -> CacheRe
         asof=remembered.asof,
         purge=remembered.purge,
         status=200,
-        headers=((b"content-type", b"text/plain"),),
+        sent_lines=b"content-type: text/plain\r\n",
         body=body,
         terms=FRESH,
     )
