@@ -78,19 +78,16 @@ ASKER: Final = web.RequestKey("regioncache_asker", Asker)
 """Where a request keeps who asked: of a connection that is gone nothing can be found out any more."""
 
 
-class Exchange(msgspec.Struct, frozen=True, kw_only=True):
-    """A request with its site, its target, its rule and its principal.
+class Inquiry(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request asks for, apart from the connection that it came over: its site, target, rule and principal.
 
     `headers` are the end-to-end ones but our own marks.
     `cached_as` is the target as keys see it, without what the rule of its reads does not count, and `key_parts` what
-    that rule adds to them. `resource_at` makes the resource that a path is for the principal. `stores` are the regions
-    in the order in which they are asked. `has_credentials`: the answer may be meant for its principal alone.
-    `touching`: the rules whose writes behind can change what the target shows. `chance` is drawn evenly from (0, 1]:
-    what is left to chance is decided once for a request.
+    that rule adds to them. `has_credentials`: the answer may be meant for its principal alone.
+    `touching`: the rules whose writes behind can change what the target shows.
     """
 
-    request: web.Request
-    asker: Asker
+    method: str
     headers: Headers
     served: ServedSite
     target: Target
@@ -103,9 +100,6 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     principal: Principal
     has_credentials: bool
     touching: tuple[CompiledRule, ...]
-    resource_at: Callable[[str], Resource]
-    stores: tuple[RegionStore, ...]
-    chance: float
 
     @property
     def site(self) -> SiteKey:
@@ -148,15 +142,31 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
         return self.principal.id if per_user and known else ""
 
     @property
-    def asks_range(self) -> bool:
-        """Whether the request asks for a part of the representation."""
-        return "Range" in self.request.headers
-
-    @property
     def dirty_wait(self) -> float | None:
         """The `dirty_wait` of the request's rule, or else of a rule whose writes touch the target; seconds."""
         rules = (self.rule, *self.touching)
         return next((rule.rule.dirty_wait for rule in rules if rule and rule.rule.dirty_wait is not None), None)
+
+
+class Exchange(Inquiry, frozen=True, kw_only=True):
+    """A request with what it asks for.
+
+    `resource_at` makes the resource that a path is for the principal. `stores` are the regions in the order in which
+    they are asked, `is_pinned` when the bearer has written to the first. `chance` is drawn evenly from (0, 1]: what is
+    left to chance is decided once for a request.
+    """
+
+    request: web.Request
+    asker: Asker
+    resource_at: Callable[[str], Resource]
+    stores: tuple[RegionStore, ...]
+    is_pinned: bool
+    chance: float
+
+    @property
+    def asks_range(self) -> bool:
+        """Whether the request asks for a part of the representation."""
+        return "Range" in self.request.headers
 
 
 MAX_KEY: Final = 255

@@ -47,8 +47,10 @@ class Exchanges:
         # A write is known by the target that its readers ask for, whose rule may be another one.
         reading = rule if request.method == "GET" else served.rules.find("GET", target.path)
         keying = served.book.keying(reading)
+        pinned = self._pinned(came)
         return Exchange(
             request=request,
+            method=request.method,
             asker=asker,
             headers=headers,
             served=served,
@@ -63,7 +65,8 @@ class Exchanges:
             has_credentials=self._has_credentials(request, rule, principal),
             touching=touching,
             resource_at=resource_at,
-            stores=self._ranked(request, self._pinned(came)),
+            stores=self._ranked(request, pinned),
+            is_pinned=pinned is not None,
             chance=1.0 - random.random(),  # noqa: S311 - no secret
         )
 

@@ -32,7 +32,7 @@ class Exclusions:
         self._prefixes = tuple(normalize_octets(prefix) for prefix in prefixes)
         self._endings = tuple(f".{extension}" for extension in extensions)
         self._cookies = tuple(cookies)
-        self._headers = tuple(headers)
+        self.headers = tuple(headers)
         self._query = QueryForm(query)
 
     def cover(self, target: Target, headers: Headers) -> bool:
@@ -45,5 +45,5 @@ class Exclusions:
         return any(pattern.match(path) is not None for pattern in self._paths)
 
     def _covers_fields(self, headers: Headers) -> bool:
-        named = any(values(headers, name) for name in self._headers)
+        named = any(values(headers, name) for name in self.headers)
         return named or any(cookie_values(headers, name) for name in self._cookies)

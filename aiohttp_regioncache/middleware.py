@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -19,6 +19,7 @@ from .exchanges import Exchanges
 from .keys import Target, normalize_octets
 from .principal import Signer
 from .problems import problem, shown_problem
+from .reads.plans import Plans
 from .reads.reader import Reader
 from .replays import CDN_LOOP, REPLAY_HEADER, is_looping, verify_replay
 from .responses import ask_marked, cache_name
@@ -65,6 +66,16 @@ class Edge:
         self._sync_hook = sync_hook
         self._name = name
         self._health = health
+
+    @property
+    def plans(self) -> Plans:
+        """How requests that were answered before are answered again."""
+        return self._reader.plans
+
+    async def recall(self, request: web.Request) -> web.Response | None:
+        """Answer a request as it was answered before, where that is a plain hit again; else None."""
+        plan = self._reader.plans.find(request)
+        return None if plan is None else self._reader.recall(plan) or await self._reader.look_up(plan)
 
     async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer one request."""
@@ -136,11 +147,18 @@ class Edge:
         return await ask_marked(exchange.request, handler, cache_status(cache_name(None), fwd="bypass", detail=reason))
 
 
-def make_middleware(
-    find_edge: Callable[[web.Request], Edge],
-    applications: Sequence[web.Application],
-    prefix_of: Callable[[web.Request], str],
-) -> Middleware:
+class Mounted(Protocol):
+    """An edge, and the path under which our own pages lie."""
+
+    control_prefix: str
+
+    @property
+    def edge(self) -> Edge:
+        """What requests go through."""
+        ...
+
+
+def make_middleware(find: Callable[[web.Request], Mounted], applications: Sequence[web.Application]) -> Middleware:
     """Make the middleware that leads the requests of `applications` through their edge.
 
     A request whose matched application is another one passes untouched: its authentication has not run yet.
@@ -151,8 +169,11 @@ def make_middleware(
     async def regioncache(request: web.Request, handler: Handler) -> web.StreamResponse:
         if id(request.match_info.apps[-1]) not in own:
             return await handler(request)
-        edge = find_edge(request)
-        prefix = prefix_of(request)
+        mounted = find(request)
+        edge = mounted.edge
+        if (recalled := await edge.recall(request)) is not None:
+            return recalled
+        prefix = mounted.control_prefix
         if request.path.startswith(prefix):
             return await edge.control(request, request.path[len(prefix) :])
         return await edge.handle(request, handler)

@@ -268,12 +268,14 @@ class RegionCache:
             directory = Directory(tuple(self._home_first().values()), settings.sites)
             self._sites = Sites(directory, settings, default)
         memories = {
-            name: Memory(store.events, seconds=settings.cache.memory_seconds, max_bytes=settings.cache.memory_bytes)
+            name: Memory(
+                name, store.events, seconds=settings.cache.memory_seconds, max_bytes=settings.cache.memory_bytes
+            )
             for name, store in self.stores.items()
         }
         self._purger = Purger(self._home_first(), self._site_of, memories)
         name = cdn_id(self.stores, settings.origin)
-        self._reader = Reader(settings.cache, Effects(rules.functions()), memories, self._tasks)
+        self._reader = Reader(settings, Effects(rules.functions()), memories, self._tasks, self._sites)
         accepter = Accepter(settings, signer, self._location_of, self.hooks) if signer else None
         intents = Intents(settings.sync.intent_seconds, self._tasks)
         through = Through(settings.cache, memories.values(), intents, self._tasks)
@@ -395,10 +397,11 @@ def setup(
     app[_IS_SET_UP] = True
     applications = (app, *include)
     position = len(app.middlewares) if middleware_pos is None else middleware_pos
-    app.middlewares.insert(position, make_middleware(_edge_of, applications, _prefix_of))
     if settings is None:
+        app.middlewares.insert(position, make_middleware(region_cache, applications))
         return None
     cache = RegionCache(settings)
+    app.middlewares.insert(position, make_middleware(lambda _request: cache, applications))
     app[REGION_CACHE] = cache
     resource = app.router.add_resource(f"{CONTROL_PATH}/{{path:.*}}")
     resource.add_route("*", _control, expect_handler=expect)
@@ -446,14 +449,6 @@ async def forward(request: web.Request) -> web.StreamResponse:
 def add_forwarding(app: web.Application, path: str = r"/{path:[\s\S]*}") -> None:
     """Forward every request to `path`, by default every request at all, as `forward` does."""
     app.router.add_route("*", path, forward, expect_handler=expect)
-
-
-def _edge_of(request: web.Request) -> Edge:
-    return region_cache(request).edge
-
-
-def _prefix_of(request: web.Request) -> str:
-    return region_cache(request).control_prefix
 
 
 async def _control(request: web.Request) -> web.Response:

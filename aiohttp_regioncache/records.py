@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from enum import IntFlag
 from typing import Final, NamedTuple
 
 import msgspec
@@ -47,14 +48,14 @@ _NEVER_SENT: Final = frozenset({"age", "content-length", "transfer-encoding", *O
 _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-class Lines(NamedTuple):
+class FieldLines(NamedTuple):
     """The fields of a response as lines that end with CRLF: those that are `sent`, and those that are `held` back."""
 
     sent: bytes
     held: bytes
 
 
-def to_lines(headers: Headers) -> Lines:
+def to_lines(headers: Headers) -> FieldLines:
     """Write fields as lines, octets as in `to_wire`. Raises `ValueError` for one that would be more than its line."""
     sent: list[bytes] = []
     held: list[bytes] = []
@@ -63,7 +64,7 @@ def to_lines(headers: Headers) -> Lines:
         if _CONTROLS.search(line) or ": " in name:
             raise ValueError(f"the field {name!r} holds control characters")
         (held if name.lower() in _NEVER_SENT else sent).append(line + b"\r\n")
-    return Lines(b"".join(sent), b"".join(held))
+    return FieldLines(b"".join(sent), b"".join(held))
 
 
 def from_lines(lines: bytes) -> list[tuple[str, str]]:
@@ -73,11 +74,35 @@ def from_lines(lines: bytes) -> list[tuple[str, str]]:
     return [(name, value) for name, colon, value in pairs if colon]
 
 
+class Form(IntFlag):
+    """What is known of the lines of a response before they are looked at: whether they can go out as they are."""
+
+    PLAIN = 1  # nothing that aiohttp would add, or write in another way, but a length and the name of the server
+    NAMES_SERVER = 2
+
+
+_ADDED_ELSE: Final = re.compile(rb"^(?:content-type|date): .", re.IGNORECASE | re.MULTILINE)
+_SERVER: Final = re.compile(rb"^server: ", re.IGNORECASE | re.MULTILINE)
+_WITHOUT_BODY: Final = frozenset({204, 205, 206, 304})
+
+
+def form_of(status: int, reason: str, sent_lines: bytes) -> int:
+    """Look at the status line and the lines of a response once, when it is stored."""
+    form = Form(0)
+    found = {match[0][:4].lower() for match in _ADDED_ELSE.finditer(sent_lines)}
+    is_whole = status >= 200 and status not in _WITHOUT_BODY
+    if is_whole and reason and reason.isascii() and sent_lines.isascii() and found == {b"cont", b"date"}:
+        form |= Form.PLAIN
+    if _SERVER.search(sent_lines):
+        form |= Form.NAMES_SERVER
+    return int(form)
+
+
 class CacheRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """One stored response of a resource.
 
     It holds what the request needs to be sent again, without credentials, and the response as the origin gave it.
-    The `..._lines` hold fields as in `Lines`.
+    The `..._lines` hold fields as in `FieldLines`; `form` is a `Form`.
     `vary` alone, with status 0, is the marker of a resource that varies: the fields that select its entries.
     `response_time` is the region's clock, seconds since the epoch; `initial_age` seconds (RFC 9111 section 4.2.3);
     `token` and `asof` say which state of the resource it belongs to; `owner` is the principal of a private entry.
@@ -105,6 +130,7 @@ class CacheRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     purge: int = 0
     cost: float = 0.0
     known: Known = NOTHING_KNOWN
+    form: int = 0
 
     @property
     def is_marker(self) -> bool:

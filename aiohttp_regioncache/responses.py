@@ -43,6 +43,11 @@ def is_unattended() -> bool:
     return _is_unattended.get()
 
 
+def is_watched() -> bool:
+    """Whether somebody wants to hear of the responses that are sent now."""
+    return _streaming.get() is not None
+
+
 async def ask(request: web.Request, handler: Handler, streaming: Streaming) -> web.StreamResponse:
     """Call the handler; a raised `HTTPException` is a response too.
 

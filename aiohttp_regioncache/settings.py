@@ -253,7 +253,7 @@ class Gateway(_Group, frozen=True, kw_only=True):
     `connect_timeout`: seconds that a connection to an origin may take; `read_timeout`: seconds without a byte of an
     answer, which only event streams may be silent for, or of the body of a request. `max_request_body`: bytes, decoded
     ones of a coded body; `max_websocket_message`: bytes. `health_seconds`: between the checks of origins that have a
-    path for it.
+    path for it. `fast_hits`: whether `serve` answers hits before aiohttp makes a request of them.
     """
 
     connect_timeout: float = 10.0
@@ -261,6 +261,7 @@ class Gateway(_Group, frozen=True, kw_only=True):
     max_request_body: int = 100 * _MIB
     max_websocket_message: int = 4 * _MIB
     health_seconds: float = 10.0
+    fast_hits: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,10 +11,12 @@ from aiohttp_regioncache.errors import CorruptRecordError, RecordError, Unreadab
 from aiohttp_regioncache.records import (
     VERSION,
     CacheRecord,
+    Form,
     WriteRecord,
     decode_cache_record,
     decode_write_record,
     encode,
+    form_of,
     from_lines,
     from_wire,
     to_lines,
@@ -75,6 +77,28 @@ def test_a_write_record_is_read_as_it_was_written(
 @given(wires)
 def test_headers_keep_their_octets_order_and_duplicates(headers: tuple[tuple[bytes, bytes], ...]) -> None:
     assert to_wire(from_wire(headers)) == headers
+
+
+TYPED = b"content-type: a/b\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "lines", "form"),
+    [
+        (200, "OK", TYPED, Form.PLAIN),
+        (404, "Not Found", TYPED + b"SERVER: a\r\n", Form.PLAIN | Form.NAMES_SERVER),
+        (200, "OK", b"Server: a\r\n", Form.NAMES_SERVER),  # aiohttp adds a date and a media type
+        (200, "OK", b"Date: a\r\nX: content-type: b\r\n", 0),
+        (200, "OK", TYPED + b"X: \xff\r\n", 0),  # aiohttp writes other octets
+        (200, "", TYPED, 0),
+        (200, "\xe9", TYPED, 0),
+        (204, "No Content", TYPED, 0),
+        (206, "Partial Content", TYPED, 0),
+        (304, "Not Modified", TYPED, 0),
+    ],
+)
+def test_the_form_says_what_can_go_out_as_it_is(status: int, reason: str, lines: bytes, form: int) -> None:
+    assert form_of(status, reason, lines) == form
 
 
 values = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=12)

@@ -116,4 +116,6 @@ async def _work(settings: Settings, parent: int, *listening: int) -> None:
     shared = [socket.socket(fileno=each) for each in listening]
     for each in shared:
         each.setblocking(False)
-    await work(app, settings.serve, app[REGION_CACHE].health, parent, shared)
+    cache = app[REGION_CACHE]
+    plans = (lambda: cache.edge.plans) if settings.gateway.fast_hits else None
+    await work(app, settings.serve, cache.health, plans, parent, shared)

@@ -7,15 +7,17 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from aiohttp import web
 
 from ..control.health import Health
+from ..reads.plans import Plans
 from ..settings import Serve
 from .access_log import AccessWriter, access_log_to, access_logger
 from .listeners import BACKLOG, tls_context
+from .protocol import GatewayRunner
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +31,16 @@ _POLL_SECONDS: Final = 0.02
 
 
 async def work(
-    app: web.Application, serve: Serve, health: Health, parent: int, listening: Sequence[socket.socket]
+    app: web.Application,
+    serve: Serve,
+    health: Health,
+    plans: Callable[[], Plans] | None,
+    parent: int,
+    listening: Sequence[socket.socket],
 ) -> None:
     """Serve until SIGTERM comes, the parent has gone, or says that others have taken over.
 
+    `plans` gives those of the started application, by which hits are answered fast; None: they are not.
     `parent` is the descriptor of a socket to the parent. Stopping goes in steps, so that no request is lost: the
     readiness says 503 for `serve.drain` seconds, unless others have taken over; no more connections are taken; each
     answer ends its connection; requests that run get `serve.stop_timeout` seconds.
@@ -41,14 +49,17 @@ async def work(
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     _close_connections(app, stopping)
     writer = AccessWriter(access_log_to(sys.stdout), serve.access_log) if serve.access_log != "off" else None
-    runner = _runner(app, serve, writer)
+    runner = _runner(app, serve, plans, writer)
     try:
         await runner.setup()
         tls = tls_context(serve)
         sites = [web.SockSite(runner, each, ssl_context=tls, backlog=BACKLOG) for each in listening]
         for site in sites:
             await site.start()
-        if not await _is_succeeded(parent, stopping):
+        is_succeeded = await _is_succeeded(parent, stopping)
+        if runner.gate is not None:
+            runner.gate.is_open = False
+        if not is_succeeded:
             health.stopping()
             await asyncio.sleep(serve.drain)
         for site in sites:
@@ -60,11 +71,18 @@ async def work(
             writer.close()
 
 
-def _runner(app: web.Application, serve: Serve, writer: AccessWriter | None) -> web.AppRunner:
+def _runner(
+    app: web.Application, serve: Serve, plans: Callable[[], Plans] | None, writer: AccessWriter | None
+) -> GatewayRunner:
     if writer is None:
-        return web.AppRunner(app, access_log=None, shutdown_timeout=serve.stop_timeout)
-    return web.AppRunner(
-        app, access_log=logger, access_log_class=access_logger(writer), shutdown_timeout=serve.stop_timeout
+        return GatewayRunner(app, plans, None, access_log=None, shutdown_timeout=serve.stop_timeout)
+    return GatewayRunner(
+        app,
+        plans,
+        writer,
+        access_log=logger,
+        access_log_class=access_logger(writer),
+        shutdown_timeout=serve.stop_timeout,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -15,7 +14,7 @@ from ..exchange import Exchange, Handler, as_before
 from ..features import own_names
 from ..pin import without_pins
 from ..problems import Unanswered
-from ..records import NO_TERMS, CacheRecord, to_lines
+from ..records import NO_TERMS, CacheRecord, form_of, to_lines
 from ..responses import Streaming, ask, unmodified
 from ..semantics import conditional
 from ..semantics.dates import format_date
@@ -252,9 +251,15 @@ async def _transformed(exchange: Exchange, fetched: Fetched, transformer: Transf
     vary = (*sorted(names), *record.vary[len(own_names(record.vary)) :])
     terms = record.terms
     if worked.is_to_be_tried_again:
-        terms = dataclasses.replace(terms, lifetime=min(terms.lifetime, record.initial_age + _TRIED_AGAIN))
+        terms = msgspec.structs.replace(terms, lifetime=min(terms.lifetime, record.initial_age + _TRIED_AGAIN))
     record = msgspec.structs.replace(
-        record, sent_lines=lines.sent, held_lines=lines.held, body=worked.body, vary=vary, terms=terms
+        record,
+        sent_lines=lines.sent,
+        held_lines=lines.held,
+        form=form_of(record.status, record.reason.decode("latin-1"), lines.sent),
+        body=worked.body,
+        vary=vary,
+        terms=terms,
     )
     snapshot = Snapshot(record.status, record.reason.decode("latin-1"), tuple(worked.headers), worked.body)
     return msgspec.structs.replace(
@@ -439,6 +444,7 @@ def _record(
         reason=snapshot.reason.encode("latin-1", "replace"),
         sent_lines=lines.sent,
         held_lines=lines.held,
+        form=form_of(snapshot.status, snapshot.reason, lines.sent),
         body=snapshot.body,
         terms=terms(snapshot.status, governing, exchange.policy, response_time=answered, shared=shared),
         initial_age=age,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from ..errors import RegionUnavailableError
 from ..exchange import Exchange
+from ..keys import Resource
 from ..records import CacheRecord
 from ..semantics.vary import Known
 from ..store import entries
@@ -67,6 +68,10 @@ class Fills:
 
         task.add_done_callback(done)
         return True
+
+    def is_under_way(self, store: RegionStore, resource: Resource) -> bool:
+        """Whether something of a resource is being stored."""
+        return bool(self._under_way) and (store.name, resource.digest) in self._under_way
 
     async def settled(self, store: RegionStore, exchange: Exchange) -> None:
         """Wait for what is being stored of a resource, so that a request sees what the one before it fetched."""

@@ -11,7 +11,7 @@ import msgspec
 
 from ..effects import UNKNOWN_EFFECT
 from ..errors import RegionUnavailableError
-from ..exchange import Exchange
+from ..exchange import Exchange, Inquiry
 from ..keys import record_key
 from ..overlay import Base, Fold, Folder, Listed, Outcome, own, steps
 from ..purges import HARD
@@ -55,18 +55,18 @@ class Found(msgspec.Struct, frozen=True):
 _CLEAN = Fold(Outcome.CLEAN)
 
 
-def entry_key(exchange: Exchange, names: tuple[str, ...] = (), known: Known = NOTHING_KNOWN) -> str:
+def entry_key(inquiry: Inquiry, names: tuple[str, ...] = (), known: Known = NOTHING_KNOWN) -> str:
     """The key of the entry for a request, given the fields that select among the resource's entries."""
     # The names themselves keep a request without any such field apart from the resource's plain key.
-    selected = [(":vary", ",".join(names)), *selecting(exchange.selecting_headers, names, known)] if names else ()
+    selected = [(":vary", ",".join(names)), *selecting(inquiry.selecting_headers, names, known)] if names else ()
     return record_key(
-        exchange.site, exchange.cached_as, "GET", selected, principal=exchange.owner, parts=exchange.key_parts
+        inquiry.site, inquiry.cached_as, "GET", selected, principal=inquiry.owner, parts=inquiry.key_parts
     )
 
 
-def is_known(exchange: Exchange, names: tuple[str, ...], known: Known, entry: CacheRecord | None) -> bool:
+def is_known(inquiry: Inquiry, names: tuple[str, ...], known: Known, entry: CacheRecord | None) -> bool:
     """Whether an entry is what `known` has led a request to expect; so is none at all."""
-    return entry is None or is_as_known(known, names, exchange.headers, entry.headers)
+    return entry is None or not known.languages or is_as_known(known, names, inquiry.headers, entry.headers)
 
 
 async def find(store: RegionStore, exchange: Exchange, folder: Folder) -> Found:

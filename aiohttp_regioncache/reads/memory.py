@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Final
 
-import msgspec
-
 from ..records import CacheRecord
 from ..store.events import Changed, Events
+from .ready import Ready
 
 _OVERHEAD: Final = 1024
 
 
-class _Kept(msgspec.Struct, frozen=True, gc=False):
-    record: CacheRecord
-    until: float
-    size: int
-    digest: str
+class Kept:
+    """An entry that is kept; `until` is a time of the memory's clock, `ready` None until it is sent for the first time.
+
+    `number` is its own, so that who has looked at it need not hold on to it. `is_plain`: it cannot be made ready.
+    """
+
+    __slots__ = ("digest", "is_plain", "number", "ready", "record", "size", "until")
+
+    def __init__(self, record: CacheRecord, until: float, size: int, digest: str, number: int) -> None:
+        self.number = number
+        self.record = record
+        self.until = until
+        self.size = size
+        self.digest = digest
+        self.ready: Ready | None = None
+        self.is_plain = False
 
 
 class Memory:
@@ -30,14 +41,22 @@ class Memory:
     """
 
     def __init__(
-        self, events: Events, *, seconds: float, max_bytes: int, clock: Callable[[], float] = time.monotonic
+        self,
+        region: str,
+        events: Events,
+        *,
+        seconds: float,
+        max_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._region = region
         self._seconds = seconds
         self._max_bytes = max_bytes
         self._clock = clock
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._keys: defaultdict[str, set[str]] = defaultdict(set)
         self._bytes = 0
+        self._numbers = itertools.count(1)
         self._events = events
         self.generation = 0
         events.on_change(self._changed)
@@ -45,6 +64,11 @@ class Memory:
 
     def get(self, key: str) -> CacheRecord | None:
         """Find an entry that is still kept."""
+        kept = self.find(key)
+        return None if kept is None else kept.record
+
+    def find(self, key: str) -> Kept | None:
+        """Find an entry that is still kept, with what has been made of it."""
         kept = self._kept.get(key)
         if kept is None:
             return None
@@ -52,21 +76,31 @@ class Memory:
             self._drop(key)
             return None
         self._kept.move_to_end(key)
-        return kept.record
+        return kept
+
+    def ready(self, kept: Kept) -> Ready | None:
+        """What goes out for an entry that is kept; None for one that cannot be made ready."""
+        if kept.ready is None and not kept.is_plain:
+            kept.ready = Ready.of(kept.record, self._region, "memory")
+            kept.is_plain = kept.ready is None
+            if kept.ready is not None:
+                kept.size += kept.ready.size
+                self._bytes += kept.ready.size
+                self._shrink()
+        return kept.ready
 
     def put(self, key: str, record: CacheRecord, digest: str, generation: int) -> None:
         """Keep an entry, unless something was announced since `generation` was read."""
-        size = len(record.body) + _OVERHEAD
+        size = len(record.body) + len(record.sent_lines) + _OVERHEAD
         if not self._events.is_connected or generation != self.generation or size > self._max_bytes:
             return
         if self._seconds <= 0:
             return
         self._drop(key)
-        self._kept[key] = _Kept(record, self._clock() + self._seconds, size, digest)
+        self._kept[key] = Kept(record, self._clock() + self._seconds, size, digest, next(self._numbers))
         self._keys[digest].add(key)
         self._bytes += size
-        while self._bytes > self._max_bytes:
-            self._drop(next(iter(self._kept)))
+        self._shrink()
 
     def forget(self, digests: Iterable[str]) -> None:
         """Drop the entries of some resources, and what is being read of them now."""
@@ -84,6 +118,15 @@ class Memory:
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    @property
+    def size(self) -> int:
+        """The octets that all take."""
+        return self._bytes
+
+    def _shrink(self) -> None:
+        while self._bytes > self._max_bytes:
+            self._drop(next(iter(self._kept)))
 
     def _changed(self, change: Changed) -> None:
         if change.purged:

@@ -14,7 +14,8 @@ from ..overlay import Folder, Outcome
 from ..records import CacheRecord
 from ..responses import streaming_too
 from ..semantics.freshness import Judgement, Verdict
-from ..settings import Cache
+from ..settings import Settings
+from ..sites.serving import Sites
 from ..store.region import RegionStore
 from ..tasks import Tasks
 from . import answers
@@ -27,6 +28,8 @@ from .lookup import Found, entry_key, find, is_known, wait_until_told
 from .memory import Memory
 from .origin import OriginReads
 from .passing import pass_by, pass_dirty
+from .plans import Plan, Plans
+from .ready import ReadyResponse
 
 RENEW_AT: Final = 4
 """A base is renewed when it lacks this part of the landed writes that are kept: one in four."""
@@ -38,13 +41,16 @@ _UNKNOWN: Final = (Outcome.UNKNOWN_PENDING,)
 class Reader:
     """Answer reads. `memories` by region name; `tasks` for what goes on after an answer."""
 
-    def __init__(self, settings: Cache, effects: Effects, memories: Mapping[str, Memory], tasks: Tasks) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: Settings, effects: Effects, memories: Mapping[str, Memory], tasks: Tasks, sites: Sites | None
+    ) -> None:
+        self._settings = settings.cache
         self._folder = Folder(effects)
         self._memories = memories
-        self._fills = Fills(memories, tasks, settings.keep)
-        self._fetching = Fetching(settings, self._fills, tasks)
-        self._origin = OriginReads(settings, self._folder, self._fetching)
+        self._fills = Fills(memories, tasks, settings.cache.keep)
+        self._fetching = Fetching(settings.cache, self._fills, tasks)
+        self._origin = OriginReads(settings.cache, self._folder, self._fetching)
+        self.plans = Plans(settings, memories, self._fills, sites)
 
     async def drain(self, timeout: float) -> None:
         """Wait up to `timeout` seconds for fetches under way."""
@@ -53,6 +59,17 @@ class Reader:
     def close(self) -> None:
         """Transform nothing more, when nothing is read any more."""
         self._fetching.close()
+
+    def recall(self, plan: Plan) -> web.Response | None:
+        """Answer a request from the process's own memory, if that is a plain hit again."""
+        now = plan.store.now()
+        ready = self.plans.kept(plan, now)
+        return None if ready is None else ReadyResponse(ready, now)
+
+    async def look_up(self, plan: Plan) -> web.Response | None:
+        """Answer a request from its region, if that is a plain hit again."""
+        ready = await self.plans.read(plan)
+        return None if ready is None else ReadyResponse(ready, plan.store.now())
 
     async def read(self, exchange: Exchange, handler: Handler) -> web.StreamResponse:
         """Answer a request with a method that reads.
@@ -111,6 +128,7 @@ class Reader:
         judgement = judged(exchange, record, store)
         if judgement.verdict is not Verdict.FRESH or is_early(exchange, record, judgement):
             return None  # the region may have a newer one, or what is needed to fetch it
+        self.plans.learn(exchange, store)
         return answers.stored(exchange, record, judgement.age, answers.hit_status(store.name, judgement, "memory"))
 
     def _keep(self, exchange: Exchange, found: Found, record: CacheRecord, generation: int) -> None:
@@ -157,6 +175,7 @@ class Reader:
             if is_early(exchange, record, judgement):
                 self._fetching.refresh_for_all(exchange, handler, found, record)
             self._keep(exchange, found, record, generation)
+            self.plans.learn(exchange, found.store)
         return answers.stored(exchange, record, judgement.age, answers.hit_status(found.store.name, judgement, detail))
 
     def _renew(self, exchange: Exchange, handler: Handler, found: Found) -> None:

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from .dates import parse_date
 from .directives import Directives, delta_seconds, response_directives
@@ -48,8 +50,7 @@ class Policy:
         return _names(self.default_ttl, status) or _names(self.forced_ttl, status)
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a stored response says about its reuse, computed once when it is stored; scalars only.
 
     `lifetime` is the freshness lifetime in seconds. `no_cache`: never without validation.
@@ -171,7 +172,7 @@ def softly_purged(terms: Terms, age: float, grace: float) -> Terms:
         return terms
     remaining = terms.lifetime - age + terms.swr
     swr = terms.swr if terms.no_cache or terms.must_revalidate else min(max(terms.swr, grace), remaining)
-    return replace(terms, lifetime=age, swr=swr)
+    return msgspec.structs.replace(terms, lifetime=age, swr=swr)
 
 
 def judge(request: RequestTerms, terms: Terms, *, initial_age: float, response_time: float, now: float) -> Judgement:

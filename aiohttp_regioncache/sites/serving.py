@@ -37,6 +37,15 @@ class Sites:
         site = await self.directory.find(host) if known is UNKNOWN else known
         return None if site is None else self._made_ready(site)
 
+    def current(self, host: str) -> ServedSite | None:
+        """Say at once what site a host belongs to; None when it is none's, cannot be served or has to be looked up."""
+        site = self.directory.known(host)
+        if site is UNKNOWN or site is None:
+            return None
+        held = self._ready.get(site.id)
+        is_same = held is not None and (held[0] is site or held[0] == site)
+        return held[1] if held is not None and is_same and isinstance(held[1], ServedSite) else None
+
     async def of_id(self, site_id: str) -> ServedSite | None:
         """Find a site by its id; None when there is none. Raises as `of_host`."""
         site = await self.directory.by_id(site_id)

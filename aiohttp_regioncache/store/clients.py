@@ -17,7 +17,7 @@ from .executor import PIPELINES, Client
 OnConnect = Callable[[AbstractConnection], Awaitable[None]]
 
 _SENTINEL_PORT: Final = 26379
-_SPARE: Final = 2
+_SPARE: Final = 3
 
 
 def make_client(url: str, *, timeout: float, connect_timeout: float, on_connect: OnConnect) -> Client:

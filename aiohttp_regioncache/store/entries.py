@@ -13,6 +13,7 @@ from ..overlay import Listed
 from ..records import CacheRecord, decode_cache_record, encode
 from .events import announcement
 from .keyspace import Partition, events_channel
+from .pipe import packed
 from .region import RegionStore
 from .scripts import script
 from .sealed import open_body, open_record
@@ -98,8 +99,12 @@ class Exchanged(msgspec.Struct, frozen=True):
 async def glance(store: RegionStore, partition: Partition, key: str, resource: Resource) -> Glance:
     """Read an entry, the state of its resource and the newest purge. Raises `RegionUnavailableError`."""
     keys = (partition.entry(key), partition.state(resource.digest), partition.purge)
-    entry, state, purge = await store.reads.command("MGET", *keys)
-    return Glance(decode_cache_record(entry) if entry is not None else None, parse_state(state), _number(purge))
+    return glanced(*await store.glances.get(partition, tuple(map(packed, keys))))
+
+
+def glanced(entry: bytes | None, state: bytes | None, purge: bytes | None) -> Glance:
+    """Read what lies under the keys of an entry, its resource's state and the newest purge."""
+    return Glance(decode_cache_record(entry) if entry is not None else None, parse_state(state), purge_number(purge))
 
 
 async def look(
@@ -118,7 +123,7 @@ async def look(
         parse_state(state),
         tuple(waiting),
         _listed(store, landed, _LANDED_PREFIX),
-        _number(purge),
+        purge_number(purge),
     )
 
 
@@ -188,7 +193,8 @@ async def body_of(store: RegionStore, partition: Partition, write_id: str) -> by
         return None
 
 
-def _number(raw: bytes | None) -> int:
+def purge_number(raw: bytes | None) -> int:
+    """Read the number of the newest purge; 0, nothing is known of any, for what is missing or broken."""
     return int(raw) if raw is not None and raw.isdigit() else 0
 
 

@@ -38,7 +38,7 @@ MAX_WAITING: Final = 20_000
 """Commands that may wait for a connection; more are refused as unavailable."""
 PIPELINES: Final = 4
 """Pipelines under way at once, each with a connection of its own."""
-_UNREACHABLE: Final = (
+UNREACHABLE: Final = (
     RedisConnectionError,
     RedisTimeoutError,
     OSError,
@@ -48,6 +48,7 @@ _UNREACHABLE: Final = (
     ReadOnlyError,  # the address leads to a replica now
     InvalidResponse,  # it leads to something that is no Redis
 )
+"""What redis-py raises when a server cannot be reached, or is not the one that is wanted."""
 _NOT_NOW: Final = ("MISCONF", "NOREPLICAS", "BUSY ")
 _FIRST_PAUSE: Final = 0.05
 
@@ -160,8 +161,10 @@ class Executor:
     async def _send(self, batch: list[_Command]) -> None:
         try:
             results = await self._reload(batch, await self._patiently(batch))
-        except _UNREACHABLE as error:
-            self._refuse(batch, f"cannot be reached: {str(error) or type(error).__name__}")
+        except UNREACHABLE as error:
+            refused = unreachable(self._region, error)
+            for command in batch:
+                _resolve(command.answer, refused)
         except asyncio.CancelledError:
             self._refuse(batch, "closing")
             raise
@@ -170,15 +173,14 @@ class Executor:
             self._refuse(batch, str(error))
         else:
             for command, result in zip(batch, results, strict=True):
-                refused = _refuses_for_now(result)
-                _resolve(command.answer, RegionUnavailableError(self._region, str(result)) if refused else result)
+                _resolve(command.answer, refusal(self._region, result) if isinstance(result, Exception) else result)
 
     async def _patiently(self, commands: Sequence[_Command]) -> list[Any]:
         pause = _FIRST_PAUSE
         for attempt in range(1, self._attempts + 1):
             try:
                 results = await self._pipeline(commands)
-            except _UNREACHABLE as error:
+            except UNREACHABLE as error:
                 await self._forget_addresses(error)
                 if attempt == self._attempts:
                     self._breaker.failed()
@@ -214,7 +216,7 @@ class Executor:
                 pipeline.execute_command(*confirmation.arguments, **targeted)
             results: list[Any] = await pipeline.execute(raise_on_error=False)
         for result in results:
-            if isinstance(result, _UNREACHABLE):
+            if isinstance(result, UNREACHABLE):
                 raise result
         if not confirmations:
             return results
@@ -258,10 +260,17 @@ class Executor:
             _resolve(command.answer, RegionUnavailableError(self._region, reason))
 
 
-def _refuses_for_now(result: Any) -> bool:
-    if isinstance(result, (OutOfMemoryError, MasterDownError)):
-        return True
-    return isinstance(result, ResponseError) and str(result).startswith(_NOT_NOW)
+def unreachable(region: str, error: BaseException) -> RegionUnavailableError:
+    """Say that a region cannot be reached, and why."""
+    return RegionUnavailableError(region, f"cannot be reached: {str(error) or type(error).__name__}")
+
+
+def refusal(region: str, error: Exception) -> Exception:
+    """The error of a command that the server has refused: `RegionUnavailableError` where it does so for now."""
+    is_for_now = isinstance(error, (OutOfMemoryError, MasterDownError)) or (
+        isinstance(error, ResponseError) and str(error).startswith(_NOT_NOW)
+    )
+    return RegionUnavailableError(region, str(error)) if is_for_now else error
 
 
 def _resolve(answer: asyncio.Future[Any], result: Any) -> None:

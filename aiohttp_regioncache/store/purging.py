@@ -50,18 +50,28 @@ async def purged(
 
     Costs a round trip when the process has not seen the list of this number. Raises `RegionUnavailableError`.
     """
-    if entry is None or entry.purge == number > 0:
-        return UNPURGED
-    if entry.purge >= number:  # what it was stored after is forgotten
-        return HARD
+    known = purged_as_known(store, partition, resource, entry, number)
+    if known is not None or entry is None:
+        return known or UNPURGED
     lines = await _lines(store, partition, number)
     return lines.purged(resource.site, resource.path, entry.tags, entry.purge)
 
 
+def purged_as_known(
+    store: RegionStore, partition: Partition, resource: Resource, entry: CacheRecord | None, number: int
+) -> Purged | None:
+    """Say the same by what the process has seen of the list; None when that does not tell."""
+    if entry is None or entry.purge == number > 0:
+        return UNPURGED
+    if entry.purge >= number:  # what it was stored after is forgotten
+        return HARD
+    lines = store.purge_lines.get(partition.number)
+    if lines is None or lines.number != number:
+        return None
+    return lines.purged(resource.site, resource.path, entry.tags, entry.purge)
+
+
 async def _lines(store: RegionStore, partition: Partition, number: int) -> Lines:
-    known = store.purge_lines.get(partition.number)
-    if known is not None and known.number == number:
-        return known
     async with store.purge_lock:  # one asks for all who wait
         known = store.purge_lines.get(partition.number)
         if known is None or known.number != number:

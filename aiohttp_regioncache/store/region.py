@@ -29,6 +29,7 @@ from .clients import close_client, make_client
 from .embedded import EmbeddedServer
 from .events import Events
 from .executor import Client, Confirmation, Executor, as_mapping
+from .glances import Glances
 from .keyspace import LAYOUT, META, REGIONS, Partition
 from .scripts import script
 
@@ -84,6 +85,7 @@ class RegionStore:
         self.name = region.name
         self.partitions = tuple(Partition(region.name, number) for number in range(region.partitions))
         self.reads: Executor
+        self.glances: Glances
         self.fills: Executor
         self.queue: Executor
         self.durable: Executor
@@ -131,6 +133,7 @@ class RegionStore:
     async def close(self) -> None:
         """Finish what is under way and close every connection; an embedded server that is ours ends."""
         await self.events.close()
+        await self.glances.close()
         for executor in (self.reads, self.fills, self.queue, self.durable):
             await executor.close()
         for client in self._clients:
@@ -280,6 +283,7 @@ class RegionStore:
         waiting = patient | {"timeout": patient["timeout"] + self._durability_ms / 1000}
         reads, fills, durable, queue = (self._client(url, kind) for kind in (fast, fast, waiting, patient))
         self.reads = Executor(self.name, reads, self.reads_breaker)
+        self.glances = Glances(self.name, reads, self.reads_breaker, self.reads, self._connections.timeout)
         self.fills = Executor(self.name, fills, self.reads_breaker)
         self.queue = Executor(self.name, queue, self.queue_breaker, attempts=QUEUE_ATTEMPTS)
         self.durable = Executor(self.name, durable, self.queue_breaker, attempts=QUEUE_ATTEMPTS)

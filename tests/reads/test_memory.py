@@ -122,7 +122,7 @@ def standing(**options: float) -> tuple[Memory, list[float], Events]:
     events.is_connected = True
     now = [0.0]
     seconds, max_bytes = options.get("seconds", 10.0), int(options.get("max_bytes", 1_000_000))
-    return Memory(events, seconds=seconds, max_bytes=max_bytes, clock=lambda: now[0]), now, events
+    return Memory("eu", events, seconds=seconds, max_bytes=max_bytes, clock=lambda: now[0]), now, events
 
 
 RECORD = CacheRecord(url="http://a/b", status=200, body=b"x" * 1000)

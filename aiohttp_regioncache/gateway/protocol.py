@@ -1,0 +1,316 @@
+"""Hits answered inside the protocol, before aiohttp makes a request of what came: no task, no router, no response.
+
+Everything here that aiohttp does not promise to keep stands in this file. It was written for the sources whose digest
+is `FINGERPRINT`; beside others it steps aside. Only what provably gets the same answer is taken: one whole request
+without a body on a connection that is idle, whose plan was made by the normal way and is a plain hit now. All else goes
+that way, untouched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import inspect
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import aiohttp
+from aiohttp import HttpVersion11, hdrs, web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import HttpRequestParser, RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import RequestHandler
+
+from ..reads.plans import Bounded, Plan, Plans
+from ..reads.ready import Ready
+from .access_log import Access, AccessWriter, cache_facts, trace_id
+
+logger = logging.getLogger(__name__)
+
+FINGERPRINT: Final = "031bef804d36c131"
+"""What `fingerprint` gives for the aiohttp that this was written for."""
+MADE_FOR: Final = "3.14.5"
+"""The version of aiohttp that this was written for."""
+_RELIED_ON: Final = (
+    BaseProtocol,
+    RequestHandler.__init__,
+    RequestHandler.connection_made,
+    RequestHandler.connection_lost,
+    RequestHandler.data_received,
+    RequestHandler.shutdown,
+    RequestHandler.close,
+    RequestHandler.force_close,
+    RequestHandler.start,
+    RequestHandler._process_keepalive,
+    web.Server,
+    web.AppRunner._make_server,
+    web.Application._make_handler,
+)
+_MAX_HELD: Final = 64 * 1024
+"""Octets of further requests that are taken while one is being answered."""
+_OVERHEAD: Final = 256
+
+
+def fingerprint() -> str:
+    """A digest of the sources of aiohttp that this file relies on; empty when they are not there."""
+    if HttpRequestParser.__module__ != "aiohttp._http_parser":
+        return ""  # the parser in Python
+    try:
+        sources = "\n".join(inspect.getsource(each) for each in _RELIED_ON)
+    except (OSError, TypeError):
+        return ""
+    return hashlib.sha256(sources.encode()).hexdigest()[:16]
+
+
+class Gate:
+    """What all connections of a server share; while it is not open every request goes the normal way.
+
+    `access` gets the lines of the access log.
+    """
+
+    def __init__(self, plans: Plans, access: AccessWriter | None) -> None:
+        self.plans = plans
+        self.access = access
+        self.is_open = True
+        self._tables: dict[tuple[str, bool], Bounded[bytes]] = {}
+
+    def table(self, scheme: str, *, is_trusted: bool) -> Bounded[bytes]:
+        """The plans by the octets of whole requests, for connections that are alike."""
+        kind = (scheme, is_trusted)
+        if kind not in self._tables:
+            self._tables[kind] = self.plans.table()
+        return self._tables[kind]
+
+
+class FastHandler(RequestHandler):
+    """A connection that answers plain hits at once.
+
+    `_is_clean`: the parser is between two requests, so that the octets alone say what the next one is. `_asks`: a
+    region is being asked for the answer to a request; what comes meanwhile is held.
+    """
+
+    __slots__ = ("_asks", "_gate", "_held", "_is_clean", "_is_trusted", "_peer", "_scheme", "_started", "_table")
+
+    def __init__(self, manager: web.Server, gate: Gate, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._gate = gate
+        self._is_clean = True
+        self._asks = False
+        self._held = b""
+        self._started = 0.0
+        self._peer = ""
+        self._scheme = "http"
+        self._is_trusted = False
+        self._table: Bounded[bytes] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Find out what of a connection counts for an answer."""
+        super().connection_made(transport)
+        peername = self.peername
+        peer = str(peername[0]) if isinstance(peername, tuple) and peername else None
+        self._peer = peer or ""
+        self._scheme = "http" if self.ssl_context is None else "https"
+        self._is_trusted = self._gate.plans.trusts(peer)
+        # A line of the access log wants more of a request than its octets say without a parser.
+        if self._gate.access is None:
+            self._table = self._gate.table(self._scheme, is_trusted=self._is_trusted)
+
+    def data_received(self, data: bytes) -> None:
+        """Answer what can be answered at once; leave the rest to aiohttp."""
+        if self._asks:
+            self._hold(data)
+            return
+        waiter = self._waiter
+        if waiter is None or waiter.done() or self._messages or not self._is_idle():
+            self._is_clean = False
+            super().data_received(data)
+            return
+        was_clean, table = self._is_clean, self._table
+        if was_clean and table is not None and (plan := table.get(data)) is not None:
+            if self._gate.plans.is_good(plan):
+                self._request_count += 1
+                self._answer(plan, data, None)
+                return
+            table.drop(data)
+        self._waiter = None  # so that nobody is woken before it is known who answers
+        try:
+            super().data_received(data)
+        finally:
+            self._waiter = waiter
+        self._is_clean = False
+        if not self._messages:
+            return
+        message = self._only_message()
+        if message is not None:
+            self._is_clean = data.endswith(b"\r\n\r\n")  # nothing of another request can end so
+            if (plan := self._plan(message)) is not None:
+                if was_clean and self._is_clean and table is not None:
+                    table.put(data, plan, len(data) + _OVERHEAD)
+                self._answer(plan, data, message)
+                return
+        if not waiter.done():
+            waiter.set_result(None)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget what is held."""
+        self._held = b""
+        super().connection_lost(exc)
+
+    def _is_idle(self) -> bool:
+        """Whether nothing stands between a request and its answer: also not a client that is slow to read the last."""
+        is_closing = self._force_close or self._close or self._paused
+        return not (is_closing or self._upgraded or self._payload_parser is not None) and self._gate.is_open
+
+    def _only_message(self) -> RawRequestMessage | None:
+        """The request that came, if it is one and complete without a body."""
+        if len(self._messages) != 1 or self._upgraded:
+            return None
+        message, payload = self._messages[0]
+        return message if payload is EMPTY_PAYLOAD and isinstance(message, RawRequestMessage) else None
+
+    def _plan(self, message: RawRequestMessage) -> Plan | None:
+        if message.should_close or message.version != HttpVersion11:
+            return None
+        host = message.headers.get(hdrs.HOST)
+        if host is None:
+            return None
+        return self._gate.plans.find_by(
+            (message.method, message.path, host, self._scheme, self._is_trusted, message.raw_headers)
+        )
+
+    # --- answering ---
+
+    def _answer(self, plan: Plan, data: bytes, message: RawRequestMessage | None) -> None:
+        """Answer by a plan, from memory or when the region has said what it knows."""
+        plans, now = self._gate.plans, plan.store.now()
+        if self._gate.access is not None:
+            self._started = self._loop.time()
+        ready = plans.kept(plan, now)
+        if ready is not None:
+            self._send(plan, ready, now, message)
+            return
+        self._asks = self._request_in_progress = True
+        if not plans.ask(plan, functools.partial(self._told, plan, data, message)):
+            self._told(plan, data, message, None)
+
+    def _told(self, plan: Plan, data: bytes, message: RawRequestMessage | None, ready: Ready | None) -> None:
+        self._asks = self._request_in_progress = False
+        if self.transport is None:
+            return
+        if ready is not None:
+            self._send(plan, ready, plan.store.now(), message)
+        elif message is None:
+            self._request_count -= 1
+            super().data_received(data)
+        elif self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        if self._handler_waiter is not None and not self._handler_waiter.done():
+            self._handler_waiter.set_result(None)
+        held, self._held = self._held, b""
+        if len(held) >= _MAX_HELD:
+            self._resume_transport_reading()
+        if held:
+            self.data_received(held)
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what comes after the request that is being answered."""
+        was_full = len(self._held) >= _MAX_HELD
+        self._held += data
+        if len(self._held) >= _MAX_HELD and not was_full:
+            self._pause_transport_reading()
+
+    def _send(self, plan: Plan, ready: Ready, now: float, message: RawRequestMessage | None) -> None:
+        """Write an answer, and do what aiohttp does after one."""
+        manager, transport = self._manager, self.transport
+        if manager is None or transport is None:
+            return
+        if message is not None:
+            self._messages.popleft()
+            if self._parser is not None:
+                self._parser.message_consumed()
+        manager.requests_count += 1
+        is_head = plan.inquiry.method == hdrs.METH_HEAD
+        transport.write(ready.head(now) if is_head else ready.octets(now))
+        until = self._loop.time() + self._keepalive_timeout
+        self._next_keepalive_close_time = until
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(until, self._process_keepalive)
+        if message is not None and self._gate.access is not None:
+            self._gate.access.put(self._access(plan, ready, now, message))
+
+    def _access(self, plan: Plan, ready: Ready, now: float, message: RawRequestMessage) -> Access:
+        headers = message.headers
+        duration = self._loop.time() - self._started
+        return Access(
+            time=time.time() - duration,
+            peer=self._peer,
+            method=message.method,
+            host=headers.get(hdrs.HOST, ""),
+            path=message.url.raw_path,
+            target=str(message.url.relative() if message.url.absolute else message.url),
+            version="HTTP/1.1",
+            status=ready.record.status,
+            bytes=0 if message.method == hdrs.METH_HEAD else len(ready.record.body),
+            duration=round(duration, 6),
+            region=plan.store.name,
+            cache=cache_facts([ready.status(now)])[1],
+            user_agent=headers.get(hdrs.USER_AGENT, ""),
+            referer=headers.get(hdrs.REFERER, ""),
+            trace_id=trace_id(headers.get("traceparent", "")),
+        )
+
+
+class FastServer(web.Server):
+    """A server whose connections answer plain hits at once."""
+
+    def __init__(self, server: web.Server, gate: Gate) -> None:
+        super().__init__(
+            server.request_handler,
+            request_factory=server.request_factory,
+            handler_cancellation=server.handler_cancellation,
+            loop=server._loop,
+            **server._kwargs,
+        )
+        self._gate = gate
+
+    def __call__(self) -> RequestHandler:
+        """Make the protocol of a new connection."""
+        return FastHandler(self, self._gate, loop=self._loop, **self._kwargs)
+
+
+class GatewayRunner(web.AppRunner):
+    """Run an application whose hits are answered inside the protocol, where that can be done.
+
+    `plans` is asked once the application has started. `gate` is None where everything goes the normal way.
+    """
+
+    __slots__ = ("_access", "_plans", "gate")
+
+    def __init__(
+        self,
+        app: web.Application,
+        plans: Callable[[], Plans] | None,
+        access: AccessWriter | None,
+        **options: Any,
+    ) -> None:
+        super().__init__(app, **options)
+        self._plans = plans
+        self._access = access
+        self.gate: Gate | None = None
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        if self._plans is None:
+            return server
+        if fingerprint() != FINGERPRINT:
+            logger.warning(
+                "aiohttp %s is not %s, for which the fast way of hits was made: they go the normal way, and slower",
+                aiohttp.__version__,
+                MADE_FOR,
+            )
+            return server
+        self.gate = Gate(self._plans(), self._access)
+        return FastServer(server, self.gate)

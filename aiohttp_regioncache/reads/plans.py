@@ -1,0 +1,354 @@
+"""Requests that have been answered before: how, is found again by what they say, without finding out everything anew.
+
+A plan is made of a request that was a plain hit. Whatever the same request depends on is a part of its key, or is
+looked at again each time: the entry, the state of its resource, purges, freshness, the site. Where that is not plain
+any more, the request goes the whole way as if there were no plan.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Final, Generic, TypeVar
+
+from aiohttp import web
+
+from ..exchange import Exchange, Inquiry, peer_of
+from ..pin import PIN_HEADER
+from ..purges import UNPURGED
+from ..records import CacheRecord, decode_cache_record
+from ..regions import TrustedProxies
+from ..replays import CDN_LOOP, REPLAY_HEADER
+from ..semantics.requests import PLAIN_REQUEST
+from ..semantics.vary import NOTHING_KNOWN, Known
+from ..settings import Settings
+from ..sites.serving import Sites
+from ..store import entries
+from ..store.entries import State
+from ..store.glances import Values
+from ..store.pipe import packed
+from ..store.purging import purged_as_known
+from ..store.region import RegionStore
+from .decide import Standing, needs_lists, standing
+from .filling import Fills
+from .lookup import entry_key, is_known
+from .memory import Kept, Memory
+from .ready import Ready
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+INERT: Final = frozenset(
+    name.encode()
+    for name in (
+        "cf-connecting-ip", "cf-ray", "dnt", "priority", "referer", "sec-ch-ua", "sec-ch-ua-arch", "sec-ch-ua-mobile",
+        "sec-ch-ua-model", "sec-ch-ua-platform", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "sec-fetch-user",
+        "sec-gpc", "traceparent", "tracestate", "upgrade-insecure-requests", "user-agent", "x-amzn-trace-id",
+        "x-forwarded-for", "x-real-ip", "x-request-id",
+    )
+)  # fmt: skip
+"""Fields on which no hit depends, unless a rule, the settings, the site or `Vary` name them."""
+_LEFT: Final = ("expect", "range", "upgrade", CDN_LOOP.lower(), REPLAY_HEADER.lower(), PIN_HEADER.lower())
+"""Fields whose requests go the whole way."""
+MAX_OCTETS: Final = 4096
+"""Octets of the longest head for which a plan is made."""
+_OVERHEAD: Final = 2048
+"""Octets that a plan takes beside its key, about."""
+_SHARE: Final = 8
+"""The part of the memory's octets that each table of plans may have."""
+_UNLIKELIEST: Final = 37.0
+"""More than -log() of the smallest chance that is drawn for an early refresh."""
+
+K = TypeVar("K", bound=Hashable)
+Key = tuple[str, str, str, str, bool, tuple[tuple[bytes, bytes], ...]]
+
+
+class Plan:
+    """How the requests of one kind are answered.
+
+    `variant` is what the marker said last of the fields that select, with the key under it; `checked` the number of
+    what is kept in memory that was found to be for these requests. `is_alike`: it serves requests that differ in inert
+    fields. `is_void`: it serves none.
+    """
+
+    __slots__ = (
+        "_raw_state", "_state", "base_key", "checked", "host", "inquiry", "is_alike", "is_void", "keys", "memory",
+        "partition", "store", "variant",
+    )  # fmt: skip
+
+    def __init__(self, inquiry: Inquiry, store: RegionStore, memory: Memory, *, is_alike: bool) -> None:
+        self.inquiry = inquiry
+        self.host = inquiry.target.host
+        self.store = store
+        self.memory = memory
+        self.partition = store.partition(inquiry.resource)
+        self.base_key = entry_key(inquiry)
+        self.variant: tuple[tuple[str, ...], Known, str] | None = None
+        self.keys = self._redis_keys()
+        self.checked = 0
+        self.is_alike = is_alike
+        self.is_void = False
+        self._raw_state: bytes | None = None
+        self._state: State | None = None
+
+    def selected(self, marker: CacheRecord) -> str | None:
+        """The key of the entry that a marker leads to; None when that depends on a field that was not looked at."""
+        variant = self.variant
+        if variant is None or variant[0] != marker.vary or variant[1] != marker.known:
+            if self.is_alike and any(name.encode() in INERT for name in marker.vary):
+                self.is_void = True
+                return None
+            key = entry_key(self.inquiry, marker.vary, marker.known)
+            variant = self.variant = (marker.vary, marker.known, key)
+            self.keys = self._redis_keys()
+        return variant[2]
+
+    def takes(self, record: CacheRecord) -> bool:
+        """Whether a stored response is one for these requests."""
+        names, known, _ = self.variant or ((), NOTHING_KNOWN, "")
+        inquiry = self.inquiry
+        return not record.is_marker and is_known(inquiry, names, known, record) and inquiry.is_current(record)
+
+    def read_state(self, raw: bytes | None) -> State | None:
+        """Read the state of the resource, which seldom is another one than the last time."""
+        if raw != self._raw_state:
+            self._raw_state, self._state = raw, entries.parse_state(raw)
+        return self._state
+
+    def is_fresh(self, ready: Ready, now: float) -> bool:
+        """Whether a response is served, and by no chance fetched anew before it has to be."""
+        return ready.ttl(now) > ready.record.cost * self.inquiry.policy.early_refresh * _UNLIKELIEST
+
+    def _redis_keys(self) -> tuple[bytes, ...]:
+        partition, variant = self.partition, self.variant
+        found = [self.base_key] if variant is None else [self.base_key, variant[2]]
+        keys = (*map(partition.entry, found), partition.state(self.inquiry.resource.digest), partition.purge)
+        return tuple(map(packed, keys))
+
+
+class Bounded(Generic[K]):
+    """Plans by some key, at most `most` octets of them; those that were used last stay."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._plans: OrderedDict[K, tuple[Plan, int]] = OrderedDict()
+        self.size = 0
+
+    def get(self, key: K) -> Plan | None:
+        """Find a plan."""
+        found = self._plans.get(key)
+        if found is None:
+            return None
+        self._plans.move_to_end(key)
+        return found[0]
+
+    def put(self, key: K, plan: Plan, size: int) -> None:
+        """Keep a plan; `size` is octets."""
+        self.drop(key)
+        self._plans[key] = (plan, size)
+        self.size += size
+        while self.size > self._most:
+            self.drop(next(iter(self._plans)))
+
+    def drop(self, key: K) -> None:
+        """Keep it no more."""
+        found = self._plans.pop(key, None)
+        if found is not None:
+            self.size -= found[1]
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+
+class Plans:
+    """Make plans, find them, and answer by them.
+
+    `memories` by region name; `fills` are what is being stored; `sites` None when the settings' site is the only one.
+    """
+
+    def __init__(self, settings: Settings, memories: Mapping[str, Memory], fills: Fills, sites: Sites | None) -> None:
+        self._memories = memories
+        self._fills = fills
+        self._sites = sites
+        self._most = settings.cache.memory_bytes // _SHARE
+        self._exact: Bounded[Key] = Bounded(self._most)
+        self._alike: Bounded[Key] = Bounded(self._most)
+        self._trusted = TrustedProxies(settings.trusted_proxies)
+        self._trusts_nobody = not settings.trusted_proxies
+        positions = (name for pair in settings.position_headers for name in pair)
+        self._named = _inert_among((*settings.country_headers, *positions))
+
+    # --- finding ---
+
+    def trusts(self, peer: str | None) -> bool:
+        """Whether what a peer says of others counts."""
+        return not self._trusts_nobody and self._trusted.trusts(peer)
+
+    def find(self, request: web.Request) -> Plan | None:
+        """Find the plan for a request."""
+        if request.body_exists:
+            return None
+        is_trusted = not self._trusts_nobody and self._trusted.trusts(peer_of(request))
+        return self.find_by(
+            (request.method, request.raw_path, request.host, request.scheme, is_trusted, request.raw_headers)
+        )
+
+    def find_by(self, key: Key) -> Plan | None:
+        """Find the plan for a request without a body.
+
+        Its key is its method, raw path, host, scheme, whether its peer is trusted, and its fields as they came.
+        """
+        plan = self._exact.get(key)
+        if plan is None:
+            if not self._alike:
+                return None
+            plan = self._alike.get(_alike(key))
+            if plan is None or plan.is_void:
+                return None
+            self._exact.put(key, plan, _size(key))
+        if plan.is_void:
+            self._exact.drop(key)
+            return None
+        return plan if self._is_current(plan) else None
+
+    def _is_current(self, plan: Plan) -> bool:
+        """Whether the site of a plan is still the one that it was made for."""
+        return self._sites is None or self._sites.current(plan.host) is plan.inquiry.served
+
+    def is_good(self, plan: Plan) -> bool:
+        """Whether a plan that was found before may still be used."""
+        return not plan.is_void and (self._sites is None or self._is_current(plan))
+
+    def table(self) -> Bounded[bytes]:
+        """Make a table of plans by the octets of whole requests."""
+        return Bounded(self._most)
+
+    # --- making ---
+
+    def learn(self, exchange: Exchange, store: RegionStore) -> None:
+        """Make a plan of a request that was a hit in a region, unless it may go another way the next time."""
+        request = exchange.request
+        if exchange.terms is not PLAIN_REQUEST or exchange.touching or exchange.is_pinned:
+            return
+        if store is not exchange.stores[0] or (exchange.rule is not None and callable(exchange.rule.rule.principal)):
+            return
+        if any(_goes_the_whole_way(name) for name in request.headers):
+            return
+        host, scheme = request.host, request.scheme
+        key = (request.method, request.raw_path, host, scheme, exchange.asker.is_trusted, request.raw_headers)
+        size = _size(key)
+        if size > MAX_OCTETS + _OVERHEAD:
+            return
+        alike = _alike(key)
+        known = self._alike.get(alike)
+        if known is not None and not known.is_void and known.inquiry.served is exchange.served:
+            self._exact.put(key, known, size)
+            return
+        # What is named may be looked at by whoever knows the request as a whole.
+        is_void = known is not None and known.is_void
+        is_alike = not is_void and not exchange.features and not self._names_inert(exchange)
+        inquiry = Inquiry(**{name: getattr(exchange, name) for name in Inquiry.__struct_fields__})
+        plan = Plan(inquiry, store, self._memories[store.name], is_alike=is_alike)
+        self._exact.put(key, plan, size)
+        if is_alike:
+            self._alike.put(alike, plan, size)
+
+    def _names_inert(self, exchange: Exchange) -> bool:
+        rule = exchange.rule.rule if exchange.rule is not None else None
+        named: list[str] = list(exchange.served.exclusions.headers)
+        if rule is not None:
+            named += [part.partition(":")[2] for part in (*(rule.key or ()), str(rule.principal or ""))]
+            named += rule.bypass_headers
+        return self._named or _inert_among(named)
+
+    # --- answering ---
+
+    def kept(self, plan: Plan, now: float) -> Ready | None:
+        """What the process's own memory answers `now` by the region's clock, if that is plain."""
+        memory = plan.memory
+        kept: Kept | None = memory.find(plan.base_key)
+        if kept is None:
+            return None
+        if kept.record.is_marker:
+            key = plan.selected(kept.record)
+            kept = None if key is None else memory.find(key)
+            if kept is None:
+                return None
+        if kept.number != plan.checked:
+            if not plan.takes(kept.record):
+                return None
+            plan.checked = kept.number
+        ready = kept.ready or memory.ready(kept)
+        return ready if ready is not None and plan.is_fresh(ready, now) else None
+
+    def ask(self, plan: Plan, told: Callable[[Ready | None], None]) -> bool:
+        """Ask the region; `told` hears what it answers, None where that is not plain. False: it was not asked."""
+        if self._fills.is_under_way(plan.store, plan.inquiry.resource):
+            return False
+        generation, variant = plan.memory.generation, plan.variant
+
+        def glanced(values: Values | Exception) -> None:
+            told(None if isinstance(values, Exception) else self._weighed(plan, variant, values, generation))
+
+        plan.store.glances.ask(plan.partition, plan.keys, glanced)
+        return True
+
+    async def read(self, plan: Plan) -> Ready | None:
+        """What the region answers now, if that is plain."""
+        answer: asyncio.Future[Ready | None] = asyncio.get_running_loop().create_future()
+
+        def told(ready: Ready | None) -> None:
+            if not answer.done():
+                answer.set_result(ready)
+
+        return await answer if self.ask(plan, told) else None
+
+    def _weighed(
+        self, plan: Plan, variant: tuple[tuple[str, ...], Known, str] | None, values: Values, generation: int
+    ) -> Ready | None:
+        """What was read, weighed as `find` and `judge` do, for the case in which nothing else has to be looked at."""
+        store, inquiry = plan.store, plan.inquiry
+        first = values[0]
+        entry = None if first is None else decode_cache_record(first)
+        marker = None
+        if entry is not None and (variant is not None or entry.is_marker):
+            marker = entry
+            if not marker.is_marker or plan.selected(marker) is None or plan.variant != variant:
+                return None
+            entry = None if values[1] is None else decode_cache_record(values[1])
+        if entry is None or not plan.takes(entry) or inquiry.resource.digest in store.untold:
+            return None
+        covered = purged_as_known(store, plan.partition, inquiry.resource, entry, entries.purge_number(values[-1]))
+        if covered is not UNPURGED:
+            return None
+        state = plan.read_state(values[-2])
+        stands = standing(entry, state, store.run)
+        if stands is not Standing.USABLE or needs_lists(entry, state, stands):
+            return None
+        ready = Ready.of(entry, store.name, None)
+        if ready is None or not plan.is_fresh(ready, store.now()):
+            return None
+        if marker is not None and variant is not None:
+            plan.memory.put(plan.base_key, marker, inquiry.resource.digest, generation)
+        key = plan.base_key if variant is None else variant[2]
+        plan.memory.put(key, entry, inquiry.resource.digest, generation)
+        return ready
+
+
+def _alike(key: Key) -> Key:
+    method, path, host, scheme, is_trusted, headers = key
+    kept = tuple([pair for pair in headers if pair[0].lower() not in INERT])
+    return method, path, host, scheme, is_trusted, kept
+
+
+def _size(key: Key) -> int:
+    return _OVERHEAD + len(key[1]) + sum(len(name) + len(value) for name, value in key[5])
+
+
+def _goes_the_whole_way(name: str) -> bool:
+    lowered = name.lower()
+    return lowered.startswith("if-") or lowered in _LEFT
+
+
+def _inert_among(names: Sequence[str]) -> bool:
+    return any(name.lower().encode("utf-8", "replace") in INERT for name in names)

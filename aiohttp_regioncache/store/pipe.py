@@ -1,0 +1,123 @@
+"""Commands over one connection without waiting between them: the answers come in the same order.
+
+redis-py makes the connection, with everything that belongs to it: TLS, authentication, Sentinel. What it takes for each
+command (a connection of its pool, locks, timeouts, futures) costs several times what a small command does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import hiredis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+Answered = Callable[[Any], None]
+"""Hears the answer, or the error of redis-py."""
+
+_LOST: Final = "the connection was lost"
+
+
+class Pipe(asyncio.Protocol):
+    """Take over a connection of redis-py.
+
+    `timeout` is the seconds after which a command without an answer ends the connection; `on_lost` hears of its end.
+    """
+
+    def __init__(self, connection: AbstractConnection, timeout: float, on_lost: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._connection = connection
+        self._timeout = timeout
+        self._on_lost = on_lost
+        self._reader = hiredis.Reader(replyError=ResponseError)
+        self._waiting: deque[tuple[float, Answered]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._error: Exception = RedisConnectionError(_LOST)
+        stream = connection._writer
+        if stream is None:
+            raise RedisConnectionError(_LOST)
+        self._transport = stream.transport
+        self._before = self._transport.get_protocol()
+        self._transport.set_protocol(self)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether commands can be sent."""
+        return not self._transport.is_closing()
+
+    @property
+    def under_way(self) -> int:
+        """How many commands have no answer yet."""
+        return len(self._waiting)
+
+    def send(self, command: bytes, answered: Answered) -> None:
+        """Send a command in its form on the wire. `answered` must not raise."""
+        if self._transport.is_closing():
+            answered(RedisConnectionError(_LOST))
+            return
+        now = self._loop.time()
+        self._waiting.append((now, answered))
+        if self._timer is None:
+            self._timer = self._loop.call_at(now + self._timeout, self._sweep)
+        self._transport.write(command)
+
+    def close(self) -> None:
+        """End the connection; commands without an answer hear of it."""
+        self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Hand out the answers that are there."""
+        reader = self._reader
+        try:
+            reader.feed(data)
+            while self._waiting and (answer := reader.gets()) is not False:
+                self._waiting.popleft()[1](answer)
+        except hiredis.ProtocolError as error:
+            self._end(RedisConnectionError(f"no answer of a Redis: {error}"))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell everybody who waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+        waiting, self._waiting = self._waiting, deque()
+        self._before.connection_lost(error)
+        self._on_lost()
+        for _, answered in waiting:
+            answered(self._error)
+
+    def pause_writing(self) -> None:
+        """What is written is bounded by those who ask."""
+
+    def resume_writing(self) -> None:
+        """What is written is bounded by those who ask."""
+
+    def _sweep(self) -> None:
+        """End the connection when its oldest command has waited too long, else look again when it may have."""
+        self._timer = None
+        if not self._waiting:
+            return
+        due = self._waiting[0][0] + self._timeout
+        if due <= self._loop.time():
+            self._end(RedisTimeoutError(f"no answer within {self._timeout:g} s"))
+        else:
+            self._timer = self._loop.call_at(due, self._sweep)
+
+    def _end(self, error: Exception) -> None:
+        self._error = error
+        self._transport.abort()
+
+
+def packed(key: str) -> bytes:
+    """A key in its form on the wire."""
+    octets = key.encode()
+    return b"$%d\r\n%b\r\n" % (len(octets), octets)
+
+
+def unpacked(argument: bytes) -> bytes:
+    """The key again, of its form on the wire."""
+    return argument.partition(b"\r\n")[2][:-2]
