@@ -14,6 +14,7 @@ import hashlib
 import inspect
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -92,14 +93,26 @@ class FastHandler(RequestHandler):
     region is being asked for the answer to a request; what comes meanwhile is held.
     """
 
-    __slots__ = ("_asks", "_gate", "_held", "_is_clean", "_is_trusted", "_peer", "_scheme", "_started", "_table")
+    __slots__ = (
+        "_asks",
+        "_gate",
+        "_held",
+        "_held_octets",
+        "_is_clean",
+        "_is_trusted",
+        "_peer",
+        "_scheme",
+        "_started",
+        "_table",
+    )
 
     def __init__(self, manager: web.Server, gate: Gate, **options: Any) -> None:
         super().__init__(manager, **options)
         self._gate = gate
         self._is_clean = True
         self._asks = False
-        self._held = b""
+        self._held: deque[bytes] = deque()
+        self._held_octets = 0
         self._started = 0.0
         self._peer = ""
         self._scheme = "http"
@@ -122,7 +135,10 @@ class FastHandler(RequestHandler):
         """Answer what can be answered at once; leave the rest to aiohttp."""
         if self._asks:
             self._hold(data)
-            return
+        else:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
         waiter = self._waiter
         if waiter is None or waiter.done() or self._messages or not self._is_idle():
             self._is_clean = False
@@ -156,7 +172,7 @@ class FastHandler(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget what is held."""
-        self._held = b""
+        self._held.clear()
         super().connection_lost(exc)
 
     def _is_idle(self) -> bool:
@@ -209,18 +225,24 @@ class FastHandler(RequestHandler):
             self._waiter.set_result(None)
         if self._handler_waiter is not None and not self._handler_waiter.done():
             self._handler_waiter.set_result(None)
-        held, self._held = self._held, b""
-        if len(held) >= _MAX_HELD:
-            self._resume_transport_reading()
-        if held:
-            self.data_received(held)
+        self._release()
 
     def _hold(self, data: bytes) -> None:
-        """Keep what comes after the request that is being answered."""
-        was_full = len(self._held) >= _MAX_HELD
-        self._held += data
-        if len(self._held) >= _MAX_HELD and not was_full:
+        """Keep what comes after the request that is being answered, cut as it came."""
+        self._held.append(data)
+        self._held_octets += len(data)
+        if self._held_octets >= _MAX_HELD:
             self._pause_transport_reading()
+
+    def _release(self) -> None:
+        """Take what was held, up to the next request for which a region is asked."""
+        was_full = self._held_octets >= _MAX_HELD
+        while self._held and not self._asks:
+            data = self._held.popleft()
+            self._held_octets -= len(data)
+            self._take(data)
+        if was_full and self._held_octets < _MAX_HELD and not (self._reading_paused or self._buffer_paused):
+            self._resume_transport_reading()
 
     def _send(self, plan: Plan, ready: Ready, now: float, message: RawRequestMessage | None) -> None:
         """Write an answer, and do what aiohttp does after one."""

@@ -112,6 +112,16 @@ def _status_parts(region: str, detail: str | None) -> tuple[bytes, bytes]:
     return f"\r\n{CACHE_STATUS}: {before}ttl=".encode(), after.encode()
 
 
+class _LaterBody:
+    """The body of a `ReadyResponse`, of which `web.Response` would say that there is none before it has one."""
+
+    def __get__(self, response: ReadyResponse | None, owner: type) -> Any:
+        if response is None:
+            return None
+        response.become_ordinary()
+        return response.__dict__["_body"]
+
+
 class ReadyResponse(web.Response):
     """A stored response that is sent as it lies there; an ordinary one as soon as anybody looks at it or changes it.
 
@@ -119,6 +129,7 @@ class ReadyResponse(web.Response):
     """
 
     __http_exception__ = False
+    _body = _LaterBody()
 
     def __init__(self, ready: Ready, now: float) -> None:
         self._ready = ready
@@ -126,17 +137,18 @@ class ReadyResponse(web.Response):
 
     def __getattr__(self, name: str) -> Any:
         # What an instance of web.Response has and this one does not yet.
-        if name.startswith("__"):
+        if name.startswith("__") or "_headers" in self.__dict__:
             raise AttributeError(name)
-        changed = dict(self.__dict__)
-        if "_headers" in changed:
-            raise AttributeError(name)
-        ready = changed["_ready"]
-        record = ready.record
-        reason = record.reason.decode("latin-1")
-        super().__init__(status=record.status, reason=reason, headers=ready.fields(self._now), body=record.body)
-        self.__dict__.update(changed)
+        self.become_ordinary()
         return getattr(self, name)
+
+    def become_ordinary(self) -> None:
+        """Have all that `web.Response` has; what has been changed already stays."""
+        changed = dict(self.__dict__)
+        record = self._ready.record
+        reason = record.reason.decode("latin-1")
+        super().__init__(status=record.status, reason=reason, headers=self._ready.fields(self._now), body=record.body)
+        self.__dict__.update(changed)
 
     async def prepare(self, request: web.BaseRequest) -> Any:
         """Send it as it lies there, if nobody has touched it and the connection is one that it was made ready for."""
