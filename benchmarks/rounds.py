@@ -1,0 +1,183 @@
+"""The comparison: every contender in every round, each beside its baseline of the same minute."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from .contenders import Contender, Start
+from .figures import median, quartiles
+from .load import CONNECTIONS, Load, Measured
+from .processes import Process
+from .stage import Stage, until_right
+from .wrk import Wrk
+
+_WARM: Final = 0.25
+_STALE: Final = 4
+"""After so many contenders the baseline is measured again."""
+_BUSY: Final = 0.85
+"""A server that used less of its core was not what was measured."""
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One contender in one round: answers per second, times in microseconds, memory in KiB."""
+
+    rate: float
+    ratio: float
+    p50: float
+    p99: float
+    cpu: float
+    busy: float
+    rss: int
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One contender over all rounds: medians, and the quartiles of its ratio to the baseline.
+
+    `cpu_ratio` compares the core's time per request. `is_bound` says that the server was what limited the rate.
+    """
+
+    name: str
+    size: int
+    baseline: str
+    rate: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    cpu_ratio: float
+    p50: float
+    p99: float
+    cpu: float
+    rss: int
+    busy: float
+    wrong: dict[str, int]
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the server used all of its core."""
+        return self.busy >= _BUSY
+
+
+class Rounds:
+    """Measure contenders in interleaved rounds; `say` is told what is being done."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        starts: dict[str, Start],
+        *,
+        seconds: float,
+        connections: int = CONNECTIONS,
+        wrk: Wrk | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._stage = stage
+        self._starts = starts
+        self._seconds = seconds
+        self._connections = connections
+        self._wrk = wrk
+        self._say = say
+        self._servers: dict[str, Process] = {}
+        self._samples: defaultdict[str, list[Sample]] = defaultdict(list)
+        self._wrong: defaultdict[str, Counter[str]] = defaultdict(Counter)
+
+    def run(self, contenders: Sequence[Contender], rounds: int) -> list[Row]:
+        """Measure; a row for each contender in their order."""
+        for contender in contenders:
+            self._prepare(contender)
+        baselines = {contender.name: contender for contender in contenders if contender.is_baseline}
+        for number in range(rounds):
+            self._round(contenders, baselines, f"round {number + 1}/{rounds}")
+        return self._rows(contenders)
+
+    def _prepare(self, contender: Contender) -> None:
+        if contender.server not in self._servers:
+            self._say(f"starting {contender.server}")
+            self._servers[contender.server] = self._starts[contender.server](self._stage)
+        port = self._servers[contender.server].port
+        if contender.before:
+            until_right(port, contender.before)
+        until_right(port, [asked for plan in contender.plans for asked in plan[:1]])
+
+    def _round(self, contenders: Sequence[Contender], baselines: dict[str, Contender], label: str) -> None:
+        beside: Sample | None = None
+        current, age = "", 0
+        for contender in contenders:
+            self._say(f"{label}: {contender.name}")
+            if contender.is_baseline:
+                continue
+            if beside is None or contender.baseline != current or age >= _STALE:
+                current, age = contender.baseline, 0
+                beside = self._measure(baselines[current], None)
+            self._measure(contender, beside)
+            age += 1
+        for name in baselines.keys() - {contender.baseline for contender in contenders if not contender.is_baseline}:
+            self._measure(baselines[name], None)
+
+    def _measure(self, contender: Contender, beside: Sample | None) -> Sample:
+        server = self._servers[contender.server]
+        load = Load(server.port, contender.plans, self._connections)
+        try:
+            load.closed(_WARM)
+            before = server.cpu_seconds()
+            measured = load.closed(self._seconds)
+            used = server.cpu_seconds() - before
+            self._wrong[contender.name] += measured.wrong
+            if self._wrk is not None and self._wrk.can(contender):
+                # What it has counted nobody has looked at: the load above has, in the same round.
+                before = server.cpu_seconds()
+                measured = self._wrk.run(server.port, contender, self._seconds, self._connections)
+                used = server.cpu_seconds() - before
+        finally:
+            load.close()
+        sample = _sample(measured, used, server.rss_kib(), beside)
+        self._samples[contender.name].append(sample)
+        if contender.empties:
+            self._stage.empty()
+        return sample
+
+    def _rows(self, contenders: Iterable[Contender]) -> list[Row]:
+        return [
+            _row(contender, self._samples[contender.name], self._samples[contender.baseline],
+                 self._wrong[contender.name])
+            for contender in contenders
+        ]  # fmt: skip
+
+
+def _sample(measured: Measured, used: float, rss: int, beside: Sample | None) -> Sample:
+    return Sample(
+        rate=measured.rate,
+        ratio=measured.rate / beside.rate if beside else 1.0,
+        p50=measured.p50 * 1e6,
+        p99=measured.p99 * 1e6,
+        cpu=used / measured.count * 1e6,
+        busy=used / measured.seconds,
+        rss=rss,
+    )
+
+
+def _row(contender: Contender, samples: Sequence[Sample], baseline: Sequence[Sample], wrong: Counter[str]) -> Row:
+    low, high = quartiles([sample.ratio for sample in samples])
+
+    def middle(name: str, of: Sequence[Sample] = samples) -> float:
+        return median([getattr(sample, name) for sample in of])
+
+    return Row(
+        name=contender.name,
+        size=contender.size,
+        baseline=contender.baseline,
+        rate=middle("rate"),
+        ratio=middle("ratio"),
+        ratio_low=low,
+        ratio_high=high,
+        cpu_ratio=middle("cpu", baseline) / middle("cpu"),
+        p50=middle("p50"),
+        p99=middle("p99"),
+        cpu=middle("cpu"),
+        rss=round(middle("rss")),
+        busy=middle("busy"),
+        wrong=dict(wrong),
+    )
