@@ -9,6 +9,11 @@ SIZES: Final = (KIB, 64 * KIB)
 """The sizes that everything is compared at."""
 
 
+def paths(size: int) -> list[str]:
+    """The paths of the bodies of one size that are asked for: some, since one alone could be read once for many."""
+    return [f"/{size}/{number}" for number in range(64)]
+
+
 def size_in(path: str) -> int:
     """The size that a path asks for: its first segment that is a number."""
     return next((int(segment) for segment in path.split("/") if segment.isdigit()), 0)

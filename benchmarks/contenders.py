@@ -28,7 +28,8 @@ _CACHED: Final = (b"X-Cache: HIT",)
 class Contender(msgspec.Struct, frozen=True):
     """One row of the table: `plans` of requests to a server; `baseline` is the row that it is compared with.
 
-    `before` is asked once, until it is answered rightly. `empties` says that what was written has to go afterwards.
+    `before` is asked once, until it is answered rightly. `empties` says that what was written has to go afterwards;
+    `counts` that the server counts what it makes, because its answers do not tell where they come from.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Contender(msgspec.Struct, frozen=True):
     baseline: str
     before: Sequence[Asked] = ()
     empties: bool = False
+    counts: bool = False
 
     @property
     def is_baseline(self) -> bool:
@@ -114,7 +116,7 @@ def contenders(available: Sequence[str]) -> list[Contender]:
 
 
 def _reads(size: int) -> list[Contender]:
-    path, label = f"/{size}", f"{size // KIB} KiB"
+    label = f"{size // KIB} KiB"
     baseline = f"bare, {label}"
 
     def row(
@@ -124,8 +126,10 @@ def _reads(size: int) -> list[Contender]:
         before: Sequence[Asked] = (),
         **answer: Any,
     ) -> Contender:
-        asked = plans or [[requests.get(path, **answer)]]
-        return Contender(f"{name}, {label}", server, size, asked, baseline, before)
+        asked = plans or requests.gets(size, **answer)
+        before = before or asked[0]
+        counts = server.startswith(("aio", "cashews"))
+        return Contender(f"{name}, {label}", server, size, asked, baseline, before, counts=counts)
 
     rows = [
         row("bare", "bare"),

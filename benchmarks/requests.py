@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 from typing import Any, Final
 
-from .bodies import KIB, body_at
+from .bodies import KIB, body_at, paths
 from .load import CONNECTIONS, Asked
 
 HOST: Final = "bench.example"
@@ -36,6 +36,12 @@ def get(path: str, *, fields: str = "Accept: */*\r\n", **answer: Any) -> Asked:
     """A GET; `answer` says what is special about its answer."""
     request = f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\n{fields}\r\n".encode()
     return Asked(request, body=body_at(path), **answer)
+
+
+def gets(size: int, **answer: Any) -> list[list[Asked]]:
+    """A plan per connection, of all the bodies of a size, each in an order of its own."""
+    plan = [get(path, **answer) for path in paths(size)]
+    return [random.Random(number).sample(plan, len(plan)) for number in range(CONNECTIONS)]
 
 
 def put(path: str, body: bytes, **answer: Any) -> Asked:

@@ -8,13 +8,13 @@ import aiocache
 from aiocache.serializers import NullSerializer
 from aiohttp import web
 
-from .running import Handler, answering, run
+from .running import Handler, answering, made, run
 
 _SECONDS = 86_400
 
 
 def main(kind: str, redis_port: str, database: str) -> None:
-    """Serve `/SIZE`, from `memory` or `redis`."""
+    """Serve `/SIZE/NUMBER`, from `memory` or `redis`."""
     app = web.Application()
 
     def caching(body: bytes) -> Handler:
@@ -33,7 +33,7 @@ def main(kind: str, redis_port: str, database: str) -> None:
 
         @cached  # type: ignore[untyped-decorator]
         async def load(_path: str) -> bytes:
-            return body
+            return made(body)
 
         async def handler(request: web.Request) -> web.Response:
             return web.Response(body=await load(request.path))

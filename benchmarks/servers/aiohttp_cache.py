@@ -7,11 +7,11 @@ import sys
 from aiohttp import web
 from aiohttp_cache import RedisConfig, cache, setup_cache
 
-from .running import Handler, answering, run
+from .running import Handler, answering, made, run
 
 
 def main(kind: str, redis_port: str, database: str) -> None:
-    """Serve `/SIZE`, from `memory` or `redis`."""
+    """Serve `/SIZE/NUMBER`, from `memory` or `redis`."""
     app = web.Application()
     config = RedisConfig(host="127.0.0.1", port=int(redis_port), db=int(database)) if kind == "redis" else None
     setup_cache(app, cache_type=kind, backend_config=config)
@@ -19,7 +19,7 @@ def main(kind: str, redis_port: str, database: str) -> None:
     def caching(body: bytes) -> Handler:
         @cache(expires=86_400)  # type: ignore[untyped-decorator]
         async def handler(_request: web.Request) -> web.Response:
-            return web.Response(body=body)
+            return web.Response(body=made(body))
 
         return handler  # type: ignore[no-any-return]
 

@@ -8,7 +8,7 @@ from .running import Handler, answering, read, run
 
 
 def main() -> None:
-    """Serve `/SIZE` and take `PUT /items/ID`."""
+    """Serve `/SIZE/NUMBER` and take `PUT /items/ID`."""
     app = web.Application()
     answering(app, _bytes)
     app.router.add_put("/items/{id}", read)

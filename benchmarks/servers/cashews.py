@@ -7,11 +7,11 @@ import sys
 from aiohttp import web
 from cashews import Cache
 
-from .running import Handler, answering, run
+from .running import Handler, answering, made, run
 
 
 def main(address: str) -> None:
-    """Serve `/SIZE` from the cache at `address`, as cashews spells it."""
+    """Serve `/SIZE/NUMBER` from the cache at `address`, as cashews spells it."""
     app = web.Application()
     cache = Cache()
     cache.setup(address)
@@ -19,7 +19,7 @@ def main(address: str) -> None:
     def caching(body: bytes) -> Handler:
         @cache(ttl="1d", key="bytes:{path}")  # type: ignore[untyped-decorator]
         async def load(path: str) -> bytes:
-            return body
+            return made(body)
 
         async def handler(request: web.Request) -> web.Response:
             return web.Response(body=await load(request.path))

@@ -12,7 +12,7 @@ from .running import Handler, answering, read, run
 
 
 def main(settings: str) -> None:
-    """Serve `/SIZE` and take `PUT /items/ID` as the file `settings` says."""
+    """Serve `/SIZE/NUMBER` and take `PUT /items/ID` as the file `settings` says."""
     app = web.Application()
     answering(app, _cacheable)
     app.router.add_put("/items/{id}", read)

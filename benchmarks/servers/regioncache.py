@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from ..processes import module
 
-REGION: Final = "eu-west-1"
 _UNLIMITED: Final = 1 << 33
 _CAPS: Final = (
     "max_writes", "max_bytes", "max_writes_per_resource", "max_bytes_per_resource", "max_writes_per_principal",
@@ -26,9 +25,11 @@ def settings(
     more: Options | None = None,
 ) -> dict[str, Any]:
     """Settings for measurements: one region, memory for hours or none, writes behind that are replayed or wait."""
+    # Regions hear each other across the databases of a server: each has a name of its own.
+    name = f"region-{redis.rpartition('/')[2]}"
     data: dict[str, Any] = {
-        "regions": [{"name": REGION, "redis": redis}],
-        "home_region": REGION,
+        "regions": [{"name": name, "redis": redis, "latitude": 0.0, "longitude": 0.0}],
+        "home_region": name,
         "cache": {"memory_seconds": 86_400 if memory else 0},
         "secrets": ["a secret of the benchmarks alone"],
     }

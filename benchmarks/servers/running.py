@@ -7,15 +7,26 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from ..bodies import SIZES, body_at
+from ..bodies import SIZES, body_at, paths
 from ..processes import HOST
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def told() -> list[str]:
-    """What the command line says after the port."""
-    return sys.argv[2:]
+MADE_PATH = "/made"
+"""Where a server tells how often it has made an answer, by the length of the body: that of a cache stays the same."""
+_made = 0
+
+
+def made(body: bytes) -> bytes:
+    """Make an answer, and count that."""
+    global _made
+    _made += 1
+    return body
+
+
+async def _tell(_request: web.Request) -> web.Response:
+    return web.Response(body=b"." * _made)
 
 
 def run(app: web.Application) -> None:
@@ -24,9 +35,11 @@ def run(app: web.Application) -> None:
 
 
 def answering(app: web.Application, make: Callable[[bytes], Handler]) -> None:
-    """Add a handler for `/SIZE` of every size; `make` is given what it has to answer with."""
+    """Add a handler for every path of every size; `make` is given what it has to answer with."""
     for size in SIZES:
-        app.router.add_get(f"/{size}", make(body_at(f"/{size}")))
+        for path in paths(size):
+            app.router.add_get(path, make(body_at(path)))
+    app.router.add_get(MADE_PATH, _tell)
 
 
 async def read(request: web.Request) -> web.Response:
