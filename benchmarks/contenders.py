@@ -139,12 +139,10 @@ def _reads(size: int) -> list[Contender]:
         row("gateway, Redis", "gateway, Redis", marks=_HIT, absent=_NOT_MEMORY),
         row("gateway, miss", "gateway, memory", requests.fresh(size, marks=_MISS)),
     ]
-    if size == KIB:
-        rows += [
-            row("gateway, memory, diverse", "gateway, memory", requests.diverse(marks=_MEMORY), requests.pages()),
-            row("gateway, Redis, diverse", "gateway, Redis", requests.diverse(marks=_HIT), requests.pages()),
-            row("nginx, set well, diverse", "nginx, set well", requests.diverse(marks=_CACHED), requests.pages()),
-        ]
+    for server, marks in (("gateway, memory", _MEMORY), ("gateway, Redis", _HIT), ("nginx, set well", _CACHED)):
+        if size == KIB:
+            plans, pages = requests.diverse(marks=marks), requests.pages(marks=marks)
+            rows.append(row(f"{server}, diverse", server, plans, pages))
     names = ("aiocache, memory", "aiocache, Redis", "cashews, memory", "cashews, Redis", "cashews, client side",
              "aiohttp-cache, memory", "aiohttp-cache, Redis")  # fmt: skip
     rows += [row(name, name) for name in names]

@@ -40,13 +40,13 @@ def free_port() -> int:
             return port
 
 
-def until(is_true: Callable[[], bool], what: str, *, within: float = _READY_WITHIN) -> None:
+def until(is_true: Callable[[], bool], what: str, *, within: float = _READY_WITHIN, every: float = _POLL) -> None:
     """Wait until something is true. Raises `TimeoutError`, saying `what` did not happen."""
     deadline = time.monotonic() + within
     while not is_true():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what} within {within:g} s")
-        time.sleep(_POLL)
+        time.sleep(every)
 
 
 class Process:

@@ -32,9 +32,9 @@ _LANGUAGES: Final = (
 _ACCEPTED: Final = ("*/*", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "application/json")
 
 
-def get(path: str, *, fields: str = "Accept: */*\r\n", **answer: Any) -> Asked:
+def get(path: str, *, host: str = HOST, fields: str = "Accept: */*\r\n", **answer: Any) -> Asked:
     """A GET; `answer` says what is special about its answer."""
-    request = f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\n{fields}\r\n".encode()
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n".encode()
     return Asked(request, body=body_at(path), **answer)
 
 
@@ -44,10 +44,10 @@ def gets(size: int, **answer: Any) -> list[list[Asked]]:
     return [random.Random(number).sample(plan, len(plan)) for number in range(CONNECTIONS)]
 
 
-def put(path: str, body: bytes, **answer: Any) -> Asked:
+def put(path: str, body: bytes, *, fields: str = "", **answer: Any) -> Asked:
     """A PUT."""
-    head = f"PUT {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n\r\n"
-    return Asked(head.encode() + body, **answer)
+    described = f"Host: {HOST}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n{fields}\r\n"
+    return Asked(f"PUT {path} HTTP/1.1\r\n{described}".encode() + body, **answer)
 
 
 def puts(size: int, *, each: int = 8, **answer: Any) -> list[list[Asked]]:

@@ -100,7 +100,11 @@ class Stage:
 
     def empty(self) -> None:
         """Forget the writes that wait: nobody replays them."""
-        for database in self._queues:
+        self.drop(*self._queues)
+
+    def drop(self, *databases: int) -> None:
+        """Make databases empty."""
+        for database in databases:
             with self.redis(database) as redis:
                 redis.flushdb()
 

@@ -16,6 +16,11 @@ _CAPS: Final = (
 Options = Mapping[str, Any]
 
 
+def region_at(redis: str) -> str:
+    """The name of the region in a database: regions of one name would hear each other across databases."""
+    return f"region-{redis.rpartition('/')[2]}"
+
+
 def settings(
     *,
     redis: str,
@@ -25,8 +30,7 @@ def settings(
     more: Options | None = None,
 ) -> dict[str, Any]:
     """Settings for measurements: one region, memory for hours or none, writes behind that are replayed or wait."""
-    # Regions hear each other across the databases of a server: each has a name of its own.
-    name = f"region-{redis.rpartition('/')[2]}"
+    name = region_at(redis)
     data: dict[str, Any] = {
         "regions": [{"name": name, "redis": redis, "latitude": 0.0, "longitude": 0.0}],
         "home_region": name,
@@ -39,7 +43,7 @@ def settings(
         data["rules"] = [{"path": "/items/{id}", "write": "behind"}]
         data["sync"] = {"enabled": False}
         data["queue"] = dict.fromkeys(_CAPS, _UNLIMITED)
-    return data | dict(more or {})
+    return {key: value for key, value in (data | dict(more or {})).items() if value is not None}
 
 
 def write(file: Path, data: Options) -> Path:
