@@ -40,7 +40,12 @@ _PARTS: Final[dict[str, tuple[str, Part]]] = {
     ),
     "tail": (
         "p50 and p99 under 70 % of the maximum; garbage collection, uvloop",
-        lambda stage, given: tail(stage, say, seconds=given.seconds or (1.0 if given.quick else 3.0)),
+        lambda stage, given: tail(
+            stage,
+            say,
+            seconds=given.seconds or (0.5 if given.quick else 1.2),
+            rounds=given.rounds or (1 if given.quick else 3),
+        ),
     ),
     "workers": (
         "one worker and two",

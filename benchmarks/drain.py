@@ -20,9 +20,9 @@ _AFFECTS: Final[tuple[list[str] | None, ...]] = (None, [])
 _LOOK_SECONDS: Final = 0.005
 _PATIENCE: Final = 120.0
 _NOTE: Final = """Writes of 256 octets to as many resources, queued while nobody replays them; then one worker of the
-gateway does, and what is pending is counted until nothing is. `affects`: what else each write touches, by default the parent
-path that all of them share. CPU in microseconds of the worker for each write; `accepted per second` is what queueing
-them came to."""
+gateway does, and what is pending is counted until nothing is. `affects`: what else each write touches, by default the
+parent path that all of them share. CPU in microseconds of the worker for each write; `accepted per second` is what
+queueing them came to."""
 
 
 def drain(stage: Stage, say: Say, *, writes: int = 10_000) -> Found:

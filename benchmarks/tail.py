@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import signal
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from . import requests
 from .bodies import KIB
+from .figures import median
 from .load import CONNECTIONS, Asked, Load, Measured, Spacing
 from .processes import Process, module
 from .report import Cell, Found, Say, Table
@@ -71,23 +74,49 @@ def variants() -> list[Variant]:
     return found
 
 
-def tail(stage: Stage, say: Say, *, seconds: float = 3.0) -> Found:
-    """Find each server's maximum, then measure its tail below it."""
-    rows: list[list[Cell]] = []
-    for variant in variants():
-        say(f"tail: {variant.name}")
-        server = variant.start(stage)
-        most = _most(server, variant, seconds / 3)
-        for spacing in _SPACINGS:
-            measured = _paced(server, variant, most * _SHARE, seconds, spacing)
-            wrong = sum(measured.wrong.values())
-            rows.append([
-                variant.name, spacing, round(most), round(measured.rate), round(measured.p50 * 1e6),
-                round(measured.p99 * 1e6), round(measured.p999 * 1e6), measured.p99 / measured.p50, wrong or None,
-            ])  # fmt: skip
-        server.stop()
+class Sample(msgspec.Struct, frozen=True):
+    """A server in one round: its maximum per second, and its times in microseconds below that."""
+
+    most: float
+    rate: float
+    p50: float
+    p99: float
+    p999: float
+    wrong: int
+
+    @property
+    def ratio(self) -> float:
+        """How much longer the slow ones take."""
+        return self.p99 / self.p50
+
+
+def tail(stage: Stage, say: Say, *, seconds: float = 1.2, rounds: int = 3) -> Found:
+    """Find each server's maximum, then measure its tail below it, in interleaved rounds."""
+    servers = [(variant, variant.start(stage)) for variant in variants()]
+    samples: defaultdict[tuple[str, Spacing], list[Sample]] = defaultdict(list)
+    for number in range(rounds):
+        for variant, server in servers:
+            say(f"tail: {variant.name}, round {number + 1}/{rounds}")
+            most = _most(server, variant, seconds / 2)
+            for spacing in _SPACINGS:
+                measured = _paced(server, variant, most * _SHARE, seconds, spacing)
+                samples[variant.name, spacing].append(_sample(most, measured))
     columns = ("who", "arrivals", "maximum per second", "per second", "p50", "p99", "p99.9", "p99 / p50", "wrong")
-    return Found([Table("Tail at 70 % load", columns, rows, _NOTE)])
+    rows = [_cells(name, spacing, found) for (name, spacing), found in samples.items()]
+    return Found([Table(f"Tail at 70 % load ({rounds} rounds of {seconds:g} s)", columns, rows, _NOTE)])
+
+
+def _sample(most: float, measured: Measured) -> Sample:
+    p50, p99, p999 = (seconds * 1e6 for seconds in (measured.p50, measured.p99, measured.p999))
+    return Sample(most, measured.rate, p50, p99, p999, sum(measured.wrong.values()))
+
+
+def _cells(name: str, spacing: Spacing, samples: Sequence[Sample]) -> list[Cell]:
+    def middle(figure: str) -> float:
+        return median([getattr(sample, figure) for sample in samples])
+
+    figures = [round(middle(figure)) for figure in ("most", "rate", "p50", "p99", "p999")]
+    return [name, spacing, *figures, middle("ratio"), sum(sample.wrong for sample in samples) or None]
 
 
 def _most(server: Process, variant: Variant, seconds: float) -> float:

@@ -13,8 +13,8 @@ from .report import Cell, Found, Say, Table
 from .stage import Stage, until_right
 
 _NOTE: Final = """The servers may use both cores here, which they share with the load and with Redis: with two cores a
-second worker cannot bring all of another core. `CPU per request` (microseconds, of all workers) says whether they are in each
-other's way."""
+second worker cannot bring all of another core. `CPU per request` (microseconds, of all workers) says whether they are
+in each other's way."""
 
 
 def workers(stage: Stage, say: Say, *, seconds: float = 1.5, rounds: int = 3) -> Found:
