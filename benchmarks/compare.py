@@ -14,7 +14,13 @@ from .wrk import Wrk
 
 _NOTE: Final = """Answers per second as a multiple of the baseline's in the same round (`ratio`: median, first and third
 quartile); `CPU ratio` compares the core's time per request, which other work on the machine disturbs less. Times in
-microseconds, memory of all processes of the server. `wrong` are answers that were not what they had to be."""
+microseconds, memory of all processes of the server. `core used`: the part of the time that the server ran, + that it
+could have run while others had its core. `wrong` are answers that were not what they had to be."""
+_DISTURBED: Final = 0.05
+_COLUMNS: Final = (
+    "who", "ratio", "quartiles", "CPU ratio", "per second", "p50", "p99", "CPU per request", "core used", "MiB",
+    "wrong",
+)  # fmt: skip
 
 
 def compare(
@@ -38,12 +44,6 @@ def compare(
     return Found([Table(f"Comparison ({label})", _COLUMNS, [_cells(row) for row in found], _NOTE)], rows=found)
 
 
-_COLUMNS: Final = (
-    "who", "ratio", "quartiles", "CPU ratio", "per second", "p50", "p99", "CPU per request", "core used", "MiB",
-    "wrong",
-)  # fmt: skip
-
-
 def _chosen(rows: Sequence[Contender], only: Sequence[str]) -> list[Contender]:
     wanted = [row for row in rows if not only or any(text in row.name for text in only)]
     baselines = {row.baseline for row in wanted}
@@ -52,7 +52,8 @@ def _chosen(rows: Sequence[Contender], only: Sequence[str]) -> list[Contender]:
 
 def _cells(row: Row) -> list[str | int | float | None]:
     wrong = ", ".join(f"{count} {what}" for what, count in row.wrong.items())
-    used = f"{row.busy:.0%}" if row.is_bound else f"{row.busy:.0%}, not the limit"
+    used = f"{row.busy:.0%}" + (f" + {row.waited:.0%}" if row.waited >= _DISTURBED else "")
+    used += "" if row.is_bound else ", not the limit"
     return [
         row.name, row.ratio, f"{row.ratio_low:.2f} - {row.ratio_high:.2f}", row.cpu_ratio, round(row.rate),
         round(row.p50), round(row.p99), row.cpu, used, round(row.rss / 1024), wrong or None,

@@ -10,12 +10,13 @@ from typing import Any, Final
 
 import msgspec
 
-from .bodies import KIB
 from .rounds import Row
 
 _OURS: Final = ("plug-in", "gateway")
 _COLOURS: Final = {"ours": "#2a6f97", "bare": "#444444", "others": "#adb5bd"}
 _COLUMNS: Final = 2
+_WIDE: Final = 100
+"""From here on a scale shows powers of ten."""
 
 
 class Curve(msgspec.Struct, frozen=True):
@@ -85,9 +86,9 @@ def _draw_curve(plot: Any, curve: Curve) -> None:
     for name, points in curve.series.items():
         plot.plot([x for x, _ in points], [y for _, y in points], marker="o", markersize=3, label=name)
     most = max((x for points in curve.series.values() for x, _ in points), default=0)
-    if most >= KIB:
+    if most >= _WIDE:
         plot.set_xscale("symlog", linthresh=1)
-    plot.set_ylim(bottom=0)
+    plot.set_ylim(0, 1.25 * max((y for points in curve.series.values() for _, y in points), default=1.0))
     plot.set_title(curve.title, fontsize=9)
     plot.set_xlabel(curve.x, fontsize=8)
     plot.set_ylabel(curve.y, fontsize=8)

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from . import cores
 
@@ -47,6 +47,17 @@ def until(is_true: Callable[[], bool], what: str, *, within: float = _READY_WITH
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what} within {within:g} s")
         time.sleep(every)
+
+
+class Times(NamedTuple):
+    """Seconds that a process has run, and that it could have run while others had the core."""
+
+    used: float
+    waited: float
+
+    def since(self, before: Times) -> Times:
+        """What has come since `before`."""
+        return Times(self.used - before.used, self.waited - before.waited)
 
 
 class Process:
@@ -100,10 +111,14 @@ class Process:
     def _said(self) -> str:
         return self._log.read_text("utf-8", "replace")[-2000:]
 
-    def stop(self) -> None:
-        """End it, by force when it does not end by itself."""
+    def end(self) -> None:
+        """Tell it to end."""
         assert self._guard.stdin is not None  # noqa: S101 - it was asked for
         self._guard.stdin.close()
+
+    def stop(self) -> None:
+        """End it and wait for that, by force when it does not end by itself."""
+        self.end()
         try:
             self._guard.wait(_STOP_WITHIN)
         except subprocess.TimeoutExpired:
@@ -112,7 +127,16 @@ class Process:
 
     def cpu_seconds(self) -> float:
         """Seconds of a core that it has used, with its children."""
-        return sum(map(_cpu_of, self._pids()))
+        return self.times().used
+
+    def times(self) -> Times:
+        """What it has used of its cores, and what it has waited for one, with its children."""
+        used, waited = 0, 0
+        for pid in self._pids():
+            for ran, stood in _times_of(pid):
+                used += ran
+                waited += stood
+        return Times(used / 1e9, waited / 1e9)
 
     def rss_kib(self) -> int:
         """KiB of memory that are resident, with those of its children."""
@@ -135,12 +159,12 @@ def _below(pid: int) -> Iterator[int]:
                 yield from _below(child)
 
 
-def _cpu_of(pid: int) -> float:
-    total = 0
+def _times_of(pid: int) -> Iterator[tuple[int, int]]:
+    """Nanoseconds on a core and in wait for one, of each thread."""
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
-            total += int((task / "schedstat").read_text().split()[0])
-    return total / 1e9
+            used, waited, *_ = (task / "schedstat").read_text().split()
+            yield int(used), int(waited)
 
 
 def _rss_of(pid: int) -> int:

@@ -102,7 +102,7 @@ def _shown(cell: Cell) -> str:
     if cell is None:
         return ""
     if isinstance(cell, float):
-        return f"{cell:,.0f}" if abs(cell) >= _MANY else f"{cell:.3g}" if cell and abs(cell) < 1 else f"{cell:.2f}"
+        return f"{cell:,.0f}" if abs(cell) >= _MANY else f"{cell:.2f}"
     return f"{cell:,}" if isinstance(cell, int) else cell
 
 

@@ -12,7 +12,7 @@ import msgspec
 from .contenders import Contender, Start
 from .figures import median, quartiles
 from .load import CONNECTIONS, Load, Measured
-from .processes import HOST, Process
+from .processes import HOST, Process, Times
 from .servers.running import MADE_PATH
 from .stage import Stage, until_right
 from .wrk import Wrk
@@ -21,7 +21,7 @@ _WARM: Final = 0.25
 _STALE: Final = 4
 """After so many contenders the baseline is measured again."""
 _BUSY: Final = 0.85
-"""A server that used less of its core was not what was measured."""
+"""A server that had to do for less of the time was not what limited the rate."""
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -33,13 +33,15 @@ class Sample(msgspec.Struct, frozen=True):
     p99: float
     cpu: float
     busy: float
+    waited: float
     rss: int
 
 
 class Row(msgspec.Struct, frozen=True):
     """One contender over all rounds: medians, and the quartiles of its ratio to the baseline.
 
-    `cpu_ratio` compares the core's time per request. `is_bound` says that the server was what limited the rate.
+    `cpu_ratio` compares the core's time per request. `busy` and `waited` are the parts of the time in which the server
+    ran, and could have run while others had its core.
     """
 
     name: str
@@ -55,12 +57,13 @@ class Row(msgspec.Struct, frozen=True):
     cpu: float
     rss: int
     busy: float
+    waited: float
     wrong: dict[str, int]
 
     @property
     def is_bound(self) -> bool:
-        """Whether the server used all of its core."""
-        return self.busy >= _BUSY
+        """Whether the server had always something to do."""
+        return self.busy + self.waited >= _BUSY
 
 
 class Rounds:
@@ -125,20 +128,20 @@ class Rounds:
         try:
             load.closed(_WARM)
             made = _made(contender, server.port)
-            before = server.cpu_seconds()
+            before = server.times()
             measured = load.closed(self._seconds)
-            used = server.cpu_seconds() - before
+            times = server.times().since(before)
             if again := _made(contender, server.port) - made:
                 self._wrong[contender.name]["made again"] += again
             self._wrong[contender.name] += measured.wrong
             if self._wrk is not None:
                 # What it has counted nobody has looked at: the load above has, in the same round.
-                before = server.cpu_seconds()
+                before = server.times()
                 measured = self._wrk.run(server.port, contender, self._seconds, self._connections)
-                used = server.cpu_seconds() - before
+                times = server.times().since(before)
         finally:
             load.close()
-        sample = _sample(measured, used, server.rss_kib(), beside)
+        sample = _sample(measured, times, server.rss_kib(), beside)
         self._samples[contender.name].append(sample)
         if contender.empties:
             self._stage.empty()
@@ -160,14 +163,16 @@ def _made(contender: Contender, port: int) -> int:
         return len(answer.read())
 
 
-def _sample(measured: Measured, used: float, rss: int, beside: Sample | None) -> Sample:
+def _sample(measured: Measured, times: Times, rss: int, beside: Sample | None) -> Sample:
     return Sample(
         rate=measured.rate,
         ratio=measured.rate / beside.rate if beside else 1.0,
         p50=measured.p50 * 1e6,
         p99=measured.p99 * 1e6,
-        cpu=used / measured.count * 1e6,
-        busy=used / measured.seconds,
+        cpu=times.used / measured.count * 1e6,
+        busy=times.used / measured.seconds,
+        # Threads wait side by side: together for no longer than none of them runs.
+        waited=min(times.waited / measured.seconds, max(0.0, 1.0 - times.used / measured.seconds)),
         rss=rss,
     )
 
@@ -192,5 +197,6 @@ def _row(contender: Contender, samples: Sequence[Sample], baseline: Sequence[Sam
         cpu=middle("cpu"),
         rss=round(middle("rss")),
         busy=middle("busy"),
+        waited=middle("waited"),
         wrong=dict(wrong),
     )

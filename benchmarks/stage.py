@@ -39,6 +39,7 @@ class Stage:
         self._started = 0
         self._database = 0
         self._queues: list[int] = []
+        self._processes: list[Process] = []
 
     def __enter__(self) -> Self:
         self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
@@ -53,6 +54,9 @@ class Stage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for process in self._processes:
+            if process not in (self.valkey, self.origin):  # the others need these to the end
+                process.end()
         self._stack.close()
 
     def start(
@@ -66,6 +70,7 @@ class Stage:
             command(port), port, log=log, on=on, environment=_NO_UVLOOP if environment is None else environment
         )
         self._stack.callback(process.stop)
+        self._processes.append(process)
         process.ready()
         return process
 

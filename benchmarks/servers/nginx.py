@@ -19,6 +19,8 @@ def configuration(directory: Path, port: int, origin: int, *, well: bool) -> str
         f"{module}_temp_path {directory}/{module};" for module in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     user = "user root; " if os.geteuid() == 0 else ""  # else its worker could not enter the directory
+    # Without sendfile small bodies are faster, with it large ones.
+    large = "location /65536/ { sendfile on; proxy_pass http://origin; }" if well else ""
     lock = "proxy_cache_lock on; proxy_cache_valid 200 1d;" if well else ""
     return f"""
 {user}daemon off; worker_processes 1; pid {directory}/pid; error_log {directory}/error.log;
@@ -33,12 +35,11 @@ http {{
     proxy_set_header Connection "";
     server {{
         listen 127.0.0.1:{port} backlog=1024;
-        location / {{
-            proxy_cache bench; {lock}
-            proxy_pass http://origin;
-            add_header X-Cache $upstream_cache_status;
-        }}
-        location /fresh/ {{ proxy_pass http://origin; }}
+        proxy_cache bench; {lock}
+        add_header X-Cache $upstream_cache_status;
+        location / {{ proxy_pass http://origin; }}
+        {large}
+        location /fresh/ {{ proxy_cache off; proxy_pass http://origin; }}
     }}
 }}
 """
