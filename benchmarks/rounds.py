@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import urllib.request
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from http.client import HTTPConnection
 from typing import Final
 
 import msgspec
@@ -35,6 +36,9 @@ class Sample(msgspec.Struct, frozen=True):
     busy: float
     waited: float
     rss: int
+
+
+_NOTHING: Final = Sample(rate=0.0, ratio=0.0, p50=0.0, p99=0.0, cpu=0.0, busy=0.0, waited=0.0, rss=0)
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -90,9 +94,12 @@ class Rounds:
         self._wrong: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     def run(self, contenders: Sequence[Contender], rounds: int) -> list[Row]:
-        """Measure; a row for each contender in their order."""
+        """Measure; a row for each contender in their order, whether it could be measured or not."""
         for contender in contenders:
-            self._prepare(contender)
+            try:
+                self._prepare(contender)
+            except (OSError, RuntimeError) as error:
+                self._wrong[contender.name][str(error)] += 1
         baselines = {contender.name: contender for contender in contenders if contender.is_baseline}
         for number in range(rounds):
             self._round(contenders, baselines, f"round {number + 1}/{rounds}")
@@ -116,11 +123,21 @@ class Rounds:
                 continue
             if beside is None or contender.baseline != current or age >= _STALE:
                 current, age = contender.baseline, 0
-                beside = self._measure(baselines[current], None)
-            self._measure(contender, beside)
+                beside = self._try(baselines[current], None)
+            self._try(contender, beside)
             age += 1
         for name in baselines.keys() - {contender.baseline for contender in contenders if not contender.is_baseline}:
-            self._measure(baselines[name], None)
+            self._try(baselines[name], None)
+
+    def _try(self, contender: Contender, beside: Sample | None) -> Sample | None:
+        """Measure, or note what went wrong: the others go on."""
+        if contender.server not in self._servers:
+            return None
+        try:
+            return self._measure(contender, beside)
+        except OSError as error:
+            self._wrong[contender.name][str(error)] += 1
+            return None
 
     def _measure(self, contender: Contender, beside: Sample | None) -> Sample:
         server = self._servers[contender.server]
@@ -149,18 +166,26 @@ class Rounds:
 
     def _rows(self, contenders: Iterable[Contender]) -> list[Row]:
         return [
-            _row(contender, self._samples[contender.name], self._samples[contender.baseline],
-                 self._wrong[contender.name])
+            _row(
+                contender,
+                self._samples[contender.name] or [_NOTHING],
+                self._samples[contender.baseline] or [_NOTHING],
+                self._wrong[contender.name],
+            )
             for contender in contenders
-        ]  # fmt: skip
+        ]
 
 
 def _made(contender: Contender, port: int) -> int:
     """How often a server has made an answer itself, where it counts that."""
     if not contender.counts:
         return 0
-    with urllib.request.urlopen(f"http://{HOST}:{port}{MADE_PATH}") as answer:
-        return len(answer.read())
+    connection = HTTPConnection(HOST, port)
+    connection.request("GET", MADE_PATH)
+    try:
+        return len(connection.getresponse().read())
+    finally:
+        connection.close()
 
 
 def _sample(measured: Measured, times: Times, rss: int, beside: Sample | None) -> Sample:
@@ -191,7 +216,7 @@ def _row(contender: Contender, samples: Sequence[Sample], baseline: Sequence[Sam
         ratio=middle("ratio"),
         ratio_low=low,
         ratio_high=high,
-        cpu_ratio=middle("cpu", baseline) / middle("cpu"),
+        cpu_ratio=middle("cpu", baseline) / (middle("cpu") or math.inf),
         p50=middle("p50"),
         p99=middle("p99"),
         cpu=middle("cpu"),
