@@ -38,10 +38,13 @@ def compare(
     chosen = _chosen(contenders(list(starts)), only)
     wrk = Wrk.found(stage.directory) if with_wrk else None
     found = Rounds(stage, starts, seconds=seconds, connections=connections, wrk=wrk, say=say).run(chosen, rounds)
+    wrong = sum(sum(row.wrong.values()) for row in found)
     label = (
         f"{rounds} rounds of {seconds:g} s, {connections} connections, load by {'wrk' if wrk else 'its own generator'}"
     )
-    return Found([Table(f"Comparison ({label})", _COLUMNS, [_cells(row) for row in found], _NOTE)], rows=found)
+    return Found(
+        [Table(f"Comparison ({label})", _COLUMNS, [_cells(row) for row in found], _NOTE)], rows=found, wrong=wrong
+    )
 
 
 def _chosen(rows: Sequence[Contender], only: Sequence[str]) -> list[Contender]:

@@ -13,4 +13,5 @@ def growth(stage: Stage, say: Say, *, quick: bool = False) -> Found:
     """Draw every curve; `quick` leaves its far end out."""
     found = [grow(stage, say, quick=quick) for grow in _ALL]
     tables = [table for each in found for table in each.tables]
-    return Found(tables, [curve for each in found for curve in each.curves])
+    curves = [curve for each in found for curve in each.curves]
+    return Found(tables, curves, wrong=sum(each.wrong for each in found))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import random
+import re
 import select
 import socket
 import time
@@ -218,6 +219,13 @@ def _length_of(data: bytes, end: int) -> int:
     return int(head[at + len(_LENGTH) :].partition(b"\r\n")[0]) if at >= 0 else 0
 
 
+def _told(head: bytes) -> str:
+    """What the head of an answer says of where it comes from, if anything."""
+    lines = (line.decode("latin-1") for line in head.split(b"\r\n"))
+    told = next((line for line in lines if line.lower().startswith("cache-status:")), "")
+    return f", {re.sub('ttl=-?[0-9]+', 'ttl', told)}" if told else ""
+
+
 def _problem(data: bytes, end: int, wanted: Asked, start: bytes, length: int) -> str:
     """What is wrong with an answer."""
     if not data.startswith(start):
@@ -228,7 +236,7 @@ def _problem(data: bytes, end: int, wanted: Asked, start: bytes, length: int) ->
         return "body"
     for mark in wanted.marks:
         if data.find(mark, 0, end) < 0:
-            return f"no {mark.decode()}"
+            return f"no {mark.decode()}{_told(data[:end])}"
     for mark in wanted.absent:
         if data.find(mark, 0, end) >= 0:
             return mark.decode()

@@ -40,11 +40,12 @@ class Table(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What one part of the benchmarks has found."""
+    """What one part of the benchmarks has found; `wrong` is how many answers were."""
 
     tables: Sequence[Table]
     curves: Sequence[Curve] = ()
     rows: Sequence[Row] = ()
+    wrong: int = 0
 
 
 class Report:

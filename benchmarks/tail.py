@@ -103,7 +103,8 @@ def tail(stage: Stage, say: Say, *, seconds: float = 1.2, rounds: int = 3) -> Fo
                 samples[variant.name, spacing].append(_sample(most, measured))
     columns = ("who", "arrivals", "maximum per second", "per second", "p50", "p99", "p99.9", "p99 / p50", "wrong")
     rows = [_cells(name, spacing, found) for (name, spacing), found in samples.items()]
-    return Found([Table(f"Tail at 70 % load ({rounds} rounds of {seconds:g} s)", columns, rows, _NOTE)])
+    table = Table(f"Tail at 70 % load ({rounds} rounds of {seconds:g} s)", columns, rows, _NOTE)
+    return Found([table], wrong=sum(sample.wrong for found in samples.values() for sample in found))
 
 
 def _sample(most: float, measured: Measured) -> Sample:

@@ -41,13 +41,13 @@ def grow(stage: Stage, say: Say, *, quick: bool) -> Found:
             chosen = random.Random(1).sample(range(count), min(count, _READ))
             plan = [requests.get(requests.page(number), marks=HIT) for number in chosen]
             until_right(server.port, plan[:10])
-            found[count] = cost(server, requests.spread(plan), seconds=0.4 if quick else 1.0)
+            found[count] = cost(stage, server, requests.spread(plan), seconds=0.4 if quick else 1.0)
             rows.append([count, round((_used(redis) - before) / count), round((_used(redis) - before) / 2**20)])
     server.stop()
     stage.drop(database)
     memory = Table("Memory of entries of 1 KiB in Redis", ("entries", "octets for each", "MiB"), rows)
     reads = drawn("Entries in Redis", "entries", {"hit in Redis": found})
-    return Found([*reads.tables, memory], reads.curves)
+    return Found([*reads.tables, memory], reads.curves, wrong=reads.wrong)
 
 
 class _Filler:

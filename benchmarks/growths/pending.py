@@ -16,7 +16,7 @@ from .reading import HIT, Cost, cost, drawn
 _SIZE: Final = 64
 _PATIENCE: Final = 300.0
 _AFFECTED: Final = f"/items/{KIB}"
-_BUDGET: Final = 30.0
+_BUDGET: Final = 40.0
 
 
 def grow(stage: Stage, say: Say, *, quick: bool) -> Found:
@@ -39,8 +39,8 @@ def grow(stage: Stage, say: Say, *, quick: bool) -> Found:
         rate = _queue(server, queued, count)
         queued = count
         seconds = 0.4 if quick else 1.0
-        found["another resource"][count] = cost(server, untouched, seconds=seconds)
-        found["a resource that all of them affect"][count] = cost(server, affected, seconds=seconds)
+        found["another resource"][count] = cost(stage, server, untouched, seconds=seconds)
+        found["a resource that all of them affect"][count] = cost(stage, server, affected, seconds=seconds)
     server.stop()
     stage.empty()
     return drawn("Pending writes of others", "pending writes", found)
