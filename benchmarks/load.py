@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import random
 import re
 import select
@@ -100,14 +101,15 @@ class Load:
             connection.sock.close()
         self._poll.close()
 
-    def closed(self, seconds: float, *, count: int = 0) -> Measured:
-        """Send as fast as answers come, for some seconds, or until `count` answers are there."""
+    def closed(self, seconds: float = math.inf, *, once: bool = False) -> Measured:
+        """Send as fast as answers come, for some seconds; `once`: each connection its plan from the start, once."""
         latencies = array("d")
         clock = time.perf_counter
         gc.disable()
         started = clock()
         end = started + seconds
         for connection in self._connections.values():
+            connection.at = -1 if once else connection.at
             self._send(connection, started)
         waiting = len(self._connections)
         now = started
@@ -121,7 +123,7 @@ class Load:
                     continue
                 now = clock()
                 latencies.append(now - connection.since)
-                if now < end and (not count or len(latencies) + waiting <= count):
+                if now < end and not (once and connection.at + 1 == len(connection.plan)):
                     self._send(connection, now)
                 else:
                     waiting -= 1

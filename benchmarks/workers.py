@@ -39,12 +39,11 @@ def workers(stage: Stage, say: Say, *, seconds: float = 1.5, rounds: int = 3) ->
 
 def _measure(server: Process, seconds: float, *, memory: bool) -> tuple[float, float]:
     """Answers per second, and microseconds of CPU for each."""
-    plans = requests.gets(KIB, marks=(b"; hit",))
+    plans = requests.gets(KIB, marks=(b"; hit", b"detail=memory") if memory else (b"; hit",))
     load = Load(server.port, plans, CONNECTIONS)
     try:
         until_right(server.port, plans[0])
-        # Each worker fills a memory of its own; every connection has asked for every page once by then.
-        load.closed(60.0, count=len(plans) * len(plans[0]) if memory else CONNECTIONS)
+        load.closed(once=True)  # each worker fills a memory of its own
         before = server.cpu_seconds()
         measured = load.closed(seconds)
         if measured.wrong:

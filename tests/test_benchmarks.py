@@ -28,9 +28,9 @@ def stage() -> Iterator[Stage]:
 
 
 def _asked(port: int, *plan: Asked) -> Measured:
-    load = Load(port, [plan], connections=2)
+    load = Load(port, [plan * 10], connections=2)
     try:
-        return load.closed(10.0, count=20)
+        return load.closed(once=True)
     finally:
         load.close()
 

@@ -14,7 +14,6 @@ from ..stage import Stage, until_right
 from .reading import HIT, Cost, cost, drawn
 
 _SIZE: Final = 64
-_PATIENCE: Final = 300.0
 _AFFECTED: Final = f"/items/{KIB}"
 _BUDGET: Final = 40.0
 
@@ -56,7 +55,7 @@ def _queue(server: Process, queued: int, count: int) -> float:
     load = Load(server.port, requests.spread(plan), min(CONNECTIONS, len(plan)))
     started = time.monotonic()
     try:
-        measured = load.closed(_PATIENCE, count=len(plan))
+        measured = load.closed(once=True)
     finally:
         load.close()
     if measured.wrong:
