@@ -18,7 +18,7 @@ from aiohttp_regioncache.keys import Groups, SiteKey, Target, record_key
 from aiohttp_regioncache.overlay import Base, Folder, Step
 from aiohttp_regioncache.reads.bypass import bypass_reason
 from aiohttp_regioncache.reads.lookup import entry_key
-from aiohttp_regioncache.records import CacheRecord, WriteRecord, decode_cache_record, encode, to_wire
+from aiohttp_regioncache.records import CacheRecord, WriteRecord, decode_cache_record, encode, form_of, to_lines
 from aiohttp_regioncache.regions import Location, Position, Ranking, Region, known_regions
 from aiohttp_regioncache.rules import Rules
 from aiohttp_regioncache.semantics.freshness import Policy, judge, terms
@@ -89,7 +89,9 @@ def _keys() -> dict[str, Small]:
 def _records() -> dict[str, Small]:
     found: dict[str, Small] = {}
     for size in (KIB, 64 * KIB):
-        record = CacheRecord(url=_URL, status=200, reason=b"OK", headers=to_wire(_HEADERS), body=body_at(f"/{size}"))
+        lines = to_lines(_HEADERS).sent
+        form = form_of(200, "OK", lines)
+        record = CacheRecord(url=_URL, status=200, reason=b"OK", sent_lines=lines, form=form, body=body_at(f"/{size}"))
         data = encode(record)
         found[f"record of {size // KIB} KiB encoded"] = functools.partial(encode, record)
         found[f"record of {size // KIB} KiB decoded"] = functools.partial(decode_cache_record, data)
