@@ -25,7 +25,7 @@ from ..purges import Lines
 from ..regions import Region
 from ..settings import Connections
 from .breaker import Breaker
-from .clients import close_client, make_client
+from .clients import close_client, make_client, pack_in_c
 from .embedded import EmbeddedServer
 from .events import Events
 from .executor import Client, Confirmation, Executor, as_mapping
@@ -293,6 +293,7 @@ class RegionStore:
     async def _on_connect(self, connection: AbstractConnection) -> None:
         """Learn the server's run, eviction policy and clock before the first command of a connection."""
         await connection.on_connect()
+        pack_in_c(connection)
         await connection.send_command("INFO", "server", "memory", "persistence", "replication")
         described = await connection.read_response()
         node = self._node_of(connection)
