@@ -49,7 +49,10 @@ def make_client(url: str, *, timeout: float, connect_timeout: float, on_connect:
 
 
 def pack_in_c(connection: AbstractConnection) -> None:
-    """Let hiredis pack what goes out in pipelines, as in redis-py's blocking client: Python takes eight times as long."""
+    """Let hiredis pack what goes out in pipelines, as redis-py's blocking client does.
+
+    Python takes eight times as long.
+    """
     connection.pack_commands = _packed  # type: ignore[method-assign]
 
 

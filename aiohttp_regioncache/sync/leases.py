@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
+from ..errors import RegionUnavailableError
 from ..settings import Sync
 from ..store import queue
 from ..store.keyspace import Partition
-from ..store.queue import Claimed
+from ..store.queue import Claimed, Queued
 from ..store.region import RegionStore
 from .sender import Sender
 
@@ -23,11 +24,15 @@ LEASE_SHARE: Final = 0.8
 
 
 class Claim(msgspec.Struct, eq=False):
-    """A claimed resource with the monotonic time at which sending must have ended; `is_lost`: another's by now."""
+    """A claimed resource with the monotonic time at which sending must have ended; `is_lost`: another's by now.
+
+    `queued` are its oldest writes, where they could be read when it was claimed.
+    """
 
     partition: Partition
     claimed: Claimed
     deadline: float
+    queued: Sequence[Queued] = ()
     is_lost: bool = False
 
     @property
@@ -50,10 +55,15 @@ class Leases:
         return self.is_stopping or sender.breaker.is_open
 
     async def claim(self, partition: Partition, limit: int) -> list[Claim]:
-        """Claim due resources. Raises `RegionUnavailableError`."""
+        """Claim due resources and read what is queued. Raises `RegionUnavailableError`."""
         deadline = self.deadline()
         found = await queue.claim(self._store, partition, secrets.token_hex(8), limit, self._lease)
-        return [Claim(partition, claimed, deadline) for claimed in found]
+        if not found:
+            return []
+        queued: Mapping[str, Sequence[Queued]] = {}
+        with contextlib.suppress(RegionUnavailableError):
+            queued = await queue.read_queues(self._store, partition, [claimed.digest for claimed in found])
+        return [Claim(partition, claimed, deadline, queued.get(claimed.digest, ())) for claimed in found]
 
     def deadline(self) -> float:
         """When sending must have ended under a lease that is asked for now."""
@@ -69,7 +79,14 @@ class Leases:
         Not one of a process that was stopped until the lease it asked for had run out, too. Raises
         `RegionUnavailableError`.
         """
-        short = [claim for claim in claims if claim.remaining < self._timeout]
+        sendable = time.monotonic() + self._timeout
+        short = [claim for claim in claims if claim.deadline < sendable]
+        if short:
+            await self._renew(short)
+        now = time.monotonic()
+        return [claim for claim in claims if not claim.is_lost and claim.deadline > now]
+
+    async def _renew(self, short: Sequence[Claim]) -> None:
         partitions = {claim.partition.number: claim.partition for claim in short}
         await asyncio.gather(
             *(
@@ -77,7 +94,6 @@ class Leases:
                 for number, partition in partitions.items()
             )
         )
-        return [claim for claim in claims if not claim.is_lost and claim.remaining > 0]
 
     async def give_back(self, claim: Claim, delay: float) -> None:
         """Give a resource back, due again after `delay` seconds. Raises `RegionUnavailableError`."""

@@ -190,8 +190,9 @@ class SyncLoop:
 
     async def _read(self, claim: Claim, *, stalled: bool) -> Sequence[Queued]:
         """Read what comes next; the resource is given back when that is nothing."""
+        queued, claim.queued = claim.queued, ()
         try:
-            queued = await queue.read_queue(self._store, claim.partition, claim.claimed.digest)
+            queued = queued or await queue.read_queue(self._store, claim.partition, claim.claimed.digest)
         except UnreadableRecordError as error:
             logger.warning("region %s: left to a newer edge: %s", self._store.name, error)
             await self._leases.give_back(claim, UNREADABLE_DELAY)
@@ -223,7 +224,8 @@ class SyncLoop:
             return await self._replay_to(outlet, claim, queued, write, stalled=stalled)
         finally:
             self._using[outlet.sender] -= 1
-            self._using += Counter()  # forgets who uses nothing
+            if not self._using[outlet.sender]:
+                del self._using[outlet.sender]
 
     async def _replay_to(
         self, outlet: Outlet, claim: Claim, queued: Sequence[Queued], write: WriteRecord, *, stalled: bool
@@ -364,6 +366,8 @@ class SyncLoop:
     async def _replaced(self, claim: Claim, queued: Sequence[Queued]) -> Sequence[Queued]:
         """The writes at the head of which only the last need be sent."""
         found = candidates(queued)
+        if not found:
+            return ()
         ids = [item.record.id for item in found if item.record]
         statuses = await asyncio.gather(*(queue.status(self._store, claim.partition, each) for each in ids))
         return untried(found, [known or {} for known in statuses])
