@@ -21,7 +21,7 @@ from ..records import WriteRecord
 from ..settings import Queue, Settings
 from .collector import Collector
 from .entries import OUTBOX_LENGTH, STATE_SECONDS, parse_state
-from .events import announcement
+from .events import names
 from .executor import as_mapping
 from .keyspace import WAKE_CHANNEL, Partition, events_channel
 from .region import RegionStore
@@ -346,7 +346,8 @@ async def _settle_all(
     ]  # fmt: skip
     arguments: list[Any] = [
         store.new_token(), STATE_SECONDS * 1000, int(limits.landed_seconds * 1000), limits.landed_count,
-        int(store.holdoff * 1000), int(limits.lease * 1000), events_channel(store.name), OUTBOX_LENGTH, ENDED_LENGTH,
+        int(store.holdoff * 1000), int(limits.lease * 1000), events_channel(store.name),
+        partition.number, OUTBOX_LENGTH, ENDED_LENGTH,
     ]  # fmt: skip
     for ending in endings:
         settlement = ending.settlement
@@ -363,7 +364,7 @@ async def _settle_all(
         arguments += (
             len(ending.digests), len(fields), ending.claimed.fence, ending.claimed.digest, ending.seq, ending.write_id,
             settlement.outcome, int(status_seconds * 1000), int(known_seconds * 1000),
-            announcement(partition.number, ending.write_id, ending.digests), settlement.announce,
+            names(ending.write_id, ending.digests), settlement.announce,
             int(settlement.keep_record), int(settlement.blocks), int(settlement.anywhere), int(settlement.attempted),
             *fields,
         )  # fmt: skip

@@ -132,8 +132,9 @@ class SyncLoop:
             elif problem:  # a loop that dies is a queue that never drains
                 logger.error("region %s: a turn of the sync loop failed", self._store.name, exc_info=problem)
             if not drains and not self.is_stopping:
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), self._settings.poll)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._settings.poll):
+                        await self._wake.wait()
 
     async def _dispatch(self) -> tuple[list[asyncio.Task[None]], BaseException | None]:
         """Claim for the free slots and begin to replay; with the first error of a claim, if there is one."""

@@ -140,6 +140,8 @@ class Settler:
     def _announce(self, write_id: str, settlement: Settlement, known: Mapping[str, str]) -> None:
         level = logging.WARNING if settlement.keep_record else logging.DEBUG
         logger.log(level, "write %s is %s: %s", write_id, settlement.outcome, settlement.fields.get("reason"))
+        if not self._hooks.are_heard(settlement.outcome):
+            return
         ended = ended_event(
             write_id, self._store.name, settlement.outcome, settlement.fields, known, now=self._store.now()
         )

@@ -1,5 +1,6 @@
 -- End writes of claimed resources, one after another: of each resource the head, or with `anywhere` any. Each begins with
--- removals, so that it works at full memory. What is wrong with the keys of one keeps no other from ending.
+-- removals, so that it works at full memory. What is wrong with the keys of one keeps no other from ending. All that have
+-- ended are announced in one message.
 -- KEYS: lease, due, queue, processed, bytes, seq, out, principals, sizes, blocked, dead, rejected
 --   then for each write: status, body, idempotency, and the keys of the target and each affected resource
 -- ARGV: see aiohttp_regioncache/store/queue.py   Returns for each write {what became of it, how many may go on after it}
@@ -7,16 +8,16 @@ local lease, due, queue, processed, bytes, seq_key = KEYS[1], KEYS[2], KEYS[3], 
 local out, principals, sizes, blocked = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local ended = {dead = KEYS[11], rejected = KEYS[12]}
 local token, state_ms, landed_ms, landed_count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local holdoff, lease_ms, channel = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7]
-local out_length, ended_length = ARGV[8], tonumber(ARGV[9])
+local holdoff, lease_ms, channel, partition = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
+local out_length, ended_length = ARGV[9], tonumber(ARGV[10])
 
 local now = now_ms()
-local has_written = false
+local has_written, announced = false, {}
 
 local function settle(first_key, last_key, at, last_argument)
   local status, body, idempotency, first_resource = KEYS[first_key], KEYS[first_key + 1], KEYS[first_key + 2], first_key + 3
   local fence, digest, seq, id, outcome = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3], ARGV[at + 4]
-  local status_ms, known_ms, message, announcement = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
+  local status_ms, known_ms, names, announcement = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
   local keep_record, blocks, anywhere = ARGV[at + 9] == '1', ARGV[at + 10] == '1', ARGV[at + 11] == '1'
   local attempted, first_field = ARGV[at + 12], at + 13
 
@@ -101,11 +102,11 @@ local function settle(first_key, last_key, at, last_argument)
     redis.call('ZADD', due, 'XX', now + lease_ms, digest)
     redis.call('HSET', lease, digest, string.format('%s|%d', fence, stalls))
   end
-  redis.call('PUBLISH', channel, message)
+  announced[#announced + 1] = names
   return {'settled', left}
 end
 
-local answers, key, at = {}, 13, 10
+local answers, key, at = {}, 13, 11
 while key <= #KEYS do
   local resources, fields = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
   local last_key, last_argument = key + 2 + 4 * resources, at + 14 + fields
@@ -120,4 +121,5 @@ while key <= #KEYS do
   key, at = last_key + 1, last_argument + 1
 end
 if has_written then move_watermark(processed, queue, seq_key) end
+if announced[1] then redis.call('PUBLISH', channel, partition .. ' ' .. table.concat(announced, ' ')) end
 return answers
