@@ -360,10 +360,11 @@ async def _settle_all(
         # A client can have as many writes rejected as it likes: they stay no longer than others.
         status_seconds = ENDED_SECONDS if settlement.outcome == "dead" else limits.status_seconds
         known_seconds = max(limits.known_seconds, status_seconds) if settlement.keep_record else limits.known_seconds
+        known_ms = int(known_seconds * 1000) if settlement.idempotency else ""
         fields = ["blocks", str(int(settlement.blocks)), *(part for pair in settlement.fields.items() for part in pair)]
         arguments += (
             len(ending.digests), len(fields), ending.claimed.fence, ending.claimed.digest, ending.seq, ending.write_id,
-            settlement.outcome, int(status_seconds * 1000), int(known_seconds * 1000),
+            settlement.outcome, int(status_seconds * 1000), known_ms,
             names(ending.write_id, ending.digests), settlement.announce,
             int(settlement.keep_record), int(settlement.blocks), int(settlement.anywhere), int(settlement.attempted),
             *fields,

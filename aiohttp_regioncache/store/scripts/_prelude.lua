@@ -23,9 +23,9 @@ local function read_state(keys)
   return {token = token, trimmed = tonumber(trimmed), landed = tonumber(landed)}
 end
 
--- Pending writes keep their state; a clean one carries a lifetime and may be evicted.
-local function write_state(keys, state, lifetime)
-  local pending = redis.call('ZCARD', keys.queue) + redis.call('ZCARD', keys.affected)
+-- Pending writes keep their state; a clean one carries a lifetime and may be evicted. `own`: how many it has itself, if known.
+local function write_state(keys, state, lifetime, own)
+  local pending = (own or redis.call('ZCARD', keys.queue)) + redis.call('ZCARD', keys.affected)
   local raw = string.format('%s|%d|%d|%d', state.token, state.trimmed, state.landed, pending)
   if pending > 0 then
     redis.call('SET', keys.state, raw)

@@ -1,6 +1,6 @@
--- End writes of claimed resources, one after another: of each resource the head, or with `anywhere` any. Each begins with
--- removals, so that it works at full memory. What is wrong with the keys of one keeps no other from ending. All that have
--- ended are announced in one message.
+-- End writes of claimed resources, one after another: of each resource the head, or with `anywhere` any. The first change
+-- is a removal, so that it works at full memory. What is wrong with the keys of one keeps no other from ending. What is
+-- kept of the partition changes once for all of them, and all that have ended are announced in one message.
 -- KEYS: lease, due, queue, processed, bytes, seq, out, principals, sizes, blocked, dead, rejected
 --   then for each write: status, body, idempotency, and the keys of the target and each affected resource
 -- ARGV: see aiohttp_regioncache/store/queue.py   Returns for each write {what became of it, how many may go on after it}
@@ -12,20 +12,34 @@ local holdoff, lease_ms, channel, partition = tonumber(ARGV[5]), tonumber(ARGV[6
 local out_length, ended_length = ARGV[9], tonumber(ARGV[10])
 
 local now = now_ms()
-local has_written, announced = false, {}
+local writes, digests = {}, {}
+local key, at = 13, 11
+while key <= #KEYS do
+  local write = {key = key, last_key = key + 2 + 4 * ARGV[at], at = at + 2, last = at + 14 + ARGV[at + 1]}
+  writes[#writes + 1] = write
+  digests[#digests + 1] = ARGV[write.at + 1]
+  key, at = write.last_key + 1, write.last + 1
+end
+local leases = {}
+for i, held in ipairs(redis.call('HMGET', lease, unpack(digests))) do leases[digests[i]] = held end
 
-local function settle(first_key, last_key, at, last_argument)
-  local status, body, idempotency, first_resource = KEYS[first_key], KEYS[first_key + 1], KEYS[first_key + 2], first_key + 3
+-- What the partition's keys lose, and the number of the newest landing when there is one.
+local unqueued, given_back, emptied, announced = {}, {}, {}, {}
+local freed, fewer, newest = 0, {}, nil
+
+local function settle(write)
+  local status, body, idempotency = KEYS[write.key], KEYS[write.key + 1], KEYS[write.key + 2]
+  local first_resource, last_key, at = write.key + 3, write.last_key, write.at
   local fence, digest, seq, id, outcome = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3], ARGV[at + 4]
   local status_ms, known_ms, names, announcement = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
   local keep_record, blocks, anywhere = ARGV[at + 9] == '1', ARGV[at + 10] == '1', ARGV[at + 11] == '1'
-  local attempted, first_field = ARGV[at + 12], at + 13
+  local attempted, first_field = tonumber(ARGV[at + 12]), at + 13
 
   local target = resource(first_resource)
   local function ended_before()
     return redis.call('HGET', status, 'fence') == fence and redis.call('HGET', status, 'state') ~= 'pending' and 'already' or nil
   end
-  local owner, stalls = string.match(redis.call('HGET', lease, digest) or '', '^(.*)|(%d+)$')
+  local owner, stalls = string.match(leases[digest] or '', '^(.*)|(%d+)$')
   if owner ~= fence then return {ended_before() or 'lost', 0} end
   local head
   if anywhere then
@@ -37,11 +51,10 @@ local function settle(first_key, last_key, at, last_argument)
     return {ended_before() or 'not-head', redis.call('ZCARD', target.queue)}
   end
 
-  redis.call('ZREM', queue, numbered(seq, id))
-  has_written = true
   -- What stands before it may be what a sender vanished over: that stays in mind.
   if not anywhere or redis.call('ZRANGE', target.queue, 0, 0)[1] == head[1] then stalls = 0 end
   redis.call('ZREM', target.queue, head[1])
+  unqueued[#unqueued + 1] = numbered(seq, id)
   local listed, elements = {head[1]}, {without_tags(head[1])}
   for key = first_resource + 4, last_key, 4 do
     local keys = resource(key)
@@ -51,11 +64,25 @@ local function settle(first_key, last_key, at, last_argument)
     elements[#elements + 1] = element and without_tags(element) or false
     redis.call('ZREMRANGEBYSCORE', keys.affected, seq, seq)
   end
-  if not keep_record then redis.call('DEL', body) elseif not blocks then redis.call('PEXPIRE', body, status_ms) end
-  local counted = redis.call('HMGET', status, 'size', 'principal')
-  count_pending(bytes, sizes, principals, digest, counted[2] or '', tonumber(counted[1] or 0), -1)
+  local known = redis.call('HMGET', status, 'size', 'principal', 'tries', 'body')
+  if known[4] == '0' then
+    -- It never had a body of its own.
+  elseif not keep_record then
+    redis.call('DEL', body)
+  elseif not blocks then
+    redis.call('PEXPIRE', body, status_ms)
+  end
+  local left = redis.call('ZCARD', target.queue)
+  local size, principal = tonumber(known[1] or 0), known[2] or ''
+  freed = freed + size
+  fewer[principal] = (fewer[principal] or 0) + 1
+  if left == 0 then
+    emptied[#emptied + 1] = digest
+  elseif redis.call('HINCRBY', sizes, digest, -size) <= 0 then
+    redis.call('HDEL', sizes, digest)
+  end
 
-  local number = outcome == 'synced' and redis.call('INCR', seq_key) or 0
+  if outcome == 'synced' then newest = (newest or tonumber(redis.call('GET', seq_key) or 0)) + 1 end
   for i, element in ipairs(elements) do
     local keys = resource(first_resource + 4 * (i - 1))
     local state, minted = read_or_mint_state(keys, token)
@@ -63,9 +90,9 @@ local function settle(first_key, last_key, at, last_argument)
     if outcome == 'synced' and element then
       -- Landed writes that are missing were evicted: a base that lacks them is of no use any more.
       if state.landed > state.trimmed and redis.call('EXISTS', keys.landed) == 0 then state.trimmed = state.landed end
-      redis.call('ZADD', keys.landed, number, string.format('%013d', now) .. element)
+      redis.call('ZADD', keys.landed, newest, string.format('%013d', now) .. element)
       redis.call('PEXPIRE', keys.landed, landed_ms)
-      state.landed = number
+      state.landed = newest
       local surplus = redis.call('ZCARD', keys.landed) - landed_count
       if surplus > 0 then
         local oldest = redis.call('ZRANGE', keys.landed, surplus - 1, surplus - 1, 'WITHSCORES')
@@ -77,12 +104,12 @@ local function settle(first_key, last_key, at, last_argument)
     elseif outcome ~= 'synced' and outcome ~= 'superseded' then
       state.token = dated(token)
     end
-    write_state(keys, state, state_ms)
+    write_state(keys, state, state_ms, i == 1 and left or nil)
   end
   if announcement ~= '' then redis.call('XADD', out, 'MAXLEN', '~', out_length, '*', 'i', announcement) end
 
-  redis.call('HSET', status, 'state', outcome, 'fence', fence, 'settled', now, unpack(ARGV, first_field, last_argument))
-  redis.call('HINCRBY', status, 'tries', attempted)
+  redis.call('HSET', status, 'state', outcome, 'fence', fence, 'settled', now, 'tries', tonumber(known[3] or 0) + attempted,
+    unpack(ARGV, first_field, write.last))
   if keep_record then
     redis.call('HSET', status, 'record', listed[1])
     for i = 2, #listed do redis.call('HSET', status, 'copy' .. (i - 1), listed[i]) end
@@ -90,36 +117,46 @@ local function settle(first_key, last_key, at, last_argument)
     redis.call('ZREMRANGEBYRANK', ended[outcome], 0, -1 - ended_length)
   end
   if not blocks then redis.call('PEXPIRE', status, status_ms) end
-  redis.call('PEXPIRE', idempotency, known_ms)
+  if known_ms ~= '' then redis.call('PEXPIRE', idempotency, known_ms) end
 
-  local left = redis.call('ZCARD', target.queue)
   if blocks then redis.call('HSET', blocked, digest, id) end
   if left == 0 or blocks then
-    redis.call('ZREM', due, digest)
-    redis.call('HDEL', lease, digest)
+    given_back[#given_back + 1] = digest
+    leases[digest] = nil
     left = 0
   else
+    leases[digest] = string.format('%s|%d', fence, stalls)
     redis.call('ZADD', due, 'XX', now + lease_ms, digest)
-    redis.call('HSET', lease, digest, string.format('%s|%d', fence, stalls))
+    redis.call('HSET', lease, digest, leases[digest])
   end
   announced[#announced + 1] = names
   return {'settled', left}
 end
 
-local answers, key, at = {}, 13, 11
-while key <= #KEYS do
-  local resources, fields = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-  local last_key, last_argument = key + 2 + 4 * resources, at + 14 + fields
-  local is_well, answer = pcall(settle, key, last_key, at + 2, last_argument)
+local answers = {}
+for i, write in ipairs(writes) do
+  local is_well, answer = pcall(settle, write)
   if not is_well then
     local text = type(answer) == 'table' and answer.err or tostring(answer)
     -- A server that takes no writes now takes none of these.
-    if not has_written and string.sub(text, 1, 9) ~= 'WRONGTYPE' then error(answer) end
+    if #unqueued == 0 and string.sub(text, 1, 9) ~= 'WRONGTYPE' then error(answer) end
     answer = {err = text}
   end
-  answers[#answers + 1] = answer
-  key, at = last_key + 1, last_argument + 1
+  answers[i] = answer
 end
-if has_written then move_watermark(processed, queue, seq_key) end
-if announced[1] then redis.call('PUBLISH', channel, partition .. ' ' .. table.concat(announced, ' ')) end
+if #unqueued == 0 then return answers end
+
+redis.call('ZREM', queue, unpack(unqueued))
+redis.call('DECRBY', bytes, freed)
+for principal, count in pairs(fewer) do
+  if redis.call('HINCRBY', principals, principal, -count) <= 0 then redis.call('HDEL', principals, principal) end
+end
+if #emptied > 0 then redis.call('HDEL', sizes, unpack(emptied)) end
+if #given_back > 0 then
+  redis.call('ZREM', due, unpack(given_back))
+  redis.call('HDEL', lease, unpack(given_back))
+end
+if newest then redis.call('SET', seq_key, newest) end
+move_watermark(processed, queue, seq_key)
+if #announced > 0 then redis.call('PUBLISH', channel, partition .. ' ' .. table.concat(announced, ' ')) end
 return answers
