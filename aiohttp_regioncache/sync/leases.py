@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -106,21 +106,41 @@ class Leases:
             claim.is_lost = claim.claimed.digest not in kept
             claim.deadline = deadline
 
-    @contextlib.asynccontextmanager
-    async def admitted(self, claims: Sequence[Claim], sender: Sender) -> AsyncIterator[list[Claim]]:
+    def admitted(self, claims: Sequence[Claim], sender: Sender) -> Admission:
         """Hold a sender's slot for a request of these claims: those that are still ours, with a long enough lease.
 
         None of them when it should not be sent now: what finds no slot in time is given back, so that no lease runs
         out over it. Raises `RegionUnavailableError`.
         """
-        slots = sender.slots
-        if not await _has_slot(slots, min(self.spare(claim) for claim in claims)):
-            yield []
-            return
+        return Admission(self, claims, sender)
+
+
+class Admission:
+    """A slot for a request, for as long as its context lasts; the context gives the claims that it may be sent for."""
+
+    __slots__ = ("_claims", "_has_slot", "_leases", "_sender")
+
+    def __init__(self, leases: Leases, claims: Sequence[Claim], sender: Sender) -> None:
+        self._leases = leases
+        self._claims = claims
+        self._sender = sender
+        self._has_slot = False
+
+    async def __aenter__(self) -> list[Claim]:
+        leases, slots = self._leases, self._sender.slots
+        patience = min(map(leases.spare, self._claims)) if slots.locked() else 0.0
+        self._has_slot = await _has_slot(slots, patience)
+        if not self._has_slot or leases.is_closed(self._sender):
+            return []
         try:
-            yield [] if self.is_closed(sender) else await self.renew(claims)
-        finally:
+            return await leases.renew(self._claims)
+        except BaseException:
             slots.release()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._has_slot:
+            self._sender.slots.release()
 
 
 async def _has_slot(slots: asyncio.Semaphore, patience: float) -> bool:

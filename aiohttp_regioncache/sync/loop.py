@@ -220,6 +220,8 @@ class SyncLoop:
         if self._is_crowded_out(outlet):
             await self._leases.give_back(claim, CROWDED_DELAY)
             return 0
+        if not self._outlets.are_many:
+            return await self._replay_to(outlet, claim, queued, write, stalled=stalled)
         self._using[outlet.sender] += 1
         try:
             return await self._replay_to(outlet, claim, queued, write, stalled=stalled)
