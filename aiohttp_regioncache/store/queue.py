@@ -85,7 +85,7 @@ class Acceptance(msgspec.Struct, frozen=True):
         return (self.target, *(resource for resource, _ in self.affected))
 
 
-class Claimed(msgspec.Struct, frozen=True):
+class Claimed(msgspec.Struct, frozen=True, gc=False):
     """A claimed resource: its digest, the fence that holds it, and how often a holder stalled."""
 
     digest: str
@@ -93,7 +93,7 @@ class Claimed(msgspec.Struct, frozen=True):
     stalls: int = 0
 
 
-class Queued(msgspec.Struct, frozen=True):
+class Queued(msgspec.Struct, frozen=True, gc=False):
     """A write as it stands in a claimed resource's queue; `record` is None when no version wrote it."""
 
     seq: int
@@ -101,7 +101,7 @@ class Queued(msgspec.Struct, frozen=True):
     record: WriteRecord | None
 
 
-class Settlement(msgspec.Struct, frozen=True):
+class Settlement(msgspec.Struct, frozen=True, gc=False):
     """How a write ends: `outcome` is synced, rejected, dead or superseded; `fields` go to its status.
 
     `blocks`: the writes behind it wait until an operator has decided. `attempted`: an attempt ended it.
@@ -144,7 +144,7 @@ class SettleLimits(msgspec.Struct, frozen=True):
         )
 
 
-class Ending(msgspec.Struct, frozen=True):
+class Ending(msgspec.Struct, frozen=True, gc=False):
     """The end of one write of a claimed resource; `digests` are those of its target and of what it affects."""
 
     claimed: Claimed

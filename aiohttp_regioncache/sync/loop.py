@@ -40,17 +40,19 @@ CROWDED_DELAY: Final = 0.25
 """Seconds after which a write is looked at again whose origin is busy, while those of other sites need the room."""
 
 
+_UNASKED: Final = History(0, False, 0.0)
 _ROOM: Final = 4
 """How many origins' slots a loop has room for."""
 
 
-class _Ready(msgspec.Struct, frozen=True):
-    """A write that can be sent: as it is queued, as it goes out, its body, and where it goes."""
+class _Ready(msgspec.Struct, frozen=True, gc=False):
+    """A write that can be sent: as it is queued, as it goes out, its body, where it goes, and when it is given up."""
 
     item: Queued
     write: WriteRecord
     body: bytes
     outlet: Outlet
+    patience: Patience
 
 
 class SyncLoop:
@@ -245,7 +247,7 @@ class SyncLoop:
             if isinstance(resolved, chain.Broken):
                 return int(await self._settler.settle(claim, item, resolved.outcome, resolved.answer, attempted=False))
             write = resolved
-        ready = _Ready(item, write, body, outlet)
+        ready = _Ready(item, write, body, outlet, self._patience(write))
         batcher = self._batcher(ready, claim.claimed.stalls if stalled else 0)
         if batcher is None:
             return int(await self._send_alone(claim, ready, stalled=stalled))
@@ -271,7 +273,7 @@ class SyncLoop:
 
     async def _attempt(self, claim: Claim, ready: _Ready, *, stalled: bool) -> Attempt | Outcome | None:
         """Send one write by itself; an outcome when it may not be sent, None when it is no longer ours."""
-        write, patience = ready.write, self._patience(ready.write)
+        write, patience = ready.write, ready.patience
         earlier: int | None = 0
         if not patience.repeatable:
             earlier = await queue.begin_attempt(
@@ -296,7 +298,7 @@ class SyncLoop:
         write, batcher = ready.write, self._batcher_of(ready.outlet, ready.write.bulk)
         if batcher is None or not write.repeatable or len(ready.body) > batcher.bulk.max_bytes:
             return None
-        return None if outcome.before_sending(0, stalls, self._patience(write)) else batcher
+        return None if outcome.before_sending(0, stalls, ready.patience) else batcher
 
     def _batcher_of(self, outlet: Outlet, endpoint: str) -> Batcher | None:
         bulk = outlet.bulks.get(endpoint)
@@ -325,7 +327,7 @@ class SyncLoop:
             if body is None or size + len(body) > bulk.max_bytes:
                 break
             size += len(body)
-            followers.append(_Ready(item, write, body, first.outlet))
+            followers.append(_Ready(item, write, body, first.outlet, self._patience(write)))
         return followers
 
     async def _send_together(self, claim: Claim, batcher: Batcher, run: Sequence[_Ready], *, stalled: bool) -> int:
@@ -380,7 +382,7 @@ class SyncLoop:
     async def _after(self, claim: Claim, ready: _Ready, attempt: Attempt, *, stalled: bool) -> bool:
         item, write = ready.item, ready.write
         history = await self._history(claim, write, attempt, stalled=stalled)
-        judged = outcome.judge(write.method, attempt, history, self._patience(write), now=time.time())
+        judged = outcome.judge(write.method, attempt, history, ready.patience, now=time.time())
         if judged.verdict is not Verdict.RETRY:
             return await self._settler.settle(claim, item, judged, attempt, doubtful=history.unknown)
         delay = outcome.retry_delay(
@@ -405,7 +407,7 @@ class SyncLoop:
     async def _history(self, claim: Claim, write: WriteRecord, attempt: Attempt, *, stalled: bool) -> History:
         """What happened before; only asked for where it can matter."""
         if 200 <= attempt.status < 300:
-            return History(0, False, 0.0)
+            return _UNASKED
         known = await queue.status(self._store, claim.partition, write.id) or {}
         age = self._store.now() - max(write.accepted, int(known.get("revived", 0))) / 1000
         # One that may not be repeated is never sent after an unknown outcome.
