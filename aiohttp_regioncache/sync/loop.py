@@ -73,13 +73,13 @@ class SyncLoop:
         self._settings = settings.sync
         self._outlets = outlets
         self._leases = Leases(store, self._settings)
-        self._settler = Settler(store, settings, self._leases, hooks or Hooks())
+        self._wake = asyncio.Event()
+        self._settler = Settler(store, settings, self._leases, hooks or Hooks(), self._wake.set)
         self._batchers: WeakKeyDictionary[Outlet, dict[str, Batcher]] = WeakKeyDictionary()
         # What waits for a bulk request needs no slot of its own.
         self._capacity = max(self._settings.concurrency, self._settings.claim if outlets.may_bulk else 0)
         if outlets.are_many:  # one that has all its slots taken leaves room for the others
             self._capacity = max(self._capacity, _ROOM * self._settings.concurrency)
-        self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._drains: set[asyncio.Task[None]] = set()
         self._using: Counter[Sender] = Counter()
@@ -140,7 +140,9 @@ class SyncLoop:
 
     async def _dispatch(self) -> tuple[list[asyncio.Task[None]], BaseException | None]:
         """Claim for the free slots and begin to replay; with the first error of a claim, if there is one."""
-        shares = self._shares(self._capacity - len(self._drains))
+        # What is being settled leaves its slot to another one, though it may come back for the next write.
+        settling = min(self._settler.under_way, self._capacity)
+        shares = self._shares(self._capacity - len(self._drains) + settling)
         found = await asyncio.gather(*(self._leases.claim(*share) for share in shares), return_exceptions=True)
         drains = [
             self._spawn(claim) for claims in found if not isinstance(claims, BaseException) for claim in claims

@@ -138,9 +138,9 @@ for i, write in ipairs(writes) do
   local is_well, answer = pcall(settle, write)
   if not is_well then
     local text = type(answer) == 'table' and answer.err or tostring(answer)
+    answer = redis.error_reply(text)
     -- A server that takes no writes now takes none of these.
-    if #unqueued == 0 and string.sub(text, 1, 9) ~= 'WRONGTYPE' then error(answer) end
-    answer = {err = text}
+    if #unqueued == 0 and string.sub(text, 1, 9) ~= 'WRONGTYPE' then return answer end
   end
   answers[i] = answer
 end
