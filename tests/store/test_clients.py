@@ -63,7 +63,8 @@ async def test_the_connections_of_a_region_pack_with_hiredis(tmp_path: Path, mon
 
     def noted(command: tuple[Any, ...]) -> bytes:
         packed.append(command)
-        return pack(command)
+        octets: bytes = pack(command)
+        return octets
 
     monkeypatch.setattr(hiredis, "pack_command", noted)
     async with ValkeyServer(tmp_path) as server, opened(server.url) as store:

@@ -65,12 +65,8 @@ local function settle(write)
     redis.call('ZREMRANGEBYSCORE', keys.affected, seq, seq)
   end
   local known = redis.call('HMGET', status, 'size', 'principal', 'tries', 'body')
-  if known[4] == '0' then
-    -- It never had a body of its own.
-  elseif not keep_record then
-    redis.call('DEL', body)
-  elseif not blocks then
-    redis.call('PEXPIRE', body, status_ms)
+  if known[4] ~= '0' then -- it may have a body of its own
+    if not keep_record then redis.call('DEL', body) elseif not blocks then redis.call('PEXPIRE', body, status_ms) end
   end
   local left = redis.call('ZCARD', target.queue)
   local size, principal = tonumber(known[1] or 0), known[2] or ''
@@ -78,7 +74,8 @@ local function settle(write)
   fewer[principal] = (fewer[principal] or 0) + 1
   if left == 0 then
     emptied[#emptied + 1] = digest
-  elseif redis.call('HINCRBY', sizes, digest, -size) <= 0 then
+  -- Some servers take no `-0`.
+  elseif redis.call('HINCRBY', sizes, digest, 0 - size) <= 0 then
     redis.call('HDEL', sizes, digest)
   end
 
