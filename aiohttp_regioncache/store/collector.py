@@ -9,8 +9,8 @@ from typing import Final, Generic, TypeVar
 _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
 
-UNDER_WAY: Final = 1
-"""Calls under way beside which only full ones begin: what is asked for meanwhile waits for company."""
+UNDER_WAY: Final = 3
+"""Calls under way at once. A second one begins only when it is full: what is asked for meanwhile waits for company."""
 
 
 class Collector(Generic[_Asked, _Answer]):
@@ -29,29 +29,33 @@ class Collector(Generic[_Asked, _Answer]):
 
     def ask(self, asked: _Asked) -> asyncio.Future[_Answer]:
         """Ask for one thing; the answer comes later."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[_Answer] = loop.create_future()
+        answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((asked, answer))
-        if not self._is_scheduled and self._may_go:
-            self._is_scheduled = True
-            loop.call_soon(self._go)
+        self._schedule()
         return answer
 
     @property
     def _may_go(self) -> bool:
-        return len(self._waiting) >= self._most or (bool(self._waiting) and len(self._calls) < UNDER_WAY)
+        is_full = len(self._waiting) >= self._most
+        return bool(self._waiting) and len(self._calls) < (UNDER_WAY if is_full else 1)
 
     def _go(self) -> None:
+        """Begin one call; the next has a tick of its own, so that their answers come one after another."""
         self._is_scheduled = False
-        while self._may_go:
-            some, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
-            task = asyncio.get_running_loop().create_task(self._answer(some))
-            self._calls.add(task)
-            task.add_done_callback(self._done)
+        some, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+        task = asyncio.get_running_loop().create_task(self._answer(some))
+        self._calls.add(task)
+        task.add_done_callback(self._done)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled and self._may_go:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._go)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._calls.discard(task)
-        self._go()
+        self._schedule()
 
     async def _answer(self, some: Sequence[tuple[_Asked, asyncio.Future[_Answer]]]) -> None:
         answers: Sequence[_Answer | Exception]
