@@ -48,6 +48,8 @@ class Reply(msgspec.Struct, frozen=True):
         """
         tried = len(self.attempts)
         well = [is_success(method, each) for method, each in zip(methods, self.attempts, strict=False)]
+        if tried == len(methods) and all(well):
+            return []
         failed = next((n for n in range(tried) if not well[n]), tried)
         unheard = {n for n in range(failed + 1, tried) if well[n] or self.attempts[n].is_unknown}
         return [n for n in range(failed, len(methods)) if self.doubted or n in unheard]

@@ -180,6 +180,6 @@ def _answer_fields(attempt: Attempt | None) -> dict[str, str]:
     headers = [(name, value) for name, value in attempt.headers if name.lower() in _ANSWER_FIELDS]
     return {
         "answer": str(attempt.status),
-        "answer_headers": json.dumps(headers),
+        "answer_headers": json.dumps(headers) if headers else "[]",
         "answer_body": attempt.body.decode("latin-1"),
     }
