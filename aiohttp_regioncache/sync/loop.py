@@ -74,7 +74,7 @@ class SyncLoop:
         self._outlets = outlets
         self._leases = Leases(store, self._settings)
         self._wake = asyncio.Event()
-        self._settler = Settler(store, settings, self._leases, hooks or Hooks(), self._wake.set)
+        self._settler = Settler(store, settings, self._leases, hooks or Hooks(), self._left_slot)
         self._batchers: WeakKeyDictionary[Outlet, dict[str, Batcher]] = WeakKeyDictionary()
         # What waits for a bulk request needs no slot of its own.
         self._capacity = max(self._settings.concurrency, self._settings.claim if outlets.may_bulk else 0)
@@ -148,6 +148,11 @@ class SyncLoop:
             self._spawn(claim) for claims in found if not isinstance(claims, BaseException) for claim in claims
         ]  # fmt: skip
         return drains, next((some for some in found if isinstance(some, BaseException)), None)
+
+    def _left_slot(self) -> None:
+        """Look for what has found no slot until now."""
+        if len(self._drains) >= self._capacity:
+            self._wake.set()
 
     def _shares(self, free: int) -> list[tuple[Partition, int]]:
         """Deal free slots out to the partitions in turn: what has no slot is not claimed, so that no lease runs out."""
