@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -17,8 +19,9 @@ from ..keys import Resource, url_digest
 from ..overlay import is_partial
 from ..records import WriteRecord
 from ..settings import Queue, Settings
+from .collector import Collector
 from .entries import OUTBOX_LENGTH, STATE_SECONDS, parse_state
-from .events import announcement
+from .events import names
 from .executor import as_mapping
 from .keyspace import WAKE_CHANNEL, Partition, events_channel
 from .region import RegionStore
@@ -33,6 +36,10 @@ ENDED_LENGTH: Final = 10_000
 """Dead writes, and rejected ones, that a partition lists."""
 READ_AHEAD: Final = 32
 """Writes of one resource read at once."""
+READ_BYTES: Final = 1024 * 1024
+"""Bytes of the writes of several resources read at once, without the last one's."""
+SETTLED_AT_ONCE: Final = 32
+"""Writes that end in one call, for whose time Redis serves nobody else: half a millisecond."""
 _INTERNAL: Final = frozenset({b"record", b"fence", b"repeats"})
 
 
@@ -78,7 +85,7 @@ class Acceptance(msgspec.Struct, frozen=True):
         return (self.target, *(resource for resource, _ in self.affected))
 
 
-class Claimed(msgspec.Struct, frozen=True):
+class Claimed(msgspec.Struct, frozen=True, gc=False):
     """A claimed resource: its digest, the fence that holds it, and how often a holder stalled."""
 
     digest: str
@@ -86,7 +93,7 @@ class Claimed(msgspec.Struct, frozen=True):
     stalls: int = 0
 
 
-class Queued(msgspec.Struct, frozen=True):
+class Queued(msgspec.Struct, frozen=True, gc=False):
     """A write as it stands in a claimed resource's queue; `record` is None when no version wrote it."""
 
     seq: int
@@ -94,7 +101,7 @@ class Queued(msgspec.Struct, frozen=True):
     record: WriteRecord | None
 
 
-class Settlement(msgspec.Struct, frozen=True):
+class Settlement(msgspec.Struct, frozen=True, gc=False):
     """How a write ends: `outcome` is synced, rejected, dead or superseded; `fields` go to its status.
 
     `blocks`: the writes behind it wait until an operator has decided. `attempted`: an attempt ended it.
@@ -135,6 +142,16 @@ class SettleLimits(msgspec.Struct, frozen=True):
             settings.sync.lease,
             settings.queue.idempotency_seconds,
         )
+
+
+class Ending(msgspec.Struct, frozen=True, gc=False):
+    """The end of one write of a claimed resource; `digests` are those of its target and of what it affects."""
+
+    claimed: Claimed
+    write_id: str
+    seq: int
+    settlement: Settlement
+    digests: tuple[str, ...]
 
 
 async def accept(store: RegionStore, partition: Partition, acceptance: Acceptance, caps: Queue) -> Accepted:
@@ -186,7 +203,27 @@ async def read_queue(store: RegionStore, partition: Partition, digest: str) -> l
 
     Raises `UnreadableRecordError` when the head needs a newer version, `RegionUnavailableError`.
     """
-    flat = await store.queue.command("ZRANGE", partition.pending(digest), 0, READ_AHEAD - 1, "WITHSCORES")
+    return _opened(
+        store, await store.queue.command("ZRANGE", partition.pending(digest), 0, READ_AHEAD - 1, "WITHSCORES")
+    )
+
+
+async def read_queues(store: RegionStore, partition: Partition, digests: Sequence[str]) -> dict[str, list[Queued]]:
+    """Read the oldest writes of several claimed resources, by digest.
+
+    What is not in it is to be read by itself: it is too much, or cannot be read here. Raises `RegionUnavailableError`.
+    """
+    keys = [partition.pending(digest) for digest in digests]
+    read = await store.queue.run(script("heads"), keys, (READ_AHEAD, READ_BYTES))
+    found: dict[str, list[Queued]] = {}
+    for digest, flat in zip(digests, read, strict=False):
+        with contextlib.suppress(UnreadableRecordError):
+            found[digest] = _opened(store, flat)
+    return found
+
+
+def _opened(store: RegionStore, flat: Sequence[bytes]) -> list[Queued]:
+    """The writes in a queue; raises `UnreadableRecordError` when the head needs a newer version."""
     queued: list[Queued] = []
     for raw, seq in zip(flat[::2], flat[1::2], strict=True):
         try:
@@ -286,32 +323,54 @@ async def settle(
     affected: Sequence[str],
     limits: SettleLimits,
 ) -> tuple[str, int]:
-    """End a write of a claimed resource.
+    """End a write of a claimed resource; those that are to end at the same time end in one call.
 
     Returns what the script says, `settled`, `already`, `lost` or `not-head`, and how many writes may go on after it.
     `affected` are the digests of the other resources the write touches. Raises `RegionUnavailableError`.
     """
+    kind = (partition.number, limits)
+    if kind not in store.settles:
+        store.settles[kind] = Collector(functools.partial(_settle_all, store, partition, limits), SETTLED_AT_ONCE)
     digests = (claimed.digest, *affected)
+    ending = Ending(claimed, write_id, seq, settlement, digests)
+    return await store.settles[kind].ask(ending)
+
+
+async def _settle_all(
+    store: RegionStore, partition: Partition, limits: SettleLimits, endings: Sequence[Ending]
+) -> list[tuple[str, int] | Exception]:
     keys = [
         partition.lease, partition.due, partition.queue, partition.processed, partition.bytes, partition.seq,
-        partition.status(write_id), partition.body(write_id), partition.out, partition.principals, partition.sizes,
-        partition.blocked, partition.ended(settlement.outcome), partition.idempotency(settlement.idempotency),
-        *(key for digest in digests for key in partition.resource(digest)),
+        partition.out, partition.principals, partition.sizes, partition.blocked, partition.ended("dead"),
+        partition.ended("rejected"),
     ]  # fmt: skip
-    # A client can have as many writes rejected as it likes: they stay no longer than others.
-    status_seconds = ENDED_SECONDS if settlement.outcome == "dead" else limits.status_seconds
-    known_seconds = max(limits.known_seconds, status_seconds) if settlement.keep_record else limits.known_seconds
     arguments: list[Any] = [
-        claimed.fence, claimed.digest, seq, write_id, settlement.outcome, store.new_token(),
-        int(status_seconds * 1000), STATE_SECONDS * 1000, int(limits.landed_seconds * 1000), limits.landed_count,
+        store.new_token(), STATE_SECONDS * 1000, int(limits.landed_seconds * 1000), limits.landed_count,
         int(store.holdoff * 1000), int(limits.lease * 1000), events_channel(store.name),
-        announcement(partition.number, write_id, digests), settlement.announce, OUTBOX_LENGTH,
-        int(settlement.keep_record), int(settlement.blocks), int(settlement.anywhere), int(settlement.attempted),
-        ENDED_LENGTH, int(known_seconds * 1000), "blocks", int(settlement.blocks),
-        *(part for pair in settlement.fields.items() for part in pair),
+        partition.number, OUTBOX_LENGTH, ENDED_LENGTH,
     ]  # fmt: skip
-    answer, left = await store.queue.run(script("settle"), keys, arguments)
-    return answer.decode(), left
+    for ending in endings:
+        settlement = ending.settlement
+        keys += (
+            partition.status(ending.write_id), partition.body(ending.write_id),
+            partition.idempotency(settlement.idempotency),
+        )  # fmt: skip
+        for digest in ending.digests:
+            keys += partition.resource(digest)
+        # A client can have as many writes rejected as it likes: they stay no longer than others.
+        status_seconds = ENDED_SECONDS if settlement.outcome == "dead" else limits.status_seconds
+        known_seconds = max(limits.known_seconds, status_seconds) if settlement.keep_record else limits.known_seconds
+        known_ms = int(known_seconds * 1000) if settlement.idempotency else ""
+        fields = ["blocks", str(int(settlement.blocks)), *(part for pair in settlement.fields.items() for part in pair)]
+        arguments += (
+            len(ending.digests), len(fields), ending.claimed.fence, ending.claimed.digest, ending.seq, ending.write_id,
+            settlement.outcome, int(status_seconds * 1000), known_ms,
+            names(ending.write_id, ending.digests), settlement.announce,
+            int(settlement.keep_record), int(settlement.blocks), int(settlement.anywhere), int(settlement.attempted),
+            *fields,
+        )  # fmt: skip
+    answers = await store.queue.run(script("settle"), keys, arguments)
+    return [answer if isinstance(answer, Exception) else (answer[0].decode(), answer[1]) for answer in answers]
 
 
 async def status(store: RegionStore, partition: Partition, write_id: str) -> dict[str, str] | None:

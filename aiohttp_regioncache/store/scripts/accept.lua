@@ -45,7 +45,7 @@ if body_stored and redis.call('EXISTS', body) == 0 then return {'no-body', id, 0
 local seq = redis.call('INCR', seq_key)
 local now = now_ms()
 if body_stored then redis.call('PERSIST', body) end
-count_pending(bytes, sizes, principals, digest, principal, size, 1)
+count_pending(bytes, sizes, principals, digest, principal, size)
 redis.call('ZADD', queue, seq, numbered(seq, id))
 local before = redis.call('ZREVRANGE', target.queue, 0, 0, 'WITHSCORES')[2]
 for at = first_resource, #KEYS, 4 do
