@@ -65,8 +65,8 @@ class RegionStore:
     what rules ask for: whether the server can give it is part of the check; `durability_timeout` is seconds.
     `cipher` seals queued requests. `holdoff` is the seconds that the origin's readers may lag behind its writers.
     `purge_lines` are the lists of purges as they have been read, by partition. `untold` are the resources, by digest,
-    whose changes no region could be told of yet: their entries are not to be served here. `settles` are the ends of
-    writes that wait to go out together, by partition and limits. One that does not
+    whose changes no region could be told of yet: their entries are not to be served here. `accepts` and `settles`
+    are the writes, and their ends, that wait to go out together, by partition and limits. One that does not
     `registers` leaves an empty server as it is: for those who only look.
     """
 
@@ -106,6 +106,7 @@ class RegionStore:
         self.purge_lines: dict[int, Lines] = {}
         self.purge_lock = asyncio.Lock()
         self.untold: Counter[str] = Counter()
+        self.accepts: dict[Any, Collector[Any, Any]] = {}
         self.settles: dict[Any, Collector[Any, tuple[str, int]]] = {}
         self._clients: list[Client] = []
         self._embedded: EmbeddedServer | None = None
