@@ -18,7 +18,7 @@ from .forwarded import scheme_of, with_forwarded
 from .keying import Parts
 from .keys import Resource, SiteKey, Target
 from .principal import Principal
-from .records import CacheRecord
+from .records import CacheRecord, WirePairs, to_wire
 from .regions import TrustedProxies
 from .rules import CompiledRule
 from .semantics.fields import Headers, first, remove
@@ -76,6 +76,26 @@ def peer_of(request: web.Request) -> str | None:
 
 ASKER: Final = web.RequestKey("regioncache_asker", Asker)
 """Where a request keeps who asked: of a connection that is gone nothing can be found out any more."""
+
+
+class Said:
+    """What the fields of a request say, found out once for all requests with the same ones.
+
+    `headers` as in `Inquiry`, `came` as they came. `has_pin`: they may name the region of the bearer's writes.
+    `principals` are those that they name by site and source, `stores` the regions for where they come from, once that
+    is known, and `told` what an origin is told for them, by whom it is told for and its size.
+    """
+
+    __slots__ = ("came", "has_pin", "headers", "principals", "stores", "terms", "told")
+
+    def __init__(self, came: Headers, headers: Headers, terms: RequestTerms, *, has_pin: bool) -> None:
+        self.came = came
+        self.headers = headers
+        self.terms = terms
+        self.has_pin = has_pin
+        self.stores: tuple[RegionStore, ...] | None = None
+        self.principals: dict[tuple[str, str | None], Principal] = {}
+        self.told: dict[tuple[object, ...], tuple[WirePairs, int]] = {}
 
 
 class Inquiry(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,12 +171,13 @@ class Inquiry(msgspec.Struct, frozen=True, kw_only=True):
 class Exchange(Inquiry, frozen=True, kw_only=True):
     """A request with what it asks for.
 
-    `resource_at` makes the resource that a path is for the principal. `stores` are the regions in the order in which
-    they are asked, `is_pinned` when the bearer has written to the first. `chance` is drawn evenly from (0, 1]: what is
-    left to chance is decided once for a request.
+    `said` is what its fields say. `resource_at` makes the resource that a path is for the principal. `stores` are the
+    regions in the order in which they are asked, `is_pinned` when the bearer has written to the first. `chance` is
+    drawn evenly from (0, 1]: what is left to chance is decided once for a request.
     """
 
     request: web.Request
+    said: Said
     asker: Asker
     resource_at: Callable[[str], Resource]
     stores: tuple[RegionStore, ...]
@@ -195,6 +216,10 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     Raises `web.HTTPRequestEntityTooLarge` beyond it, and `web.RequestPayloadError` or `ContentEncodingError` for a body
     that is not what its fields say.
     """
+    length = request.content_length
+    is_plain = "Content-Encoding" not in request.headers
+    if is_plain and length is not None and length <= min(limit, request.client_max_size):
+        return await request.read()
     try:
         return await request.clone(client_max_size=limit).read()
     except RuntimeError:  # an outer middleware has read it already
@@ -210,7 +235,8 @@ def with_body(request: web.Request, headers: CIMultiDict[str], body: bytes) -> w
     `web.Request.clone` makes none of a request that has been read, nor of fields that are no UTF-8.
     """
     again = copy.copy(request)
-    again._headers = CIMultiDictProxy(headers)
+    again._headers = proxy = CIMultiDictProxy(headers)
+    again._message = request._message._replace(headers=proxy, raw_headers=to_wire(headers.items()))
     again._cache = {name: value for name, value in request._cache.items() if name != "headers"}
     again._read_bytes = body
     return again

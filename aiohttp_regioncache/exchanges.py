@@ -6,14 +6,16 @@ import functools
 import random
 import time
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 from aiohttp import web
 
-from .exchange import Asker, Exchange, peer_of
+from .bounded import Bounded
+from .exchange import Asker, Exchange, Said, peer_of
 from .keying import country_part
 from .keys import Resource, Target
-from .pin import pinned_region, without_pins
+from .pin import has_pin, pinned_region, without_pins
 from .principal import Principal, RequestHead, Signer, foreign_cookies, identity, principal_of
 from .regions import Location, Ranking, TrustedProxies, locate_request
 from .rules import CompiledRule
@@ -23,6 +25,14 @@ from .served import ServedSite
 from .settings import Settings
 from .store.region import RegionStore
 
+RawHeaders = tuple[tuple[bytes, bytes], ...]
+
+MAX_PRINCIPALS: Final = 16
+"""Principals that are kept for the same fields: one for each source of a rule, and site."""
+_SHARE: Final = 8
+"""The part of the memory's octets that what fields say may have."""
+_SAID_OVERHEAD: Final = 4096
+
 
 class Exchanges:
     """Make the exchanges of requests, by the settings and the regions' stores; `signer` tells principals apart."""
@@ -31,6 +41,7 @@ class Exchanges:
         self.trusted = TrustedProxies(settings.trusted_proxies)
         self._settings = settings
         self._stores = stores
+        self._known: Bounded[tuple[bool, RawHeaders], Said] = Bounded(settings.cache.memory_bytes // _SHARE)
         self._signer = signer
         self._ranking = Ranking(
             settings.regions, default_region=settings.default_region, home_region=settings.home_region
@@ -38,18 +49,19 @@ class Exchanges:
 
     def make(self, request: web.Request, asker: Asker, served: ServedSite, target: Target) -> Exchange:
         """Find out everything about a request to a site."""
-        came = list(request.headers.items())
-        headers = without_pins(end_to_end(came))
-        resource_at = functools.partial(self._resource_at, request, served)
+        said = self._said(request, asker)
+        headers = said.headers
+        resource_at = functools.partial(self._resource_at, request, said, served)
         rule = served.rules.find(request.method, target.path)
         touching = served.rules.touching(target.path)
-        principal = self._reader_and_writer(request, served, rule, touching)
+        principal = self._reader_and_writer(request, said, served, rule, touching)
         # A write is known by the target that its readers ask for, whose rule may be another one.
         reading = rule if request.method == "GET" else served.rules.find("GET", target.path)
         keying = served.book.keying(reading)
-        pinned = self._pinned(came)
+        pinned = self._pinned(said.came) if said.has_pin else None
         return Exchange(
             request=request,
+            said=said,
             method=request.method,
             asker=asker,
             headers=headers,
@@ -60,20 +72,31 @@ class Exchanges:
             resource=resource_at(target.path),
             rule=rule,
             policy=served.book.policy(rule),
-            terms=request_terms(headers),
+            terms=said.terms,
             principal=principal,
             has_credentials=self._has_credentials(request, rule, principal),
             touching=touching,
             resource_at=resource_at,
-            stores=self._ranked(request, pinned),
+            stores=self._ranked(request, said, pinned),
             is_pinned=pinned is not None,
             chance=1.0 - random.random(),  # noqa: S311 - no secret
         )
 
-    def _resource_at(self, request: web.Request, served: ServedSite, path: str) -> Resource:
+    def _said(self, request: web.Request, asker: Asker) -> Said:
+        """What the fields of a request say."""
+        key = (asker.is_trusted, request.raw_headers)
+        said = self._known.get(key)
+        if said is None:
+            came = list(request.headers.items())
+            headers = without_pins(end_to_end(came))
+            said = Said(came, headers, request_terms(headers), has_pin=has_pin(came))
+            self._known.put(key, said, _SAID_OVERHEAD + 3 * sum(len(name) + len(value) for name, value in key[1]))
+        return said
+
+    def _resource_at(self, request: web.Request, said: Said, served: ServedSite, path: str) -> Resource:
         """The resource of a path, for the bearer of a request."""
         rule = served.rules.ordering(path)
-        owner = self._principal(request, served, rule).oldest if rule is not None else ""
+        owner = self._principal(request, said, served, rule).oldest if rule is not None else ""
         return served.groups.resource(served.key.id, path, owner)
 
     def _pinned(self, headers: Headers) -> str | None:
@@ -83,13 +106,15 @@ class Exchanges:
         region = pinned_region(self._signer, headers, time.time())
         return region if region in self._stores else None
 
-    def _ranked(self, request: web.Request, pinned: str | None) -> tuple[RegionStore, ...]:
+    def _ranked(self, request: web.Request, said: Said, pinned: str | None) -> tuple[RegionStore, ...]:
         """The regions in the order in which they are asked, the pinned one before all others."""
-        location = Location() if self._settings.home_region is not None else self._locate(request)
-        names = self._ranking.choose(location)
-        if pinned is not None and names[0] != pinned:
-            names = (pinned, *(name for name in names if name != pinned))
-        return tuple(self._stores[name] for name in names)
+        if said.stores is None:
+            location = Location() if self._settings.home_region is not None else self._locate(request)
+            said.stores = tuple(self._stores[name] for name in self._ranking.choose(location))
+        stores = said.stores
+        if pinned is not None and stores[0].name != pinned:
+            stores = (self._stores[pinned], *(store for store in stores if store.name != pinned))
+        return stores
 
     def _locate(self, request: web.Request) -> Location:
         return locate_request(
@@ -104,34 +129,40 @@ class Exchanges:
         headers = list(request.headers.items())
         return country_part(self._locate(request), headers, self._settings.country_headers)
 
-    def _principal(self, request: web.Request, served: ServedSite, rule: CompiledRule | None) -> Principal:
+    def _principal(self, request: web.Request, said: Said, served: ServedSite, rule: CompiledRule | None) -> Principal:
         source = rule.rule.principal if rule is not None else None
         if callable(source):
             found: str | None = source(request) or None  # an empty name is nobody's
-        else:
-            found = identity(_Head(request), source)
-        return principal_of(found, self._signer, served.scope)
+            return principal_of(found, self._signer, served.scope)
+        known = said.principals.get((served.scope, source))
+        if known is None:
+            known = principal_of(identity(_Head(request), source), self._signer, served.scope)
+            if len(said.principals) < MAX_PRINCIPALS:
+                said.principals[served.scope, source] = known
+        return known
 
     def _reader_and_writer(
         self,
         request: web.Request,
+        said: Said,
         served: ServedSite,
         rule: CompiledRule | None,
         touching: Sequence[CompiledRule],
     ) -> Principal:
         """The principal of a request, together with those that its bearer writes as under the rules `touching`."""
-        principal = self._principal(request, served, rule)
-        sources = {other.rule.principal: other for other in touching}
-        sources.pop(rule.rule.principal if rule is not None else None, None)  # known already
+        principal = self._principal(request, said, served, rule)
+        own = rule.rule.principal if rule is not None else None
+        sources = {other.rule.principal: other for other in touching if other.rule.principal != own}
         if not sources:
             return principal
-        ids = (name for other in sources.values() for name in self._principal(request, served, other).ids)
+        ids = (name for other in sources.values() for name in self._principal(request, said, served, other).ids)
         return msgspec.structs.replace(principal, ids=tuple(dict.fromkeys((*principal.ids, *ids))))
 
     def identities(self, request: web.Request, served: ServedSite) -> tuple[str, ...]:
         """Every principal that a request's bearer is under any of the rules."""
+        said = self._said(request, Asker.of(request, self.trusted))
         rules = (None, *(rule for rule in served.rules if rule.rule.behind))
-        return tuple({name for rule in rules for name in self._principal(request, served, rule).ids})
+        return tuple({name for rule in rules for name in self._principal(request, said, served, rule).ids})
 
     def _has_credentials(self, request: web.Request, rule: CompiledRule | None, principal: Principal) -> bool:
         """Whether an answer may be meant for a request's bearer alone.

@@ -31,9 +31,14 @@ def pinned_region(signer: Signer, headers: Headers, now: float) -> str | None:
     return max(valid)[1] if valid else None
 
 
+def has_pin(headers: Headers) -> bool:
+    """Whether the fields of a request hold what is meant for us alone."""
+    return any(_is_ours(name, value) for name, value in headers)
+
+
 def without_pins(headers: Headers) -> Headers:
     """The fields of a request without what is meant for us alone: the pin, and cookies of our own."""
-    if not any(_is_ours(name, value) for name, value in headers):
+    if not has_pin(headers):
         return headers
     kept = [(name, value) for name, value in headers if name.lower() != _OWN_HEADER]
     foreign = ((name, _foreign(value) if name.lower() == "cookie" else value) for name, value in kept)

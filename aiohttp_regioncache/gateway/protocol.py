@@ -25,7 +25,8 @@ from aiohttp.http import HttpRequestParser, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 
-from ..reads.plans import Bounded, Plan, Plans
+from ..bounded import Bounded
+from ..reads.plans import Plan, Plans
 from ..reads.ready import Ready
 from .access_log import Access, AccessWriter, cache_facts, trace_id
 
@@ -76,9 +77,9 @@ class Gate:
         self.plans = plans
         self.access = access
         self.is_open = True
-        self._tables: dict[tuple[str, bool], Bounded[bytes]] = {}
+        self._tables: dict[tuple[str, bool], Bounded[bytes, Plan]] = {}
 
-    def table(self, scheme: str, *, is_trusted: bool) -> Bounded[bytes]:
+    def table(self, scheme: str, *, is_trusted: bool) -> Bounded[bytes, Plan]:
         """The plans by the octets of whole requests, for connections that are alike."""
         kind = (scheme, is_trusted)
         if kind not in self._tables:
@@ -117,7 +118,7 @@ class FastHandler(RequestHandler):
         self._peer = ""
         self._scheme = "http"
         self._is_trusted = False
-        self._table: Bounded[bytes] | None = None
+        self._table: Bounded[bytes, Plan] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Find out what of a connection counts for an answer."""

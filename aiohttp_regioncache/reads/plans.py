@@ -8,12 +8,12 @@ any more, the request goes the whole way as if there were no plan.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Final, Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from aiohttp import web
 
+from ..bounded import Bounded
 from ..exchange import Exchange, Inquiry, peer_of
 from ..pin import PIN_HEADER
 from ..purges import UNPURGED
@@ -50,6 +50,7 @@ INERT: Final = frozenset(
 """Fields on which no hit depends, unless a rule, the settings, the site or `Vary` name them."""
 _LEFT: Final = ("expect", "range", "upgrade", CDN_LOOP.lower(), REPLAY_HEADER.lower(), PIN_HEADER.lower())
 """Fields whose requests go the whole way."""
+_READ: Final = ("GET", "HEAD")
 MAX_OCTETS: Final = 4096
 """Octets of the longest head for which a plan is made."""
 _OVERHEAD: Final = 2048
@@ -59,7 +60,6 @@ _SHARE: Final = 8
 _UNLIKELIEST: Final = 37.0
 """More than -log() of the smallest chance that is drawn for an early refresh."""
 
-K = TypeVar("K", bound=Hashable)
 Key = tuple[str, str, str, str, bool, tuple[tuple[bytes, bytes], ...]]
 
 
@@ -129,40 +129,6 @@ class Plan:
         return tuple(map(packed, keys))
 
 
-class Bounded(Generic[K]):
-    """Plans by some key, at most `most` octets of them; those that were used last stay."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._plans: OrderedDict[K, tuple[Plan, int]] = OrderedDict()
-        self.size = 0
-
-    def get(self, key: K) -> Plan | None:
-        """Find a plan."""
-        found = self._plans.get(key)
-        if found is None:
-            return None
-        self._plans.move_to_end(key)
-        return found[0]
-
-    def put(self, key: K, plan: Plan, size: int) -> None:
-        """Keep a plan; `size` is octets."""
-        self.drop(key)
-        self._plans[key] = (plan, size)
-        self.size += size
-        while self.size > self._most:
-            self.drop(next(iter(self._plans)))
-
-    def drop(self, key: K) -> None:
-        """Keep it no more."""
-        found = self._plans.pop(key, None)
-        if found is not None:
-            self.size -= found[1]
-
-    def __len__(self) -> int:
-        return len(self._plans)
-
-
 class Plans:
     """Make plans, find them, and answer by them.
 
@@ -174,8 +140,8 @@ class Plans:
         self._fills = fills
         self._sites = sites
         self._most = settings.cache.memory_bytes // _SHARE
-        self._exact: Bounded[Key] = Bounded(self._most)
-        self._alike: Bounded[Key] = Bounded(self._most)
+        self._exact: Bounded[Key, Plan] = Bounded(self._most)
+        self._alike: Bounded[Key, Plan] = Bounded(self._most)
         self._trusted = TrustedProxies(settings.trusted_proxies)
         self._trusts_nobody = not settings.trusted_proxies
         positions = (name for pair in settings.position_headers for name in pair)
@@ -189,7 +155,7 @@ class Plans:
 
     def find(self, request: web.Request) -> Plan | None:
         """Find the plan for a request."""
-        if request.body_exists:
+        if request.method not in _READ or request.body_exists:
             return None
         is_trusted = not self._trusts_nobody and self._trusted.trusts(peer_of(request))
         return self.find_by(
@@ -222,7 +188,7 @@ class Plans:
         """Whether a plan that was found before may still be used."""
         return not plan.is_void and (self._sites is None or self._is_current(plan))
 
-    def table(self) -> Bounded[bytes]:
+    def table(self) -> Bounded[bytes, Plan]:
         """Make a table of plans by the octets of whole requests."""
         return Bounded(self._most)
 

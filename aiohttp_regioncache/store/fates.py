@@ -48,6 +48,8 @@ async def fates_of(
     store: RegionStore, partition: Partition, etags: Sequence[str], digest: str, principals: Sequence[str]
 ) -> dict[str, Named]:
     """Find the fates of the states that those of `etags` name which are ours, by tag; else as `fate_of`."""
+    if not etags:
+        return {}
     ours = {etag: tag for etag in etags if (tag := parse_dirty_tag(etag)) is not None}
     looked_up = list(ours)[:MAX_NAMED]
     found = await asyncio.gather(*(fate_of(store, partition, ours[etag], digest, principals) for etag in looked_up))

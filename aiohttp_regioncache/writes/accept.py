@@ -22,7 +22,7 @@ from ..hooks import Hooks, WriteEvent
 from ..pin import PIN_COOKIE, PIN_HEADER, make_pin
 from ..principal import Signer
 from ..problems import problem, unavailable
-from ..records import WriteRecord, to_wire
+from ..records import WirePairs, WriteRecord, to_wire
 from ..responses import CACHE_STATUS, cache_name, respond
 from ..rules import CompiledRule, effect_name
 from ..semantics.cache_status import cache_status
@@ -38,6 +38,8 @@ from .through import Past
 
 logger = logging.getLogger(__name__)
 
+MAX_TOLD: Final = 16
+"""What is kept of the fields that origins are told for the same fields, by host and peer."""
 MAX_WAIT: Final = 60
 """Seconds of the longest `Prefer: wait` honoured."""
 _POLL_SECONDS: Final = 1.0
@@ -146,7 +148,8 @@ class Accepter:
             raise RegionUnavailableError(store.name, "not checked yet")
         accepted = await queue.accept(store, partition, acceptance, self._settings.queue)
         record = acceptance.record
-        if accepted.detail == record.id and accepted.verdict in (Verdict.ACCEPTED, Verdict.UNCONFIRMED):
+        is_new = accepted.detail == record.id and accepted.verdict in (Verdict.ACCEPTED, Verdict.UNCONFIRMED)
+        if is_new and self._hooks.are_heard("pending"):
             self._hooks.announce(_accepted_event(record, store.name))
         return accepted
 
@@ -160,26 +163,19 @@ class Accepter:
         client_key: str | None,
     ) -> Acceptance:
         write_id = f"{store.name}-{partition.number}-{secrets.token_hex(16)}"
-        record = self._record(exchange, rule, store, write_id, body, client_key)
-        affected = tuple(
-            (
-                exchange.resource_at(other.path),
-                self._copy(record, exchange.target.sibling(other.path).url, other.effect),
-            )
-            for other in rule.affected(exchange.target.path, exchange.served.groups)
-        )
-        scope = (exchange.site.id, exchange.principal.oldest, record.method, exchange.target.url)
-        record = msgspec.structs.replace(
-            record,
-            affected=tuple(resource.digest for resource, _ in affected),
-            idempotency=self._signer.sign_oldest("client-key", *scope, client_key) if client_key else "",
-        )
+        paths = rule.affected(exchange.target.path, exchange.served.groups)
+        resources = [exchange.resource_at(other.path) for other in paths]
+        headers, size = self._told(exchange)
+        digests = tuple([resource.digest for resource in resources])
+        record = self._record(exchange, rule, store, write_id, body, client_key, headers, digests)
+        copies = [self._copy(record, exchange.target.sibling(other.path).url, other.effect) for other in paths]
         return Acceptance(
             record,
             exchange.resource,
-            affected,
-            fingerprint=fingerprint_of(exchange.request, body),
-            size=len(body) + sum(len(name) + len(value) for name, value in record.headers),
+            tuple(zip(resources, copies, strict=True)),
+            # Nobody compares it where no key says that another request is the same.
+            fingerprint=fingerprint_of(exchange.request, body) if client_key else "",
+            size=len(body) + size,
             body=body if record.body_stored else b"",
             durability=parse_durability(record.durability),
         )
@@ -192,18 +188,21 @@ class Accepter:
         write_id: str,
         body: bytes,
         client_key: str | None,
+        headers: WirePairs,
+        affected: tuple[str, ...],
     ) -> WriteRecord:
         stored = len(body) > self._settings.queue.inline_body
         method = exchange.request.method
         content_type = exchange.request.headers.get("Content-Type", "")
-        key_parts = (exchange.principal.oldest, method, exchange.target.url, client_key or write_id)
+        scope = (exchange.site.id, exchange.principal.oldest, method, exchange.target.url)
+        key_parts = (*scope[1:], client_key or write_id)
         return WriteRecord(
             id=write_id,
             site=exchange.site.id,
             url=exchange.cached_as.url,
             endpoint=exchange.target.endpoint,
             method=method,
-            headers=to_wire(self._headers(exchange)),
+            headers=headers,
             body=b"" if stored else body,
             body_stored=stored,
             principal=exchange.principal.id,
@@ -220,7 +219,21 @@ class Accepter:
             coalesce=rule.rule.coalesce,
             on_dead=rule.rule.on_dead or "",
             durability=rule.rule.durability or self._settings.queue.durability,
+            affected=affected,
+            idempotency=self._signer.sign_oldest("client-key", *scope, client_key) if client_key else "",
         )
+
+    def _told(self, exchange: Exchange) -> tuple[WirePairs, int]:
+        """The fields of a write as its origin gets them, and their octets."""
+        asker, host = exchange.asker, exchange.request.host
+        key = (exchange.served.site is None, exchange.method, host, asker.peer, asker.scheme)
+        told = exchange.said.told.get(key)
+        if told is None:
+            headers = to_wire(self._headers(exchange))
+            told = headers, sum(len(name) + len(value) for name, value in headers)
+            if len(exchange.said.told) < MAX_TOLD:
+                exchange.said.told[key] = told
+        return told
 
     def _headers(self, exchange: Exchange) -> Headers:
         """The fields of a write as its origin gets them."""
@@ -281,10 +294,14 @@ class Accepter:
 
     def _accepted(self, write_id: str, wishes: Preferences, state: str) -> web.Response:
         location = self._location_of(write_id)
-        response = web.json_response(
-            {"id": write_id, "state": state, "status": location},
+        response = web.Response(
             status=202,
-            headers={"Location": location, "Cache-Control": "no-store"},
+            body=msgspec.json.encode({"id": write_id, "state": state, "status": location}),
+            headers={
+                "Location": location,
+                "Cache-Control": "no-store",
+                "Content-Type": "application/json; charset=utf-8",
+            },
         )
         if wishes.respond_async:
             response.headers["Preference-Applied"] = "respond-async"

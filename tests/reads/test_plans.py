@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from aiohttp_regioncache import Cache, Purge, Rule
-from aiohttp_regioncache.reads.plans import MAX_OCTETS, Bounded, Plan
+from aiohttp_regioncache.reads.plans import MAX_OCTETS
 from aiohttp_regioncache.reads.ready import ReadyResponse
 from tests.reads.apps import serving, until_hit
 from tests.sites.world import tenants
@@ -230,15 +230,3 @@ async def test_a_request_whose_head_is_long_gets_no_plan(tmp_path: Path, by_plan
         edge = await world.edge(serving(page=page.handle), rules=())
         await _twice(edge, "/page", headers={"X-Long": "x" * MAX_OCTETS})
         assert by_plan.count == 0
-
-
-async def test_tables_keep_what_was_used_last_and_no_more_octets_than_they_may() -> None:
-    table: Bounded[int] = Bounded(300)
-    plans = [object.__new__(Plan) for _ in range(5)]
-    for number in range(3):
-        table.put(number, plans[number], 100)
-    assert table.get(0) is plans[0]
-    table.put(3, plans[3], 100)
-    assert [table.get(number) is not None for number in range(4)] == [True, False, True, True]
-    table.put(4, plans[4], 1000)
-    assert (len(table), table.size) == (0, 0)

@@ -1,6 +1,7 @@
 import math
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -205,9 +206,9 @@ def test_terms(line: str, found: Terms) -> None:
 
 FRESH, STALE_USABLE, REVALIDATE, UNAVAILABLE = Verdict
 PLAIN = Terms(lifetime=100, no_cache=False, must_revalidate=False, swr=0, sie=0)
-GRACED = replace(PLAIN, swr=20, sie=40)
-STRICT = replace(PLAIN, must_revalidate=True)
-NO_CACHE = replace(PLAIN, no_cache=True)
+GRACED = msgspec.structs.replace(PLAIN, swr=20, sie=40)
+STRICT = msgspec.structs.replace(PLAIN, must_revalidate=True)
+NO_CACHE = msgspec.structs.replace(PLAIN, no_cache=True)
 
 
 @pytest.mark.parametrize(
