@@ -205,7 +205,7 @@ def _described(store: RegionStore, acceptance: Acceptance) -> list[Any]:
     record, digest = acceptance.record, acceptance.target.digest
     return [
         record.id, acceptance.fingerprint, digest, record.principal, acceptance.size, int(record.body_stored),
-        int(bool(record.idempotency)),
+        int(bool(record.idempotency)), int(record.shared),
         _listed(store, record), *[_listed(store, copy) for _, copy in acceptance.affected],
         "method", record.method, "url", record.url, "principal", record.principal, "site", record.site,
         "digest", digest, "size", acceptance.size, "group", acceptance.target.group,

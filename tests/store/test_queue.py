@@ -264,7 +264,8 @@ async def test_a_reader_gets_only_what_it_sees_of_the_writes_to_other_resources(
     parent = resource("/items")
     shared = acceptance("/items/3", principal="p3", affects=("/items",))
     copy = msgspec.structs.replace(shared.affected[0][1], shared=True)
-    shared = msgspec.structs.replace(shared, affected=((parent, copy),))
+    record = msgspec.structs.replace(shared.record, shared=True)
+    shared = msgspec.structs.replace(shared, record=record, affected=((parent, copy),))
     odd = acceptance("/items/4", principal="*[?", affects=("/items",))
     writes = [acceptance(f"/items/{n}", principal=f"p{n}", affects=("/items",)) for n in (1, 2)]
     for write in (*writes, shared, odd):
@@ -281,6 +282,32 @@ async def test_a_reader_gets_only_what_it_sees_of_the_writes_to_other_resources(
     assert await seen_by("p1") == ["p1", "p3"]
     assert await seen_by("p2", "p1", "p3") == ["p1", "p2", "p3"]
     assert await seen_by("*[?") == ["p3", "*[?"]
+
+
+async def test_of_very_many_writes_to_other_resources_a_reader_gets_some_and_one_that_cannot_be_read(
+    store: RegionStore,
+) -> None:
+    parent = resource("/items")
+    most = entries.MAX_FOLDED
+    own = [acceptance(f"/items/{n}", principal="p", affects=("/items",)) for n in range(most + 2)]
+    others = [acceptance(f"/items/{n}", principal="other", affects=("/items",)) for n in range(most + 2)]
+    await asyncio.gather(*(accept(store, write) for write in (*own, *others)))
+    looked = await look(store, parent, "p")
+    assert [item.record.principal if item.record else "" for item in looked.pending] == ["p"] * most + [""]
+    assert (await look(store, parent, "q")).pending == ()
+
+
+async def test_a_dead_write_that_is_queued_again_is_seen_where_it_was(store: RegionStore) -> None:
+    partition, write = store.partitions[0], acceptance(principal="p", affects=("/items",))
+    seq = (await accept(store, write)).seq
+    await settle(store, partition, await claim_one(store, partition), write, seq, "dead")
+    assert (await look(store, resource("/items"), "p")).pending == ()
+    assert (
+        await ended.revive(store, partition, write.record.id, write.target.digest, [resource("/items").digest])
+        == "revived"
+    )
+    (again,) = (await look(store, resource("/items"), "p")).pending
+    assert (again.number, again.record) == (seq, write.affected[0][1])
 
 
 async def test_what_has_landed_is_seen_by_all_as_it_was_accepted(store: RegionStore) -> None:

@@ -60,6 +60,29 @@ local function tagged(element)
   return string.match(element, '^([01]) (%S+) ([AR]) (%x+)\n')
 end
 
+-- The pending writes of others that affect a resource stand in one list by who sees them, and then by their number: a
+-- reader finds those that it sees at once, however many there are. What comes before each element, for one who sees it:
+local function seen_by(shared, principal)
+  return shared == '1' and '1 ' or '0 ' .. principal .. ' '
+end
+
+local function among_affected(shared, principal, seq)
+  return seen_by(shared, principal) .. string.format('%016d|', seq)
+end
+
+local function add_affected(affected, shared, principal, seq, element)
+  redis.call('ZADD', affected, 0, among_affected(shared, principal, seq) .. element)
+end
+
+-- Take a write out of such a list; returns its element.
+local function take_affected(affected, shared, principal, seq)
+  local before = among_affected(shared, principal, seq)
+  local member = redis.call('ZRANGEBYLEX', affected, '[' .. before, '[' .. before .. '\255', 'LIMIT', 0, 1)[1]
+  if not member then return nil end
+  redis.call('ZREM', affected, member)
+  return string.sub(member, #before + 1)
+end
+
 -- The member of the list of unsettled writes.
 local function numbered(seq, id)
   return string.format('%016d|%s', seq, id)

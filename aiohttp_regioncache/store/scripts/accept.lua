@@ -17,7 +17,7 @@ local function accept(key, last_key, at, last)
   local idempotency, status, body, first_resource = KEYS[key], KEYS[key + 1], KEYS[key + 2], key + 3
   local id, fingerprint, digest, principal = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local size, body_stored, has_key = tonumber(ARGV[at + 4]), ARGV[at + 5] == '1', ARGV[at + 6] == '1'
-  local element = at + 7
+  local shared, element = ARGV[at + 7], at + 8
 
   if redis.call('EXISTS', status) == 1 then
     -- The repeated call has stored the body again, with a lifetime.
@@ -57,7 +57,11 @@ local function accept(key, last_key, at, last)
     local keys = resource(first)
     local state, minted = read_or_mint_state(keys, token)
     if minted then redis.call('DEL', keys.landed) end
-    redis.call('ZADD', first == first_resource and keys.queue or keys.affected, seq, ARGV[element])
+    if first == first_resource then
+      redis.call('ZADD', keys.queue, seq, ARGV[element])
+    else
+      add_affected(keys.affected, shared, principal, seq, ARGV[element])
+    end
     write_state(keys, state, state_ms)
     element = element + 1
   end

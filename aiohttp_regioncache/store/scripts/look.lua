@@ -1,7 +1,7 @@
 -- Read a resource that has pending or landed writes: entry, state and lists of one moment. Of the pending writes only the
 -- shared ones and those of the asking principals, and of these none before the last that needs no base.
--- KEYS: entry, state, queue, affected, landed, purge   ARGV: hash of the asked URL, how many own writes at most, the asking principals
--- Own writes beyond the limit come as one that cannot be read.
+-- KEYS: entry, state, queue, affected, landed, purge   ARGV: hash of the asked URL, how many writes at most, the asking principals
+-- Writes beyond the limit, own ones and those of each who is seen, come as one that cannot be read.
 local url, limit = ARGV[1], tonumber(ARGV[2])
 local asking = {}
 for i = 3, #ARGV do asking[ARGV[i]] = true end
@@ -30,28 +30,18 @@ local function take_page()
 end
 while take_page() do end
 
--- Redis matches patterns itself: it gives a script a fraction of a hundred thousand elements much faster than all of them.
-local seen, found = {}, {}
+local seen = {}
+local function take_seen(before)
+  local after = string.format('%016d', from == '-inf' and 0 or from + 1)
+  local members = redis.call('ZRANGEBYLEX', KEYS[4], '[' .. before .. after, '(' .. before .. ':', 'LIMIT', 0, limit + 1)
+  for i, member in ipairs(members) do
+    seen[#seen + 1] = i > limit and '' or without_tags(member)
+    seen[#seen + 1] = string.format('%d', tonumber(string.sub(member, #before + 1, #before + 16)))
+  end
+end
 if redis.call('EXISTS', KEYS[4]) == 1 then
-  local patterns = {'1 *'}
-  for principal in pairs(asking) do
-    patterns[#patterns + 1] = '0 ' .. string.gsub(principal, '[%*%?%[%]\\]', '\\%0') .. ' *'
-  end
-  for _, pattern in ipairs(patterns) do
-    local cursor = '0'
-    repeat
-      local page = redis.call('ZSCAN', KEYS[4], cursor, 'MATCH', pattern, 'COUNT', 10000)
-      cursor = page[1]
-      for i = 1, #page[2], 2 do
-        local element, number = page[2][i], page[2][i + 1]
-        if not found[number] and (from == '-inf' or tonumber(number) > from) then
-          found[number] = true
-          seen[#seen + 1] = without_tags(element)
-          seen[#seen + 1] = number
-        end
-      end
-    until cursor == '0'
-  end
+  take_seen(seen_by('1'))
+  for principal in pairs(asking) do take_seen(seen_by('0', principal)) end
 end
 return {
   redis.call('GET', KEYS[1]),

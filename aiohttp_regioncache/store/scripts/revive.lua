@@ -7,7 +7,7 @@ local status, body, principals, sizes, blocked = KEYS[7], KEYS[8], KEYS[9], KEYS
 local dead, rejected, idempotency, first_resource = KEYS[12], KEYS[13], KEYS[14], 15
 local digest, id, token, state_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
-local found = redis.call('HMGET', status, 'state', 'record', 'seq', 'size', 'principal', 'body')
+local found = redis.call('HMGET', status, 'state', 'record', 'seq', 'size', 'principal', 'body', 'shared')
 local state, record, seq, size, principal = found[1], found[2], found[3], tonumber(found[4] or 0), found[5]
 if not state then return 'unknown' end
 if state == 'pending' then return 'revived' end
@@ -28,7 +28,11 @@ for at = first_resource, #KEYS, 4 do
   if minted then redis.call('DEL', keys.landed) end
   local copy = 'copy' .. (at - first_resource) / 4
   local element = at == first_resource and record or redis.call('HGET', status, copy)
-  if element and element ~= '' then redis.call('ZADD', at == first_resource and keys.queue or keys.affected, seq, element) end
+  if at == first_resource then
+    redis.call('ZADD', keys.queue, seq, element)
+  elseif element and element ~= '' then
+    add_affected(keys.affected, found[7], principal, seq, element)
+  end
   redis.call('HDEL', status, copy)
   write_state(keys, known, state_ms)
 end

@@ -55,16 +55,14 @@ local function settle(write)
   if not anywhere or redis.call('ZRANGE', target.queue, 0, 0)[1] == head[1] then stalls = 0 end
   redis.call('ZREM', target.queue, head[1])
   unqueued[#unqueued + 1] = numbered(seq, id)
+  local known = redis.call('HMGET', status, 'size', 'principal', 'tries', 'body', 'shared')
   local listed, elements = {head[1]}, {without_tags(head[1])}
   for key = first_resource + 4, last_key, 4 do
-    local keys = resource(key)
-    local element = redis.call('ZRANGEBYSCORE', keys.affected, seq, seq)[1]
+    local element = take_affected(resource(key).affected, known[5], known[2] or '', seq)
     listed[#listed + 1] = element or ''
     -- Once it has landed everybody sees it: it is listed without its tags.
     elements[#elements + 1] = element and without_tags(element) or false
-    redis.call('ZREMRANGEBYSCORE', keys.affected, seq, seq)
   end
-  local known = redis.call('HMGET', status, 'size', 'principal', 'tries', 'body')
   if known[4] ~= '0' then -- it may have a body of its own
     if not keep_record then redis.call('DEL', body) elseif not blocks then redis.call('PEXPIRE', body, status_ms) end
   end
