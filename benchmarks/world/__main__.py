@@ -11,12 +11,14 @@ from typing import Final
 
 import msgspec
 
+from . import cost, footprint
 from .day import Day, Plan
 from .places import CONTINENTS, REGIONS, detour, users
 from .tables import Cell, pair, percent, table
 from .tally import Found, Tally, Whole
 
 _DEFAULT: Final = Plan()
+_PARTS: Final = ("day", "cost", "footprint")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -27,6 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
+    add("part", nargs="?", choices=_PARTS, default="day", help="a day, what it costs, or what Redis and the wire take")
     add("--seed", type=int, default=_DEFAULT.seed, help="the same seed gives the same day")
     add("--regions", type=_count, default=len(_DEFAULT.regions), help="how many there are: usually 3, 10 or 30")
     add("--origin", choices=REGIONS, default=_DEFAULT.origin, metavar="REGION", help="where the origin is")
@@ -41,6 +44,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--connects", type=float, default=_DEFAULT.connects, help="the part that come over a new connection")
     add("--outage", type=float, default=_DEFAULT.outage, help="seconds from noon (UTC) that the origin is away")
     add("--drain", type=float, default=_DEFAULT.drain, help="writes that a region's loop sends per second at most")
+    add("--measured", type=Path, default=cost.MEASURED, metavar="FILE", help="cost: the figures that it starts from")
+    add("--entries", type=int, default=100_000, help="footprint: how many are stored")
     add("--json", type=Path, metavar="FILE", help="write the figures there")
     return parser
 
@@ -118,8 +123,12 @@ def report(plan: Plan, tally: Tally) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Play the day that the command line asks for."""
+    """Do what the command line asks for."""
     given = make_parser().parse_args(argv)
+    if given.part == "cost":
+        return cost.main(given.measured)
+    if given.part == "footprint":
+        return footprint.main(given.entries)
     plan, began = plan_of(given), time.monotonic()
     tally = Day(plan).run()
     print(report(plan, tally))

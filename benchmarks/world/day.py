@@ -18,6 +18,8 @@ from .tally import STEP, Answers, Tally
 _SLOT: Final = 60.0
 """Seconds for which the load of places is taken to stay."""
 _DRAWS: Final = 8192
+_LUMP: Final = 10
+"""Writes that may be sent at once: those of one object in many come in lumps, which the whole load does not have."""
 NEVER: Final = -math.inf
 NOON: Final = 43_200.0
 
@@ -30,8 +32,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     a new connection, with two more round trips (TCP, TLS 1.3). `access_ms`, `access_spread`: the access network of a
     user, log-normal. `hit_ms`, `accept_ms`: of an edge; `origin_read_ms`, `origin_write_ms`: of the origin. `drain`:
     writes that a region sends per second at most, `concurrency`: requests of it at once. `wake_ms`: until the sync loop
-    has claimed a write; `deliver_ms`: until an invalidation has left the outbox. `outage`: seconds from noon in UTC on
-    in which the origin answers nobody. `warm_up`: seconds before the day, which are not counted.
+    has claimed a write; `deliver_ms`: until an invalidation has left the outbox. `unchanged`: the part of
+    what has gone stale that the origin finds unchanged, and answers without a body. `outage`: seconds from noon in UTC
+    on in which the origin answers nobody. `warm_up`: seconds before the day, which are not counted.
     """
 
     regions: Sequence[str] = REGIONS[:10]
@@ -56,6 +59,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int = 64
     wake_ms: float = 5.0
     deliver_ms: float = 5.0
+    unchanged: float = 0.5
     outage: float = 0.0
 
     @property
@@ -165,10 +169,11 @@ class Queue:
 
     def accept(self, item: int, at: float) -> float:
         """Take a write; gives when the origin's answer to it is back."""
-        turn = max(at + self._plan.wake_ms / 1000, self._free)
-        if self._plan.is_down(turn + self.trip / 2):
-            turn = NOON + self._plan.outage
-        self._free = turn + self._pace
+        ready = at + self._plan.wake_ms / 1000
+        if self._plan.is_down(ready + self.trip / 2):
+            ready = NOON + self._plan.outage
+        self._free = max(self._free, ready) + self._pace
+        turn = max(ready, self._free - _LUMP * self._pace)
         start = max(turn, self._landed.get(item, NEVER))
         self._landed[item] = start + self._took
         self._change(at, 1)
@@ -267,7 +272,7 @@ class Day:
             return plan.hit_ms, bool(held.is_stored[index]), bool(held.is_stored[index])
         lifetime = self._items.lifetimes[item]
         if answers is not None:
-            self._tally.fetched(self._items.sizes[item])
+            self._tally.fetched(self._items.sizes[item] * (1 - plan.unchanged * held.is_stored[index]))
         if lifetime > 0:
             held.arrives[index] = at + waits / 1000
             held.stale[index] = at + waits / 1000 + lifetime

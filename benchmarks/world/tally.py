@@ -88,7 +88,8 @@ class Tally:
         self._spread = array("d")
         self._depths = array("d")
         self._arrived: dict[tuple[int, int], int] = {}
-        self._fetches = self._fetched_bytes = self._invalidations = 0
+        self._fetches = self._invalidations = 0
+        self._fetched_bytes = 0.0
 
     def of(self, continent: str) -> Answers:
         """What the users of a continent got."""
@@ -103,7 +104,7 @@ class Tally:
         self._arrived[slot] = self._arrived.get(slot, 0) + 1
         self._end = at
 
-    def fetched(self, octets: int) -> None:
+    def fetched(self, octets: float) -> None:
         """Count a fetch from the origin."""
         self._fetches += 1
         self._fetched_bytes += octets
@@ -139,7 +140,7 @@ class Tally:
             requests=sum(answers.requests for answers in self._continents.values()) * every,
             writes=len(converged) * every,
             fetches=self._fetches * every,
-            fetched_bytes=self._fetched_bytes * every,
+            fetched_bytes=round(self._fetched_bytes * every),
             invalidations=self._invalidations * every,
             seconds=self._end - self._start,
             peaks=most,
