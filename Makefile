@@ -15,7 +15,7 @@ SECONDS ?= 60
 SUITE ?=
 PROJECT := setup.cfg pyproject.toml
 
-.PHONY: help demo test lint format chaos conformance fuzz clean
+.PHONY: help demo test lint format chaos conformance fuzz bench clean
 
 help: ## say what can be made
 	@echo "make TARGET, with one of:"
@@ -46,6 +46,9 @@ conformance: $(if $(SUITE),$(VENV)/test.stamp) ## how an edge does in an outside
 fuzz: $(VENV)/fuzz.stamp ## feed every parser what a fuzzer finds for SECONDS (60); ARGS='pieces lists' for some of them
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
+bench: $(VENV)/bench.stamp ## how fast everything is, beside others; ARGS=--quick for a first look, ARGS=--help for the parts
+	$(BIN)/python -m benchmarks $(ARGS)
+
 clean: ## remove everything that was made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -61,6 +64,12 @@ $(VENV)/test.stamp: $(PROJECT) | $(BIN)/pip
 $(VENV)/fuzz.stamp: $(PROJECT) | $(VENV)/test.stamp
 	$(BIN)/pip install --disable-pip-version-check --quiet --editable '.[fuzz]'
 	@touch $@
+
+# aiohttp-cache asks for a redis-py of former years, and runs with ours.
+$(VENV)/bench.stamp: $(PROJECT) | $(BIN)/pip
+	$(BIN)/pip install --disable-pip-version-check --quiet --editable '.[bench]'
+	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps 'aiohttp-cache>=4.0'
+	@touch $@ $(VENV)/demo.stamp
 
 $(BIN)/pip:
 	@test -n '$(PYTHON)' || { echo 'No Python $(MINIMUM) or newer is on PATH; name one: make PYTHON=/path/to/python'; exit 1; }

@@ -68,6 +68,10 @@ class Hooks:
         for signal in self._signals.values():
             signal.freeze()
 
+    def are_heard(self, state: str) -> bool:
+        """Whether anybody wants to know of writes that come to a state."""
+        return bool(self._signals[state])
+
     def announce(self, event: WriteEvent) -> None:
         """Begin to run the callbacks for what happened."""
         for callback in self._signals[event.state]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from aiohttp import web
@@ -72,10 +72,9 @@ class Edge:
         """How requests that were answered before are answered again."""
         return self._reader.plans
 
-    async def recall(self, request: web.Request) -> web.Response | None:
+    def recall(self, request: web.Request) -> Awaitable[web.Response | None]:
         """Answer a request as it was answered before, where that is a plain hit again; else None."""
-        plan = self._reader.plans.find(request)
-        return None if plan is None else self._reader.recall(plan) or await self._reader.look_up(plan)
+        return self._reader.recall(request)
 
     async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer one request."""

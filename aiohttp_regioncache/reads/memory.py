@@ -91,10 +91,10 @@ class Memory:
 
     def put(self, key: str, record: CacheRecord, digest: str, generation: int) -> None:
         """Keep an entry, unless something was announced since `generation` was read."""
+        if self._seconds <= 0:
+            return
         size = len(record.body) + len(record.sent_lines) + _OVERHEAD
         if not self._events.is_connected or generation != self.generation or size > self._max_bytes:
-            return
-        if self._seconds <= 0:
             return
         self._drop(key)
         self._kept[key] = Kept(record, self._clock() + self._seconds, size, digest, next(self._numbers))

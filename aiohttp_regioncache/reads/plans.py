@@ -72,8 +72,8 @@ class Plan:
     """
 
     __slots__ = (
-        "_raw_state", "_state", "base_key", "checked", "host", "inquiry", "is_alike", "is_void", "keys", "memory",
-        "partition", "store", "variant",
+        "_has_features", "_raw_state", "_state", "base_key", "checked", "host", "inquiry", "is_alike", "is_void",
+        "keys", "memory", "partition", "store", "variant",
     )  # fmt: skip
 
     def __init__(self, inquiry: Inquiry, store: RegionStore, memory: Memory, *, is_alike: bool) -> None:
@@ -88,6 +88,7 @@ class Plan:
         self.checked = 0
         self.is_alike = is_alike
         self.is_void = False
+        self._has_features = bool(inquiry.features)
         self._raw_state: bytes | None = None
         self._state: State | None = None
 
@@ -105,6 +106,8 @@ class Plan:
 
     def takes(self, record: CacheRecord) -> bool:
         """Whether a stored response is one for these requests."""
+        if not (record.vary or self._has_features):
+            return not record.is_marker
         names, known, _ = self.variant or ((), NOTHING_KNOWN, "")
         inquiry = self.inquiry
         return not record.is_marker and is_known(inquiry, names, known, record) and inquiry.is_current(record)
@@ -293,7 +296,7 @@ class Plans:
         plan.store.glances.ask(plan.partition, plan.keys, glanced)
         return True
 
-    async def read(self, plan: Plan) -> Ready | None:
+    def read(self, plan: Plan) -> asyncio.Future[Ready | None]:
         """What the region answers now, if that is plain."""
         answer: asyncio.Future[Ready | None] = asyncio.get_running_loop().create_future()
 
@@ -301,7 +304,9 @@ class Plans:
             if not answer.done():
                 answer.set_result(ready)
 
-        return await answer if self.ask(plan, told) else None
+        if not self.ask(plan, told):
+            told(None)
+        return answer
 
     def _weighed(
         self, plan: Plan, variant: tuple[tuple[str, ...], Known, str] | None, values: Values, generation: int

@@ -28,7 +28,7 @@ from .lookup import Found, entry_key, find, is_known, wait_until_told
 from .memory import Memory
 from .origin import OriginReads
 from .passing import pass_by, pass_dirty
-from .plans import Plan, Plans
+from .plans import Plans
 from .ready import ReadyResponse
 
 RENEW_AT: Final = 4
@@ -60,16 +60,16 @@ class Reader:
         """Transform nothing more, when nothing is read any more."""
         self._fetching.close()
 
-    def recall(self, plan: Plan) -> web.Response | None:
-        """Answer a request from the process's own memory, if that is a plain hit again."""
+    async def recall(self, request: web.Request) -> web.Response | None:
+        """Answer a request as it was answered before, where that is a plain hit again; else None."""
+        plan = self.plans.find(request)
+        if plan is None:
+            return None
         now = plan.store.now()
         ready = self.plans.kept(plan, now)
+        if ready is None:
+            ready, now = await self.plans.read(plan), plan.store.now()
         return None if ready is None else ReadyResponse(ready, now)
-
-    async def look_up(self, plan: Plan) -> web.Response | None:
-        """Answer a request from its region, if that is a plain hit again."""
-        ready = await self.plans.read(plan)
-        return None if ready is None else ReadyResponse(ready, plan.store.now())
 
     async def read(self, exchange: Exchange, handler: Handler) -> web.StreamResponse:
         """Answer a request with a method that reads.

@@ -6,7 +6,7 @@ import functools
 import math
 from typing import Any, Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import ClientConnectionResetError, HttpVersion11, web
 from aiohttp.http import SERVER_SOFTWARE
 from multidict import CIMultiDict
 
@@ -155,13 +155,16 @@ class ReadyResponse(web.Response):
         if len(self.__dict__) != 2 or not _takes_octets(request):
             return await super().prepare(request)
         octets = self._ready.head(self._now) if request.method == "HEAD" else self._ready.octets(self._now)
-        writer = request.writer
-        await writer.write(octets)
-        await writer.drain()
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            raise ClientConnectionResetError("Cannot write to closing transport")
+        transport.write(octets)
+        if request.protocol.writing_paused:
+            await request.writer.drain()
         self._keep_alive = True
         self._eof_sent = True
         self._body_length = len(octets)
-        return writer
+        return request.writer
 
 
 def _takes_octets(request: web.BaseRequest) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import hiredis
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
@@ -45,6 +46,18 @@ def make_client(url: str, *, timeout: float, connect_timeout: float, on_connect:
     )
     client: Redis = Redis.from_pool(pool)
     return client
+
+
+def pack_in_c(connection: AbstractConnection) -> None:
+    """Let hiredis pack what goes out in pipelines, as redis-py's blocking client does.
+
+    Python takes eight times as long.
+    """
+    connection.pack_commands = _packed  # type: ignore[method-assign]
+
+
+def _packed(commands: Iterable[Iterable[Any]]) -> list[bytes]:
+    return [hiredis.pack_command(tuple(command)) for command in commands]
 
 
 async def close_client(client: Client) -> None:

@@ -33,6 +33,7 @@ HEARTBEAT_SECONDS: Final = 5.0
 class Changed(msgspec.Struct, frozen=True):
     """An announcement: resources of a partition changed; `write_id` is the write that settled, or empty.
 
+    Of several that settled together the ids of the others stand among the `digests`, each before its own.
     `purged`: any resource may have; none is named. `site`: the id of a site that changed, the `hosts` that it has
     or had, and the `number` of this change among those of sites in the region.
     """
@@ -48,7 +49,12 @@ class Changed(msgspec.Struct, frozen=True):
 
 def announcement(partition: int, write_id: str, digests: tuple[str, ...]) -> str:
     """Write the message of a `Changed` for the events channel."""
-    return " ".join((str(partition), write_id or "-", *digests))
+    return f"{partition} {names(write_id, digests)}"
+
+
+def names(write_id: str, digests: tuple[str, ...]) -> str:
+    """Write what a `Changed` names; those of several writes may follow one another."""
+    return " ".join((write_id or "-", *digests))
 
 
 def purge_announcement(partition: int) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -17,8 +19,9 @@ from ..keys import Resource, url_digest
 from ..overlay import is_partial
 from ..records import WriteRecord
 from ..settings import Queue, Settings
+from .collector import Collector
 from .entries import OUTBOX_LENGTH, STATE_SECONDS, parse_state
-from .events import announcement
+from .events import names
 from .executor import as_mapping
 from .keyspace import WAKE_CHANNEL, Partition, events_channel
 from .region import RegionStore
@@ -33,6 +36,12 @@ ENDED_LENGTH: Final = 10_000
 """Dead writes, and rejected ones, that a partition lists."""
 READ_AHEAD: Final = 32
 """Writes of one resource read at once."""
+READ_BYTES: Final = 1024 * 1024
+"""Bytes of the writes of several resources read at once, without the last one's."""
+ACCEPTED_AT_ONCE: Final = 16
+"""Writes that are accepted in one call, for whose time Redis serves nobody else: half a millisecond."""
+SETTLED_AT_ONCE: Final = 32
+"""Writes that end in one call, for whose time Redis serves nobody else: half a millisecond."""
 _INTERNAL: Final = frozenset({b"record", b"fence", b"repeats"})
 
 
@@ -78,7 +87,7 @@ class Acceptance(msgspec.Struct, frozen=True):
         return (self.target, *(resource for resource, _ in self.affected))
 
 
-class Claimed(msgspec.Struct, frozen=True):
+class Claimed(msgspec.Struct, frozen=True, gc=False):
     """A claimed resource: its digest, the fence that holds it, and how often a holder stalled."""
 
     digest: str
@@ -86,7 +95,7 @@ class Claimed(msgspec.Struct, frozen=True):
     stalls: int = 0
 
 
-class Queued(msgspec.Struct, frozen=True):
+class Queued(msgspec.Struct, frozen=True, gc=False):
     """A write as it stands in a claimed resource's queue; `record` is None when no version wrote it."""
 
     seq: int
@@ -94,7 +103,7 @@ class Queued(msgspec.Struct, frozen=True):
     record: WriteRecord | None
 
 
-class Settlement(msgspec.Struct, frozen=True):
+class Settlement(msgspec.Struct, frozen=True, gc=False):
     """How a write ends: `outcome` is synced, rejected, dead or superseded; `fields` go to its status.
 
     `blocks`: the writes behind it wait until an operator has decided. `attempted`: an attempt ended it.
@@ -137,42 +146,79 @@ class SettleLimits(msgspec.Struct, frozen=True):
         )
 
 
+class Ending(msgspec.Struct, frozen=True, gc=False):
+    """The end of one write of a claimed resource; `digests` are those of its target and of what it affects."""
+
+    claimed: Claimed
+    write_id: str
+    seq: int
+    settlement: Settlement
+    digests: tuple[str, ...]
+
+
 async def accept(store: RegionStore, partition: Partition, acceptance: Acceptance, caps: Queue) -> Accepted:
-    """Accept a write: all or nothing, harmless to repeat. Raises `RegionUnavailableError`."""
-    record = acceptance.record
-    keys = [
-        partition.idempotency(record.idempotency), partition.seq, partition.queue, partition.due, partition.bytes,
-        partition.status(record.id), partition.body(record.id), partition.principals, partition.sizes,
-        partition.blocked, *partition.resources(acceptance.resources),
-    ]  # fmt: skip
-    arguments: list[Any] = [
-        record.id, acceptance.fingerprint, acceptance.target.digest, record.principal,
-        acceptance.size, int(record.body_stored), store.new_token(),
-        caps.max_writes, caps.max_bytes, caps.max_writes_per_resource, caps.max_bytes_per_resource,
-        caps.max_writes_per_principal, int(bool(record.idempotency)), STATE_SECONDS * 1000,
-        WAKE_CHANNEL, f"{store.name}:{partition.number}",
-        _listed(store, record), *(_listed(store, copy) for _, copy in acceptance.affected),
-        "method", record.method, "url", record.url, "principal", record.principal, "site", record.site,
-        "digest", acceptance.target.digest, "size", acceptance.size, "group", acceptance.target.group,
-        "body", int(record.body_stored), "shared", int(record.shared), "idempotency", record.idempotency,
-        "affected", " ".join(resource.digest for resource, _ in acceptance.affected),
-    ]  # fmt: skip
-    body = seal_body(store.cipher, acceptance.body, record.id) if record.body_stored else b""
-    executor = store.queue if acceptance.durability == MEMORY else store.durable
+    """Accept a write: all or nothing, harmless to repeat. Those of one moment are accepted in one call.
+
+    Raises `RegionUnavailableError`.
+    """
+    kind = (partition.number, acceptance.durability, caps)
+    if kind not in store.accepts:
+        call = functools.partial(_accept_all, store, partition, acceptance.durability, caps)
+        store.accepts[kind] = Collector(call, ACCEPTED_AT_ONCE)
     for _ in range(2):
-        if record.body_stored:  # the same pipeline: it is there when the script runs
-            # One that is there stays as it is: pending, and so without a lifetime, when the accept is a repeated one.
-            stored = executor.submit("SET", partition.body(record.id), body, "EX", BODY_SECONDS, "NX")
-            stored.add_done_callback(_swallow)
-        (verdict, detail, seq), confirmed = await executor.run_confirmed(
-            script("accept"), keys, arguments, store.confirmation(acceptance.durability)
-        )
-        accepted = Accepted(Verdict(verdict.decode()), detail.decode(), seq)
-        if accepted.verdict in (Verdict.ACCEPTED, Verdict.KNOWN) and not confirmed:
-            return msgspec.structs.replace(accepted, verdict=Verdict.UNCONFIRMED)
+        accepted: Accepted = await store.accepts[kind].ask(acceptance)
         if accepted.verdict is not Verdict.NO_BODY:
             return accepted
     raise RegionUnavailableError(store.name, "the body of a write could not be stored beside it")
+
+
+async def _accept_all(
+    store: RegionStore, partition: Partition, durability: Durability, caps: Queue, acceptances: Sequence[Acceptance]
+) -> list[Accepted | Exception]:
+    executor = store.queue if durability == MEMORY else store.durable
+    keys = [
+        partition.seq, partition.queue, partition.due, partition.bytes, partition.principals, partition.sizes,
+        partition.blocked,
+    ]  # fmt: skip
+    arguments: list[Any] = [
+        store.new_token(), STATE_SECONDS * 1000, WAKE_CHANNEL, f"{store.name}:{partition.number}",
+        caps.max_writes, caps.max_bytes, caps.max_writes_per_resource, caps.max_bytes_per_resource,
+        caps.max_writes_per_principal,
+    ]  # fmt: skip
+    for acceptance in acceptances:
+        record = acceptance.record
+        keys += (partition.idempotency(record.idempotency), partition.status(record.id), partition.body(record.id))
+        keys += partition.resources(acceptance.resources)
+        described = _described(store, acceptance)
+        arguments += (1 + len(acceptance.affected), len(described), *described)
+        if record.body_stored:  # the same pipeline: it is there when the script runs
+            # One that is there stays as it is: pending, and so without a lifetime, when the accept is a repeated one.
+            body = seal_body(store.cipher, acceptance.body, record.id)
+            stored = executor.submit("SET", partition.body(record.id), body, "EX", BODY_SECONDS, "NX")
+            stored.add_done_callback(_swallow)
+    answers, confirmed = await executor.run_confirmed(script("accept"), keys, arguments, store.confirmation(durability))
+    return [_accepted(answer, confirmed) for answer in answers]
+
+
+def _described(store: RegionStore, acceptance: Acceptance) -> list[Any]:
+    """What the script gets of one write."""
+    record, digest = acceptance.record, acceptance.target.digest
+    return [
+        record.id, acceptance.fingerprint, digest, record.principal, acceptance.size, int(record.body_stored),
+        int(bool(record.idempotency)),
+        _listed(store, record), *[_listed(store, copy) for _, copy in acceptance.affected],
+        "method", record.method, "url", record.url, "principal", record.principal, "site", record.site,
+        "digest", digest, "size", acceptance.size, "group", acceptance.target.group,
+        "body", int(record.body_stored), "shared", int(record.shared), "idempotency", record.idempotency,
+        "affected", " ".join([resource.digest for resource, _ in acceptance.affected]),
+    ]  # fmt: skip
+
+
+def _accepted(answer: Sequence[Any], confirmed: bool) -> Accepted:
+    verdict, detail, seq = Verdict(answer[0].decode()), answer[1].decode(), answer[2]
+    if verdict in (Verdict.ACCEPTED, Verdict.KNOWN) and not confirmed:
+        verdict = Verdict.UNCONFIRMED
+    return Accepted(verdict, detail, seq)
 
 
 async def claim(store: RegionStore, partition: Partition, fence: str, limit: int, lease: float) -> list[Claimed]:
@@ -186,7 +232,27 @@ async def read_queue(store: RegionStore, partition: Partition, digest: str) -> l
 
     Raises `UnreadableRecordError` when the head needs a newer version, `RegionUnavailableError`.
     """
-    flat = await store.queue.command("ZRANGE", partition.pending(digest), 0, READ_AHEAD - 1, "WITHSCORES")
+    return _opened(
+        store, await store.queue.command("ZRANGE", partition.pending(digest), 0, READ_AHEAD - 1, "WITHSCORES")
+    )
+
+
+async def read_queues(store: RegionStore, partition: Partition, digests: Sequence[str]) -> dict[str, list[Queued]]:
+    """Read the oldest writes of several claimed resources, by digest.
+
+    What is not in it is to be read by itself: it is too much, or cannot be read here. Raises `RegionUnavailableError`.
+    """
+    keys = [partition.pending(digest) for digest in digests]
+    read = await store.queue.run(script("heads"), keys, (READ_AHEAD, READ_BYTES))
+    found: dict[str, list[Queued]] = {}
+    for digest, flat in zip(digests, read, strict=False):
+        with contextlib.suppress(UnreadableRecordError):
+            found[digest] = _opened(store, flat)
+    return found
+
+
+def _opened(store: RegionStore, flat: Sequence[bytes]) -> list[Queued]:
+    """The writes in a queue; raises `UnreadableRecordError` when the head needs a newer version."""
     queued: list[Queued] = []
     for raw, seq in zip(flat[::2], flat[1::2], strict=True):
         try:
@@ -286,32 +352,54 @@ async def settle(
     affected: Sequence[str],
     limits: SettleLimits,
 ) -> tuple[str, int]:
-    """End a write of a claimed resource.
+    """End a write of a claimed resource; those that are to end at the same time end in one call.
 
     Returns what the script says, `settled`, `already`, `lost` or `not-head`, and how many writes may go on after it.
     `affected` are the digests of the other resources the write touches. Raises `RegionUnavailableError`.
     """
+    kind = (partition.number, limits)
+    if kind not in store.settles:
+        store.settles[kind] = Collector(functools.partial(_settle_all, store, partition, limits), SETTLED_AT_ONCE)
     digests = (claimed.digest, *affected)
+    ending = Ending(claimed, write_id, seq, settlement, digests)
+    return await store.settles[kind].ask(ending)
+
+
+async def _settle_all(
+    store: RegionStore, partition: Partition, limits: SettleLimits, endings: Sequence[Ending]
+) -> list[tuple[str, int] | Exception]:
     keys = [
         partition.lease, partition.due, partition.queue, partition.processed, partition.bytes, partition.seq,
-        partition.status(write_id), partition.body(write_id), partition.out, partition.principals, partition.sizes,
-        partition.blocked, partition.ended(settlement.outcome), partition.idempotency(settlement.idempotency),
-        *(key for digest in digests for key in partition.resource(digest)),
+        partition.out, partition.principals, partition.sizes, partition.blocked, partition.ended("dead"),
+        partition.ended("rejected"),
     ]  # fmt: skip
-    # A client can have as many writes rejected as it likes: they stay no longer than others.
-    status_seconds = ENDED_SECONDS if settlement.outcome == "dead" else limits.status_seconds
-    known_seconds = max(limits.known_seconds, status_seconds) if settlement.keep_record else limits.known_seconds
     arguments: list[Any] = [
-        claimed.fence, claimed.digest, seq, write_id, settlement.outcome, store.new_token(),
-        int(status_seconds * 1000), STATE_SECONDS * 1000, int(limits.landed_seconds * 1000), limits.landed_count,
+        store.new_token(), STATE_SECONDS * 1000, int(limits.landed_seconds * 1000), limits.landed_count,
         int(store.holdoff * 1000), int(limits.lease * 1000), events_channel(store.name),
-        announcement(partition.number, write_id, digests), settlement.announce, OUTBOX_LENGTH,
-        int(settlement.keep_record), int(settlement.blocks), int(settlement.anywhere), int(settlement.attempted),
-        ENDED_LENGTH, int(known_seconds * 1000), "blocks", int(settlement.blocks),
-        *(part for pair in settlement.fields.items() for part in pair),
+        partition.number, OUTBOX_LENGTH, ENDED_LENGTH,
     ]  # fmt: skip
-    answer, left = await store.queue.run(script("settle"), keys, arguments)
-    return answer.decode(), left
+    for ending in endings:
+        settlement = ending.settlement
+        keys += (
+            partition.status(ending.write_id), partition.body(ending.write_id),
+            partition.idempotency(settlement.idempotency),
+        )  # fmt: skip
+        for digest in ending.digests:
+            keys += partition.resource(digest)
+        # A client can have as many writes rejected as it likes: they stay no longer than others.
+        status_seconds = ENDED_SECONDS if settlement.outcome == "dead" else limits.status_seconds
+        known_seconds = max(limits.known_seconds, status_seconds) if settlement.keep_record else limits.known_seconds
+        known_ms = int(known_seconds * 1000) if settlement.idempotency else ""
+        fields = ["blocks", str(int(settlement.blocks)), *(part for pair in settlement.fields.items() for part in pair)]
+        arguments += (
+            len(ending.digests), len(fields), ending.claimed.fence, ending.claimed.digest, ending.seq, ending.write_id,
+            settlement.outcome, int(status_seconds * 1000), known_ms,
+            names(ending.write_id, ending.digests), settlement.announce,
+            int(settlement.keep_record), int(settlement.blocks), int(settlement.anywhere), int(settlement.attempted),
+            *fields,
+        )  # fmt: skip
+    answers = await store.queue.run(script("settle"), keys, arguments)
+    return [answer if isinstance(answer, Exception) else (answer[0].decode(), answer[1]) for answer in answers]
 
 
 async def status(store: RegionStore, partition: Partition, write_id: str) -> dict[str, str] | None:

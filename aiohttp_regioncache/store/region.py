@@ -25,7 +25,8 @@ from ..purges import Lines
 from ..regions import Region
 from ..settings import Connections
 from .breaker import Breaker
-from .clients import close_client, make_client
+from .clients import close_client, make_client, pack_in_c
+from .collector import Collector
 from .embedded import EmbeddedServer
 from .events import Events
 from .executor import Client, Confirmation, Executor, as_mapping
@@ -64,7 +65,8 @@ class RegionStore:
     what rules ask for: whether the server can give it is part of the check; `durability_timeout` is seconds.
     `cipher` seals queued requests. `holdoff` is the seconds that the origin's readers may lag behind its writers.
     `purge_lines` are the lists of purges as they have been read, by partition. `untold` are the resources, by digest,
-    whose changes no region could be told of yet: their entries are not to be served here. One that does not
+    whose changes no region could be told of yet: their entries are not to be served here. `accepts` and `settles`
+    are the writes, and their ends, that wait to go out together, by partition and limits. One that does not
     `registers` leaves an empty server as it is: for those who only look.
     """
 
@@ -104,6 +106,8 @@ class RegionStore:
         self.purge_lines: dict[int, Lines] = {}
         self.purge_lock = asyncio.Lock()
         self.untold: Counter[str] = Counter()
+        self.accepts: dict[Any, Collector[Any, Any]] = {}
+        self.settles: dict[Any, Collector[Any, tuple[str, int]]] = {}
         self._clients: list[Client] = []
         self._embedded: EmbeddedServer | None = None
         self._run = ""
@@ -297,6 +301,7 @@ class RegionStore:
     async def _on_connect(self, connection: AbstractConnection) -> None:
         """Learn the server's run, eviction policy and clock before the first command of a connection."""
         await connection.on_connect()
+        pack_in_c(connection)
         await connection.send_command("INFO", "server", "memory", "persistence", "replication")
         described = await connection.read_response()
         node = self._node_of(connection)

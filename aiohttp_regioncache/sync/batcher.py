@@ -48,6 +48,8 @@ class Reply(msgspec.Struct, frozen=True):
         """
         tried = len(self.attempts)
         well = [is_success(method, each) for method, each in zip(methods, self.attempts, strict=False)]
+        if tried == len(methods) and all(well):
+            return []
         failed = next((n for n in range(tried) if not well[n]), tried)
         unheard = {n for n in range(failed + 1, tried) if well[n] or self.attempts[n].is_unknown}
         return [n for n in range(failed, len(methods)) if self.doubted or n in unheard]
@@ -62,6 +64,7 @@ class _Parcel:
         self.size = sum(len(item.body) for item in items)
         self.done: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self.doubted = False
+        self.is_taken = False
 
     def resolve(self, attempts: Sequence[Attempt] = (), *, alone: bool = False) -> None:
         """Say what became of it."""
@@ -93,6 +96,7 @@ class Batcher:
         self._bytes = 0
         self._carriers: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
         self._since = 0.0
         self._arrived = 0
 
@@ -105,12 +109,10 @@ class Batcher:
         self._add(parcel)
         self._collect()
         try:
-            await asyncio.wait([parcel.done], timeout=self._leases.spare(claim))
+            return await parcel.done
         finally:
-            if parcel in self._waiting:  # nobody has taken it
+            if not parcel.is_taken:
                 self._remove(parcel)
-                parcel.resolve()
-        return await parcel.done
 
     # --- collecting ---
 
@@ -119,11 +121,35 @@ class Batcher:
         self._count += len(parcel.items)
         self._bytes += parcel.size
         self._arrived += 1
+        self._watch_over(parcel)
 
     def _remove(self, parcel: _Parcel) -> None:
         self._waiting.remove(parcel)
+        self._forget(parcel)
+
+    def _forget(self, parcel: _Parcel) -> None:
+        parcel.is_taken = True
         self._count -= len(parcel.items)
         self._bytes -= parcel.size
+
+    def _watch_over(self, parcel: _Parcel) -> None:
+        """Look again when the first lease of those that wait has become too short for an attempt."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._leases.spare(parcel.claim)
+        if self._watch is None or until < self._watch.when():
+            if self._watch is not None:
+                self._watch.cancel()
+            self._watch = loop.call_at(until, self._give_up)
+
+    def _give_up(self) -> None:
+        """Send nothing for those that nobody has taken in time."""
+        self._watch = None
+        for parcel in self._waiting.copy():
+            if self._leases.spare(parcel.claim) > 0:
+                self._watch_over(parcel)
+            else:
+                self._remove(parcel)
+                parcel.resolve()
 
     @property
     def _has_room(self) -> bool:
@@ -161,14 +187,16 @@ class Batcher:
         """The oldest writes that one request may carry; of the first resource's as many as may."""
         taken: list[_Parcel] = []
         count = size = 0
-        for parcel in list(self._waiting):
+        for parcel in self._waiting:
             count += len(parcel.items)
             size += parcel.size
             if taken and (count > self._limit or size > self.bulk.max_bytes):
                 break
-            self._remove(parcel)
-            del parcel.items[self._limit :]
             taken.append(parcel)
+        self._waiting = self._waiting[len(taken) :]
+        for parcel in taken:
+            self._forget(parcel)
+            del parcel.items[self._limit :]
         return taken
 
     # --- sending ---

@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
+from ..errors import RegionUnavailableError
 from ..settings import Sync
 from ..store import queue
 from ..store.keyspace import Partition
-from ..store.queue import Claimed
+from ..store.queue import Claimed, Queued
 from ..store.region import RegionStore
 from .sender import Sender
 
@@ -23,11 +24,15 @@ LEASE_SHARE: Final = 0.8
 
 
 class Claim(msgspec.Struct, eq=False):
-    """A claimed resource with the monotonic time at which sending must have ended; `is_lost`: another's by now."""
+    """A claimed resource with the monotonic time at which sending must have ended; `is_lost`: another's by now.
+
+    `queued` are its oldest writes, where they could be read when it was claimed.
+    """
 
     partition: Partition
     claimed: Claimed
     deadline: float
+    queued: Sequence[Queued] = ()
     is_lost: bool = False
 
     @property
@@ -50,10 +55,15 @@ class Leases:
         return self.is_stopping or sender.breaker.is_open
 
     async def claim(self, partition: Partition, limit: int) -> list[Claim]:
-        """Claim due resources. Raises `RegionUnavailableError`."""
+        """Claim due resources and read what is queued. Raises `RegionUnavailableError`."""
         deadline = self.deadline()
         found = await queue.claim(self._store, partition, secrets.token_hex(8), limit, self._lease)
-        return [Claim(partition, claimed, deadline) for claimed in found]
+        if not found:
+            return []
+        queued: Mapping[str, Sequence[Queued]] = {}
+        with contextlib.suppress(RegionUnavailableError):
+            queued = await queue.read_queues(self._store, partition, [claimed.digest for claimed in found])
+        return [Claim(partition, claimed, deadline, queued.get(claimed.digest, ())) for claimed in found]
 
     def deadline(self) -> float:
         """When sending must have ended under a lease that is asked for now."""
@@ -69,7 +79,14 @@ class Leases:
         Not one of a process that was stopped until the lease it asked for had run out, too. Raises
         `RegionUnavailableError`.
         """
-        short = [claim for claim in claims if claim.remaining < self._timeout]
+        sendable = time.monotonic() + self._timeout
+        short = [claim for claim in claims if claim.deadline < sendable]
+        if short:
+            await self._renew(short)
+        now = time.monotonic()
+        return [claim for claim in claims if not claim.is_lost and claim.deadline > now]
+
+    async def _renew(self, short: Sequence[Claim]) -> None:
         partitions = {claim.partition.number: claim.partition for claim in short}
         await asyncio.gather(
             *(
@@ -77,7 +94,6 @@ class Leases:
                 for number, partition in partitions.items()
             )
         )
-        return [claim for claim in claims if not claim.is_lost and claim.remaining > 0]
 
     async def give_back(self, claim: Claim, delay: float) -> None:
         """Give a resource back, due again after `delay` seconds. Raises `RegionUnavailableError`."""
@@ -90,21 +106,41 @@ class Leases:
             claim.is_lost = claim.claimed.digest not in kept
             claim.deadline = deadline
 
-    @contextlib.asynccontextmanager
-    async def admitted(self, claims: Sequence[Claim], sender: Sender) -> AsyncIterator[list[Claim]]:
+    def admitted(self, claims: Sequence[Claim], sender: Sender) -> Admission:
         """Hold a sender's slot for a request of these claims: those that are still ours, with a long enough lease.
 
         None of them when it should not be sent now: what finds no slot in time is given back, so that no lease runs
         out over it. Raises `RegionUnavailableError`.
         """
-        slots = sender.slots
-        if not await _has_slot(slots, min(self.spare(claim) for claim in claims)):
-            yield []
-            return
+        return Admission(self, claims, sender)
+
+
+class Admission:
+    """A slot for a request, for as long as its context lasts; the context gives the claims that it may be sent for."""
+
+    __slots__ = ("_claims", "_has_slot", "_leases", "_sender")
+
+    def __init__(self, leases: Leases, claims: Sequence[Claim], sender: Sender) -> None:
+        self._leases = leases
+        self._claims = claims
+        self._sender = sender
+        self._has_slot = False
+
+    async def __aenter__(self) -> list[Claim]:
+        leases, slots = self._leases, self._sender.slots
+        patience = min(map(leases.spare, self._claims)) if slots.locked() else 0.0
+        self._has_slot = await _has_slot(slots, patience)
+        if not self._has_slot or leases.is_closed(self._sender):
+            return []
         try:
-            yield [] if self.is_closed(sender) else await self.renew(claims)
-        finally:
+            return await leases.renew(self._claims)
+        except BaseException:
             slots.release()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._has_slot:
+            self._sender.slots.release()
 
 
 async def _has_slot(slots: asyncio.Semaphore, patience: float) -> bool:

@@ -40,17 +40,19 @@ CROWDED_DELAY: Final = 0.25
 """Seconds after which a write is looked at again whose origin is busy, while those of other sites need the room."""
 
 
+_UNASKED: Final = History(0, False, 0.0)
 _ROOM: Final = 4
 """How many origins' slots a loop has room for."""
 
 
-class _Ready(msgspec.Struct, frozen=True):
-    """A write that can be sent: as it is queued, as it goes out, its body, and where it goes."""
+class _Ready(msgspec.Struct, frozen=True, gc=False):
+    """A write that can be sent: as it is queued, as it goes out, its body, where it goes, and when it is given up."""
 
     item: Queued
     write: WriteRecord
     body: bytes
     outlet: Outlet
+    patience: Patience
 
 
 class SyncLoop:
@@ -71,13 +73,13 @@ class SyncLoop:
         self._settings = settings.sync
         self._outlets = outlets
         self._leases = Leases(store, self._settings)
-        self._settler = Settler(store, settings, self._leases, hooks or Hooks())
+        self._wake = asyncio.Event()
+        self._settler = Settler(store, settings, self._leases, hooks or Hooks(), self._left_slot)
         self._batchers: WeakKeyDictionary[Outlet, dict[str, Batcher]] = WeakKeyDictionary()
         # What waits for a bulk request needs no slot of its own.
         self._capacity = max(self._settings.concurrency, self._settings.claim if outlets.may_bulk else 0)
         if outlets.are_many:  # one that has all its slots taken leaves room for the others
             self._capacity = max(self._capacity, _ROOM * self._settings.concurrency)
-        self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._drains: set[asyncio.Task[None]] = set()
         self._using: Counter[Sender] = Counter()
@@ -132,17 +134,25 @@ class SyncLoop:
             elif problem:  # a loop that dies is a queue that never drains
                 logger.error("region %s: a turn of the sync loop failed", self._store.name, exc_info=problem)
             if not drains and not self.is_stopping:
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), self._settings.poll)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._settings.poll):
+                        await self._wake.wait()
 
     async def _dispatch(self) -> tuple[list[asyncio.Task[None]], BaseException | None]:
         """Claim for the free slots and begin to replay; with the first error of a claim, if there is one."""
-        shares = self._shares(self._capacity - len(self._drains))
+        # What is being settled leaves its slot to another one, though it may come back for the next write.
+        settling = min(self._settler.under_way, self._capacity)
+        shares = self._shares(self._capacity - len(self._drains) + settling)
         found = await asyncio.gather(*(self._leases.claim(*share) for share in shares), return_exceptions=True)
         drains = [
             self._spawn(claim) for claims in found if not isinstance(claims, BaseException) for claim in claims
         ]  # fmt: skip
         return drains, next((some for some in found if isinstance(some, BaseException)), None)
+
+    def _left_slot(self) -> None:
+        """Look for what has found no slot until now."""
+        if len(self._drains) >= self._capacity:
+            self._wake.set()
 
     def _shares(self, free: int) -> list[tuple[Partition, int]]:
         """Deal free slots out to the partitions in turn: what has no slot is not claimed, so that no lease runs out."""
@@ -190,8 +200,9 @@ class SyncLoop:
 
     async def _read(self, claim: Claim, *, stalled: bool) -> Sequence[Queued]:
         """Read what comes next; the resource is given back when that is nothing."""
+        queued, claim.queued = claim.queued, ()
         try:
-            queued = await queue.read_queue(self._store, claim.partition, claim.claimed.digest)
+            queued = queued or await queue.read_queue(self._store, claim.partition, claim.claimed.digest)
         except UnreadableRecordError as error:
             logger.warning("region %s: left to a newer edge: %s", self._store.name, error)
             await self._leases.give_back(claim, UNREADABLE_DELAY)
@@ -218,12 +229,15 @@ class SyncLoop:
         if self._is_crowded_out(outlet):
             await self._leases.give_back(claim, CROWDED_DELAY)
             return 0
+        if not self._outlets.are_many:
+            return await self._replay_to(outlet, claim, queued, write, stalled=stalled)
         self._using[outlet.sender] += 1
         try:
             return await self._replay_to(outlet, claim, queued, write, stalled=stalled)
         finally:
             self._using[outlet.sender] -= 1
-            self._using += Counter()  # forgets who uses nothing
+            if not self._using[outlet.sender]:
+                del self._using[outlet.sender]
 
     async def _replay_to(
         self, outlet: Outlet, claim: Claim, queued: Sequence[Queued], write: WriteRecord, *, stalled: bool
@@ -240,7 +254,7 @@ class SyncLoop:
             if isinstance(resolved, chain.Broken):
                 return int(await self._settler.settle(claim, item, resolved.outcome, resolved.answer, attempted=False))
             write = resolved
-        ready = _Ready(item, write, body, outlet)
+        ready = _Ready(item, write, body, outlet, self._patience(write))
         batcher = self._batcher(ready, claim.claimed.stalls if stalled else 0)
         if batcher is None:
             return int(await self._send_alone(claim, ready, stalled=stalled))
@@ -266,7 +280,7 @@ class SyncLoop:
 
     async def _attempt(self, claim: Claim, ready: _Ready, *, stalled: bool) -> Attempt | Outcome | None:
         """Send one write by itself; an outcome when it may not be sent, None when it is no longer ours."""
-        write, patience = ready.write, self._patience(ready.write)
+        write, patience = ready.write, ready.patience
         earlier: int | None = 0
         if not patience.repeatable:
             earlier = await queue.begin_attempt(
@@ -291,7 +305,7 @@ class SyncLoop:
         write, batcher = ready.write, self._batcher_of(ready.outlet, ready.write.bulk)
         if batcher is None or not write.repeatable or len(ready.body) > batcher.bulk.max_bytes:
             return None
-        return None if outcome.before_sending(0, stalls, self._patience(write)) else batcher
+        return None if outcome.before_sending(0, stalls, ready.patience) else batcher
 
     def _batcher_of(self, outlet: Outlet, endpoint: str) -> Batcher | None:
         bulk = outlet.bulks.get(endpoint)
@@ -320,7 +334,7 @@ class SyncLoop:
             if body is None or size + len(body) > bulk.max_bytes:
                 break
             size += len(body)
-            followers.append(_Ready(item, write, body, first.outlet))
+            followers.append(_Ready(item, write, body, first.outlet, self._patience(write)))
         return followers
 
     async def _send_together(self, claim: Claim, batcher: Batcher, run: Sequence[_Ready], *, stalled: bool) -> int:
@@ -364,6 +378,8 @@ class SyncLoop:
     async def _replaced(self, claim: Claim, queued: Sequence[Queued]) -> Sequence[Queued]:
         """The writes at the head of which only the last need be sent."""
         found = candidates(queued)
+        if not found:
+            return ()
         ids = [item.record.id for item in found if item.record]
         statuses = await asyncio.gather(*(queue.status(self._store, claim.partition, each) for each in ids))
         return untried(found, [known or {} for known in statuses])
@@ -373,7 +389,7 @@ class SyncLoop:
     async def _after(self, claim: Claim, ready: _Ready, attempt: Attempt, *, stalled: bool) -> bool:
         item, write = ready.item, ready.write
         history = await self._history(claim, write, attempt, stalled=stalled)
-        judged = outcome.judge(write.method, attempt, history, self._patience(write), now=time.time())
+        judged = outcome.judge(write.method, attempt, history, ready.patience, now=time.time())
         if judged.verdict is not Verdict.RETRY:
             return await self._settler.settle(claim, item, judged, attempt, doubtful=history.unknown)
         delay = outcome.retry_delay(
@@ -398,7 +414,7 @@ class SyncLoop:
     async def _history(self, claim: Claim, write: WriteRecord, attempt: Attempt, *, stalled: bool) -> History:
         """What happened before; only asked for where it can matter."""
         if 200 <= attempt.status < 300:
-            return History(0, False, 0.0)
+            return _UNASKED
         known = await queue.status(self._store, claim.partition, write.id) or {}
         age = self._store.now() - max(write.accepted, int(known.get("revived", 0))) / 1000
         # One that may not be repeated is never sent after an unknown outcome.

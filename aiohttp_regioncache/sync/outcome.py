@@ -36,7 +36,7 @@ class Failure(Enum):
     NO_ANSWER = "no-answer"  # it may have been applied
 
 
-class Attempt(msgspec.Struct, frozen=True):
+class Attempt(msgspec.Struct, frozen=True, gc=False):
     """One attempt: the origin's answer, or the failure that stood in its place."""
 
     status: int = 0
@@ -51,7 +51,7 @@ class Attempt(msgspec.Struct, frozen=True):
         return self.failure is Failure.NO_ANSWER or self.status in (502, 504)
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """A verdict with its reason; `retry_after` is seconds that the origin asked for."""
 
     verdict: Verdict
@@ -59,7 +59,7 @@ class Outcome(msgspec.Struct, frozen=True):
     retry_after: float | None = None
 
 
-class History(msgspec.Struct, frozen=True):
+class History(msgspec.Struct, frozen=True, gc=False):
     """What happened to a write before this attempt: tries, whether one had an unknown outcome, its age in seconds."""
 
     tries: int
@@ -67,7 +67,7 @@ class History(msgspec.Struct, frozen=True):
     age: float
 
 
-class Patience(msgspec.Struct, frozen=True):
+class Patience(msgspec.Struct, frozen=True, gc=False):
     """When a write is given up: after so many tries, seconds or vanished senders; whether it may be sent twice."""
 
     max_tries: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import logging
 import secrets
@@ -19,7 +20,7 @@ from ..principal import Signer
 from ..records import WriteRecord, from_wire
 from ..replays import REPLAY_HEADER, Replay, sign_replay, with_loop_mark
 from ..rules import BulkItem, BulkRequest
-from ..semantics.fields import Headers, end_to_end, remove
+from ..semantics.fields import HOP_BY_HOP, Headers, end_to_end
 from ..settings import Sync
 from ..store.breaker import Breaker
 from ..upstream import Upstream
@@ -34,7 +35,7 @@ _LARGE: Final = 1024 * 1024
 
 # What belongs to the connection, what the client sets itself, and what made sense only before the write was taken.
 _OWN_FIELDS: Final = frozenset({"host", "content-length", "expect", "idempotency-key", "prefer", REPLAY_HEADER.lower()})
-_CREDENTIALS: Final = ("authorization", "cookie")
+_CREDENTIALS: Final = frozenset({"authorization", "cookie"})
 
 
 class _Request(NamedTuple):
@@ -71,11 +72,13 @@ class Sender:
         self.breaker = Breaker(settings.breaker_failures, settings.breaker_seconds)
         self._origins = origins
         self._upstream = upstream
+        self._path = upstream.path
         self._host = site or URL(upstream.addresses[0].url).host
         self._signer = signer
         self._name = name
         self._site = site
         self._service = None if site else settings.authorization
+        self._dropped = HOP_BY_HOP | _OWN_FIELDS | (_CREDENTIALS if self._service is not None else frozenset())
 
     def note_health(self, attempt: Attempt) -> None:
         """Learn from an attempt whether the origin takes writes; what it comes to is told once."""
@@ -99,17 +102,18 @@ class Sender:
         request = _Request(
             write.method, write.endpoint, [*self._headers(write, seq, fence), _key(write)], body, ANSWER_BYTES
         )
-        return await self._send(request, urlsplit(write.url).netloc, timeout, reuse=write.repeatable)
+        host = urlsplit(write.url).netloc if self._upstream.keeps_host else None
+        return await self._send(request, host, timeout, reuse=write.repeatable)
 
     def item(self, write: WriteRecord, body: bytes, seq: int, fence: str) -> BulkItem:
         """Describe a write as it goes into a bulk request."""
         headers = self._headers(write, seq, fence)
-        return BulkItem(write.method, self._upstream.path + write.endpoint, headers, body, write.idempotency_key)
+        return BulkItem(write.method, self._path + write.endpoint, headers, body, write.idempotency_key)
 
     async def send_bulk(self, endpoint: str, request: BulkRequest, count: int, timeout: float) -> Attempt:
         """Send `count` writes in one request. `timeout` is seconds. Never raises for what the origin does."""
         replay = Replay(secrets.token_hex(16), count, "bulk", int(time.time()))
-        mark = sign_replay(self._signer, replay, request.method, self._upstream.path + endpoint, self._site)
+        mark = sign_replay(self._signer, replay, request.method, self._path + endpoint, self._site)
         headers = [("Content-Type", request.content_type), ("Accept-Encoding", "identity"), (REPLAY_HEADER, mark)]
         if self._service is not None:
             headers.append(("Authorization", self._service))
@@ -121,8 +125,11 @@ class Sender:
         deadline = time.monotonic() + timeout
         attempt = Attempt(failure=Failure.NOT_SENT, problem="the origin cannot be reached")
         for way in self._origins.ways(self._upstream, host):
-            attempt = await self._ask(way, request, max(0.001, deadline - time.monotonic()), reuse=reuse)
-            if attempt.failure is not Failure.NOT_SENT or time.monotonic() >= deadline:
+            attempt = await self._ask(way, request, timeout, reuse=reuse)
+            if attempt.failure is not Failure.NOT_SENT:
+                break
+            timeout = deadline - time.monotonic()
+            if timeout <= 0:
                 break
         return attempt
 
@@ -135,14 +142,13 @@ class Sender:
                 headers=CIMultiDict(with_loop_mark([*host, *request.headers], self._name)),
                 data=_payload(request.body),
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=timeout),
+                timeout=_seconds(timeout),
                 middlewares=(_Once(),),
                 **way.tls,
             ) as response:
                 answer = await _whole(response.content, request.limit)
-                received = tuple((name, value) for name, value in response.headers.items())
                 way.note(response.status)
-                return Attempt(response.status, received, answer)
+                return Attempt(response.status, tuple(response.headers.items()), answer)
         except (aiohttp.ClientConnectorError, aiohttp.InvalidURL, aiohttp.ConnectionTimeoutError) as error:
             way.note_failure(error)
             logger.debug("%s %s: %s", request.method, request.endpoint, error)  # a status page need not show addresses
@@ -154,13 +160,27 @@ class Sender:
 
     def _headers(self, write: WriteRecord, seq: int, fence: str) -> list[tuple[str, str]]:
         """The end-to-end fields of a write with its mark, and the service's credential in place of any other."""
-        kept = remove(end_to_end(from_wire(write.headers)), _OWN_FIELDS)
+        kept = self._kept(from_wire(write.headers))
         if self._service is not None:
-            kept = [*remove(kept, _CREDENTIALS), ("Authorization", self._service)]
-        endpoint = self._upstream.path + write.endpoint
+            kept.append(("Authorization", self._service))
+        endpoint = self._path + write.endpoint
         replay = Replay(write.id, seq, fence, int(time.time()))
         mark = sign_replay(self._signer, replay, write.method, endpoint, self._site)
-        return [*kept, (REPLAY_HEADER, mark)]
+        kept.append((REPLAY_HEADER, mark))
+        return kept
+
+    def _kept(self, headers: Headers) -> list[tuple[str, str]]:
+        names = [name.lower() for name, _ in headers]
+        if "connection" in names:  # it may name more
+            headers = end_to_end(headers)
+            names = [name.lower() for name, _ in headers]
+        return [line for line, name in zip(headers, names, strict=True) if name not in self._dropped]
+
+
+@functools.lru_cache(maxsize=64)
+def _seconds(timeout: float) -> aiohttp.ClientTimeout:
+    """Most attempts have the same time."""
+    return aiohttp.ClientTimeout(total=timeout)
 
 
 def _key(write: WriteRecord) -> tuple[str, str]:
@@ -173,10 +193,13 @@ def _payload(body: bytes) -> bytes | io.BytesIO | None:
 
 
 async def _whole(content: aiohttp.StreamReader, limit: int) -> bytes:
-    try:
-        await content.readexactly(limit + 1)
-    except asyncio.IncompleteReadError as error:
-        return error.partial
+    pieces: list[bytes] = []
+    left = limit + 1
+    while left > 0:
+        pieces.append(await content.read(left))
+        left -= len(pieces[-1])
+        if left > 0 and content.at_eof():
+            return b"".join(pieces)
     return b""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -34,18 +34,23 @@ _ANSWER_FIELDS: Final = frozenset(
 
 
 class Settler:
-    """Settle the writes that one loop has claimed. `settled` counts them by outcome.
+    """Settle the writes that one loop has claimed. `settled` counts them by outcome, `under_way` those that are settled
+    now; `begun` is called when one more is.
 
     What ends a write returns whether another one may go on after it.
     """
 
-    def __init__(self, store: RegionStore, settings: Settings, leases: Leases, hooks: Hooks) -> None:
+    def __init__(
+        self, store: RegionStore, settings: Settings, leases: Leases, hooks: Hooks, begun: Callable[[], None]
+    ) -> None:
         self._store = store
         self._limits = SettleLimits.of(settings)
         self._intent_seconds = settings.sync.intent_seconds
         self._leases = leases
         self._hooks = hooks
+        self._begun = begun
         self.settled: Counter[str] = Counter()
+        self.under_way = 0
 
     async def settle(
         self,
@@ -120,9 +125,14 @@ class Settler:
         known: Mapping[str, str],
     ) -> bool:
         deadline = self._leases.deadline()
-        answer, left = await queue.settle(
-            self._store, claim.partition, claim.claimed, write_id, seq, settlement, affected, self._limits
-        )
+        self.under_way += 1
+        self._begun()
+        try:
+            answer, left = await queue.settle(
+                self._store, claim.partition, claim.claimed, write_id, seq, settlement, affected, self._limits
+            )
+        finally:
+            self.under_way -= 1
         if answer == "settled":
             self.settled[settlement.outcome] += 1
             claim.deadline = deadline  # a settle extends the lease
@@ -140,6 +150,8 @@ class Settler:
     def _announce(self, write_id: str, settlement: Settlement, known: Mapping[str, str]) -> None:
         level = logging.WARNING if settlement.keep_record else logging.DEBUG
         logger.log(level, "write %s is %s: %s", write_id, settlement.outcome, settlement.fields.get("reason"))
+        if not self._hooks.are_heard(settlement.outcome):
+            return
         ended = ended_event(
             write_id, self._store.name, settlement.outcome, settlement.fields, known, now=self._store.now()
         )
@@ -168,6 +180,6 @@ def _answer_fields(attempt: Attempt | None) -> dict[str, str]:
     headers = [(name, value) for name, value in attempt.headers if name.lower() in _ANSWER_FIELDS]
     return {
         "answer": str(attempt.status),
-        "answer_headers": json.dumps(headers),
+        "answer_headers": json.dumps(headers) if headers else "[]",
         "answer_body": attempt.body.decode("latin-1"),
     }

@@ -7,19 +7,20 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import hiredis
 import pytest
 from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.connection import SSLConnection
+from redis.asyncio.connection import Connection, SSLConnection
 from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import RedisError
 
 from aiohttp_regioncache.errors import RegionUnavailableError
-from aiohttp_regioncache.store.clients import make_client
+from aiohttp_regioncache.store.clients import make_client, pack_in_c
 from aiohttp_regioncache.store.embedded import ServerProcess, find_server_binary
 from aiohttp_regioncache.store.executor import PIPELINES
 from tests.store.tools import accept, acceptance, opened, raw
 from tests.support import eventually
-from tests.support.servers import ReplicaPair, free_port
+from tests.support.servers import ReplicaPair, ValkeyServer, free_port
 
 
 async def _greet(_: Any) -> None:
@@ -38,6 +39,37 @@ async def test_a_single_server_gets_a_pool_that_waits_and_connections_that_do_no
     assert (connection.username, connection.password) == ("user", "p@ss")
     assert (connection.socket_timeout, connection.socket_connect_timeout) == (0.25, 0.5)
     assert connection.retry.get_retries() == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("GET", "key"),
+        ("SET", "caf\u00e9", b"\x00\xff\r\n", "PX", 5000),
+        ("EVALSHA", "f" * 40, 0, "", 0, -1, 1.5, 1e22, 0.1, 2**53),
+        ("SET", "large", b"x" * 100_000),
+    ],
+)
+def test_what_hiredis_packs_is_what_redis_py_packs(arguments: tuple[Any, ...]) -> None:
+    ours: Any = Connection()
+    theirs = b"".join(ours.pack_command(*arguments))
+    pack_in_c(ours)
+    assert b"".join(ours.pack_commands([arguments, arguments])) == 2 * theirs
+
+
+async def test_the_connections_of_a_region_pack_with_hiredis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed: list[tuple[Any, ...]] = []
+    pack = hiredis.pack_command
+
+    def noted(command: tuple[Any, ...]) -> bytes:
+        packed.append(command)
+        octets: bytes = pack(command)
+        return octets
+
+    monkeypatch.setattr(hiredis, "pack_command", noted)
+    async with ValkeyServer(tmp_path) as server, opened(server.url) as store:
+        await store.queue.command("SET", "a", b"b")
+    assert ("SET", "a", b"b") in packed
 
 
 async def test_rediss_is_encrypted() -> None:

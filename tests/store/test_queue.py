@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from aiohttp_regioncache.durability import MEMORY
-from aiohttp_regioncache.errors import UnreadableRecordError
+from aiohttp_regioncache.errors import RegionUnavailableError, UnreadableRecordError
 from aiohttp_regioncache.records import decode_write_record
 from aiohttp_regioncache.settings import Queue
 from aiohttp_regioncache.store import ended, entries, intents, outbox, queue
+from aiohttp_regioncache.store.events import Changed
 from aiohttp_regioncache.store.queue import Verdict
 from aiohttp_regioncache.store.region import RegionStore
 from tests.store import tools
 from tests.store.tools import TAGS, accept, acceptance, claim_one, look, raw, resource, settle
+from tests.support import eventually
 
 ITEM = resource("/items/1")
 LARGE = b"x" * 50_000
@@ -652,3 +656,139 @@ async def test_intents_are_told_oldest_first_and_so_many_at_once(store: RegionSt
     (odd,) = await intents.overdue(store, store.partitions[0], 1)
     await intents.fulfil(odd)
     assert await intents.overdue(store, store.partitions[0], 1) == noted[:1]
+
+
+# --- many at once ---
+
+
+async def _claimed(store: RegionStore, writes: list[queue.Acceptance]) -> list[queue.Claimed]:
+    """Accept writes of different resources and claim them, in their order."""
+    for write in writes:
+        await accept(store, write)
+    found = {each.digest: each for each in await queue.claim(store, store.partitions[0], "fence", 100, 60)}
+    return [found[write.target.digest] for write in writes]
+
+
+async def _seqs(store: RegionStore, writes: list[queue.Acceptance]) -> list[int]:
+    partition = store.partitions[0]
+    return [int((await queue.status(store, partition, write.record.id) or {})["seq"]) for write in writes]
+
+
+async def _calls_of(client: Redis, command: str) -> int:
+    stats = await client.info("commandstats")
+    return int(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"])
+
+
+async def test_writes_that_end_together_end_in_one_call_each_by_itself(store: RegionStore, client: Redis) -> None:
+    partition = store.partitions[0]
+    writes = [acceptance(f"/items/{n}", affects=("/items",), principal=f"p{n % 2}", key=f"k{n}") for n in range(6)]
+    claims = await _claimed(store, writes)
+    seqs = await _seqs(store, writes)
+    behind = acceptance("/items/5")
+    await accept(store, behind)
+    seen: list[Changed] = []
+    store.events.on_change(seen.append)
+    await eventually(lambda: store.events.is_connected)
+    stranger = msgspec.structs.replace(claims[2], fence="another")
+    before = await _calls_of(client, "evalsha")
+    answers = await asyncio.gather(
+        settle(store, partition, claims[0], writes[0], seqs[0]),
+        settle(store, partition, claims[1], writes[1], seqs[1], "rejected"),
+        settle(store, partition, stranger, writes[2], seqs[2]),
+        settle(store, partition, claims[3], writes[3], seqs[3] + 1000),
+        settle(store, partition, claims[4], writes[4], seqs[4], "dead", blocks=True),
+        settle(store, partition, claims[5], writes[5], seqs[5], announce=b"told"),
+        settle(store, partition, claims[0], writes[0], seqs[0]),
+    )
+    assert await _calls_of(client, "evalsha") - before == 1
+    assert answers == [
+        ("settled", 0), ("settled", 0), ("lost", 0), ("not-head", 1), ("settled", 0), ("settled", 1), ("already", 0),
+    ]  # fmt: skip
+    states = [(await queue.status(store, partition, write.record.id) or {})["state"] for write in writes]
+    assert states == ["synced", "rejected", "pending", "pending", "dead", "synced"]
+    depth = await queue.depth(store, partition)
+    assert (depth.writes, depth.bytes, depth.blocked, depth.due) == (3, 30, 1, 3)
+    assert (depth.newest, depth.processed) == (9, seqs[2] - 1)
+    assert await client.hgetall(partition.principals) == {b"p0": b"1", b"p1": b"2"}
+    assert await client.hgetall(partition.sizes) == {
+        write.target.digest.encode(): b"10" for write in (writes[2], writes[3], behind)
+    }
+    assert await client.xlen(partition.out) == 1
+    await eventually(lambda: bool(seen))
+    (change,) = seen
+    named = (change.write_id, *change.digests)
+    for n in (0, 1, 4, 5):
+        at = named.index(writes[n].record.id)
+        assert named[at + 1 : at + 3] == (writes[n].target.digest, resource("/items").digest)
+    assert not {writes[2].record.id, writes[3].record.id} & set(named)
+
+
+async def test_what_is_wrong_with_one_resource_keeps_no_other_from_ending(store: RegionStore, client: Redis) -> None:
+    partition = store.partitions[0]
+    writes = [acceptance(f"/items/{n}") for n in range(4)]
+    claims = await _claimed(store, writes)
+    seqs = await _seqs(store, writes)
+    await raw(client, "SET", partition.pending(writes[0].target.digest), "no queue")
+    await raw(client, "SET", partition.landed(writes[2].target.digest), "no list")
+    answers: list[object] = await asyncio.gather(
+        *(settle(store, partition, *each) for each in zip(claims, writes, seqs, strict=True)), return_exceptions=True
+    )
+    assert (answers[1], answers[3]) == (("settled", 0), ("settled", 0))
+    for answer in (answers[0], answers[2]):
+        assert isinstance(answer, ResponseError)
+        assert "WRONGTYPE" in str(answer)
+
+
+async def test_a_server_that_takes_no_writes_ends_none_and_each_can_end_later(
+    store: RegionStore, client: Redis
+) -> None:
+    partition = store.partitions[0]
+    writes = [acceptance(f"/items/{n}") for n in range(3)]
+    claims = await _claimed(store, writes)
+    seqs = await _seqs(store, writes)
+    settling = list(zip(claims, writes, seqs, strict=True))
+    await raw(client, "CONFIG", "SET", "min-replicas-to-write", 1)
+    answers = await asyncio.gather(*(settle(store, partition, *each) for each in settling), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [RegionUnavailableError] * 3
+    await raw(client, "CONFIG", "SET", "min-replicas-to-write", 0)
+    assert (await queue.depth(store, partition)).writes == 3
+    assert await asyncio.gather(*(settle(store, partition, *each) for each in settling)) == [("settled", 0)] * 3
+
+
+async def test_the_queues_of_many_resources_are_read_at_once_but_what_cannot_be(
+    store: RegionStore, client: Redis
+) -> None:
+    partition = store.partitions[0]
+    writes = [acceptance(f"/items/{n}", body=b"x" * n) for n in range(6)]
+    await _claimed(store, writes)
+    await accept(store, acceptance("/items/0", body=b"second"))
+    newer, broken = writes[2].target.digest, writes[3].target.digest
+    await raw(client, "DEL", partition.pending(newer))
+    await raw(client, "ZADD", partition.pending(newer), 3, TAGS + msgspec.msgpack.encode([99, {"a": "future"}]))
+    await raw(client, "SET", partition.pending(broken), "no queue")
+    digests = [write.target.digest for write in writes]
+    before = await _calls_of(client, "evalsha")
+    found = await queue.read_queues(store, partition, digests)
+    assert await _calls_of(client, "evalsha") - before == 1
+    read = {digest: [item.record.body if item.record else None for item in items] for digest, items in found.items()}
+    assert read == {
+        digests[0]: [b"", b"second"], digests[1]: [b"x"], digests[3]: [], digests[4]: [b"xxxx"], digests[5]: [b"xxxxx"],
+    }  # fmt: skip
+    assert found[digests[0]] == await queue.read_queue(store, partition, digests[0])
+
+
+async def test_no_more_is_read_at_once_than_is_good(store: RegionStore) -> None:
+    partition = store.partitions[0]
+    writes = [acceptance(f"/items/{n}", body=b"x" * (queue.READ_BYTES // 2)) for n in range(4)]
+    claims = await _claimed(store, writes)
+    found = await queue.read_queues(store, partition, [claim.digest for claim in claims])
+    assert list(found) == [claim.digest for claim in claims[:2]]
+
+
+async def test_a_claim_of_very_many_takes_as_many_as_a_script_can(store: RegionStore) -> None:
+    partition = store.partitions[0]
+    await asyncio.gather(*(accept(store, acceptance(f"/items/{n}")) for n in range(1200)))
+    first = await queue.claim(store, partition, "first", 100_000, 60)
+    second = await queue.claim(store, partition, "second", 100_000, 60)
+    assert len(first) == 1000
+    assert len({each.digest for each in (*first, *second)}) == 1200

@@ -20,7 +20,8 @@ from redis.asyncio import Redis
 from aiohttp_regioncache.errors import RegionUnavailableError
 from aiohttp_regioncache.settings import Sync
 from aiohttp_regioncache.store import entries, queue
-from aiohttp_regioncache.store.queue import Acceptance
+from aiohttp_regioncache.store.keyspace import Partition
+from aiohttp_regioncache.store.queue import Acceptance, Queued
 from aiohttp_regioncache.store.region import RegionStore
 from aiohttp_regioncache.sync.intents import Sweeper
 from aiohttp_regioncache.sync.leases import Leases
@@ -126,6 +127,57 @@ async def test_what_has_no_slot_is_not_claimed(store: RegionStore, client: Redis
         assert await raw(client, "HLEN", store.partitions[0].lease) == 3
         origin.gate.set()
         await drained(store)
+
+
+async def test_what_is_claimed_together_is_read_together(
+    store: RegionStore, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone: list[str] = []
+    read = queue.read_queue
+
+    async def counted(store: RegionStore, partition: Partition, digest: str) -> list[Queued]:
+        alone.append(digest)
+        return await read(store, partition, digest)
+
+    monkeypatch.setattr(queue, "read_queue", counted)
+    await accept_all(store, _numbered(40, paths=20))
+    async with looping(store, origin.url, start=False) as loop:
+        assert await loop.turn() == 20
+    assert len(origin.effects) == 40
+    assert not alone
+
+
+async def test_what_could_not_be_read_together_is_read_alone(
+    store: RegionStore, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def failing(store: RegionStore, *_: Any) -> dict[str, list[Queued]]:
+        raise RegionUnavailableError(store.name, "a test")
+
+    monkeypatch.setattr(queue, "read_queues", failing)
+    await accept_all(store, _numbered(10, paths=5))
+    async with looping(store, origin.url, start=False) as loop:
+        assert await loop.turn() == 5
+    assert len(origin.effects) == 10
+
+
+async def test_what_is_being_settled_leaves_its_slot_to_others_up_to_as_many_again(
+    store: RegionStore, client: Redis, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle, released = queue.settle, asyncio.Event()
+
+    async def held(*arguments: Any) -> tuple[str, int]:
+        await released.wait()
+        return await settle(*arguments)
+
+    monkeypatch.setattr(queue, "settle", held)
+    await accept_all(store, _numbered(12, paths=12))
+    async with looping(store, origin.url, concurrency=3):
+        await eventually(lambda: len(origin.effects) == 6)
+        await asyncio.sleep(0.2)  # several polls
+        assert await raw(client, "HLEN", store.partitions[0].lease) == 6
+        released.set()
+        await drained(store)
+    assert len(origin.effects) == 12
 
 
 async def test_few_slots_serve_every_partition(server: ValkeyServer, origin: Origin) -> None:

@@ -23,9 +23,9 @@ local function read_state(keys)
   return {token = token, trimmed = tonumber(trimmed), landed = tonumber(landed)}
 end
 
--- Pending writes keep their state; a clean one carries a lifetime and may be evicted.
-local function write_state(keys, state, lifetime)
-  local pending = redis.call('ZCARD', keys.queue) + redis.call('ZCARD', keys.affected)
+-- Pending writes keep their state; a clean one carries a lifetime and may be evicted. `own`: how many it has itself, if known.
+local function write_state(keys, state, lifetime, own)
+  local pending = (own or redis.call('ZCARD', keys.queue)) + redis.call('ZCARD', keys.affected)
   local raw = string.format('%s|%d|%d|%d', state.token, state.trimmed, state.landed, pending)
   if pending > 0 then
     redis.call('SET', keys.state, raw)
@@ -71,11 +71,11 @@ local function move_watermark(processed, queue, seq_key)
   redis.call('SET', processed, first and tonumber(string.sub(first, 1, 16)) - 1 or redis.call('GET', seq_key) or 0)
 end
 
--- Count what is pending: bytes in all and of the resource, writes of the principal.
-local function count_pending(bytes, sizes, principals, digest, principal, size, sign)
-  redis.call('INCRBY', bytes, sign * size)
-  if redis.call('HINCRBY', sizes, digest, sign * size) <= 0 then redis.call('HDEL', sizes, digest) end
-  if redis.call('HINCRBY', principals, principal, sign) <= 0 then redis.call('HDEL', principals, principal) end
+-- Count one more pending: bytes in all and of the resource, writes of the principal.
+local function count_pending(bytes, sizes, principals, digest, principal, size)
+  redis.call('INCRBY', bytes, size)
+  if redis.call('HINCRBY', sizes, digest, size) <= 0 then redis.call('HDEL', sizes, digest) end
+  redis.call('HINCRBY', principals, principal, 1)
 end
 
 -- A token with the time of the change that made it: for origins whose readers lag behind their writers.

@@ -1,98 +1,159 @@
--- End a write of a claimed resource: the head, or with `anywhere` any. It begins with removals, so that it works at full memory.
--- KEYS: lease, due, queue, processed, bytes, seq, status, body, out, principals, sizes, blocked, ended, idempotency, then the target and each affected resource
--- ARGV: see aiohttp_regioncache/store/queue.py
-local lease, due, queue, processed, bytes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local seq_key, status, body, out, principals = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local sizes, blocked, ended, idempotency, first_resource = KEYS[11], KEYS[12], KEYS[13], KEYS[14], 15
-local fence, digest, seq, id, outcome = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
-local token, status_ms, state_ms = ARGV[6], ARGV[7], ARGV[8]
-local landed_ms, landed_count, holdoff = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11])
-local lease_ms, channel, message = tonumber(ARGV[12]), ARGV[13], ARGV[14]
-local announcement, out_length = ARGV[15], ARGV[16]
-local keep_record, blocks, anywhere, attempted = ARGV[17] == '1', ARGV[18] == '1', ARGV[19] == '1', ARGV[20]
-local ended_length, known_ms, first_field = tonumber(ARGV[21]), ARGV[22], 23
-
-local target = resource(first_resource)
-local function ended_before()
-  return redis.call('HGET', status, 'fence') == fence and redis.call('HGET', status, 'state') ~= 'pending' and 'already' or nil
-end
-local owner, stalls = string.match(redis.call('HGET', lease, digest) or '', '^(.*)|(%d+)$')
-if owner ~= fence then return {ended_before() or 'lost', 0} end
-local head
-if anywhere then
-  head = redis.call('ZRANGEBYSCORE', target.queue, seq, seq, 'WITHSCORES')
-else
-  head = redis.call('ZRANGE', target.queue, 0, 0, 'WITHSCORES')
-end
-if not head[1] or tonumber(head[2]) ~= seq then
-  return {ended_before() or 'not-head', redis.call('ZCARD', target.queue)}
-end
-
-redis.call('ZREM', queue, numbered(seq, id))
--- What stands before it may be what a sender vanished over: that stays in mind.
-if redis.call('ZRANGE', target.queue, 0, 0)[1] == head[1] then stalls = 0 end
-redis.call('ZREM', target.queue, head[1])
-local listed, elements = {head[1]}, {without_tags(head[1])}
-for at = first_resource + 4, #KEYS, 4 do
-  local keys = resource(at)
-  local element = redis.call('ZRANGEBYSCORE', keys.affected, seq, seq)[1]
-  listed[#listed + 1] = element or ''
-  -- Once it has landed everybody sees it: it is listed without its tags.
-  elements[#elements + 1] = element and without_tags(element) or false
-  redis.call('ZREMRANGEBYSCORE', keys.affected, seq, seq)
-end
-if not keep_record then redis.call('DEL', body) elseif not blocks then redis.call('PEXPIRE', body, status_ms) end
-local counted = redis.call('HMGET', status, 'size', 'principal')
-count_pending(bytes, sizes, principals, digest, counted[2] or '', tonumber(counted[1] or 0), -1)
+-- End writes of claimed resources, one after another: of each resource the head, or with `anywhere` any. The first change
+-- is a removal, so that it works at full memory. What is wrong with the keys of one keeps no other from ending. What is
+-- kept of the partition changes once for all of them, and all that have ended are announced in one message.
+-- KEYS: lease, due, queue, processed, bytes, seq, out, principals, sizes, blocked, dead, rejected
+--   then for each write: status, body, idempotency, and the keys of the target and each affected resource
+-- ARGV: see aiohttp_regioncache/store/queue.py   Returns for each write {what became of it, how many may go on after it}
+local lease, due, queue, processed, bytes, seq_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local out, principals, sizes, blocked = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local ended = {dead = KEYS[11], rejected = KEYS[12]}
+local token, state_ms, landed_ms, landed_count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local holdoff, lease_ms, channel, partition = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
+local out_length, ended_length = ARGV[9], tonumber(ARGV[10])
 
 local now = now_ms()
-local number = outcome == 'synced' and redis.call('INCR', seq_key) or 0
-for i, element in ipairs(elements) do
-  local keys = resource(first_resource + 4 * (i - 1))
-  local state, minted = read_or_mint_state(keys, token)
-  if minted then redis.call('DEL', keys.landed) end
-  if outcome == 'synced' and element then
-    -- Landed writes that are missing were evicted: a base that lacks them is of no use any more.
-    if state.landed > state.trimmed and redis.call('EXISTS', keys.landed) == 0 then state.trimmed = state.landed end
-    redis.call('ZADD', keys.landed, number, string.format('%013d', now) .. element)
-    redis.call('PEXPIRE', keys.landed, landed_ms)
-    state.landed = number
-    local surplus = redis.call('ZCARD', keys.landed) - landed_count
-    if surplus > 0 then
-      local oldest = redis.call('ZRANGE', keys.landed, surplus - 1, surplus - 1, 'WITHSCORES')
-      state.trimmed = math.max(state.trimmed, tonumber(oldest[2]))
-      -- A fetch from a lagging reader must not count as one that contains it.
-      if tonumber(string.sub(oldest[1], 1, 13)) > now - holdoff then state.token = dated(token) end
-      redis.call('ZREMRANGEBYRANK', keys.landed, 0, surplus - 1)
-    end
-  elseif outcome ~= 'synced' and outcome ~= 'superseded' then
-    state.token = dated(token)
+local writes, digests = {}, {}
+local key, at = 13, 11
+while key <= #KEYS do
+  local write = {key = key, last_key = key + 2 + 4 * ARGV[at], at = at + 2, last = at + 14 + ARGV[at + 1]}
+  writes[#writes + 1] = write
+  digests[#digests + 1] = ARGV[write.at + 1]
+  key, at = write.last_key + 1, write.last + 1
+end
+local leases = {}
+for i, held in ipairs(redis.call('HMGET', lease, unpack(digests))) do leases[digests[i]] = held end
+
+-- What the partition's keys lose, and the number of the newest landing when there is one.
+local unqueued, given_back, emptied, announced = {}, {}, {}, {}
+local freed, fewer, newest = 0, {}, nil
+
+local function settle(write)
+  local status, body, idempotency = KEYS[write.key], KEYS[write.key + 1], KEYS[write.key + 2]
+  local first_resource, last_key, at = write.key + 3, write.last_key, write.at
+  local fence, digest, seq, id, outcome = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3], ARGV[at + 4]
+  local status_ms, known_ms, names, announcement = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
+  local keep_record, blocks, anywhere = ARGV[at + 9] == '1', ARGV[at + 10] == '1', ARGV[at + 11] == '1'
+  local attempted, first_field = tonumber(ARGV[at + 12]), at + 13
+
+  local target = resource(first_resource)
+  local function ended_before()
+    return redis.call('HGET', status, 'fence') == fence and redis.call('HGET', status, 'state') ~= 'pending' and 'already' or nil
   end
-  write_state(keys, state, state_ms)
-end
-if announcement ~= '' then redis.call('XADD', out, 'MAXLEN', '~', out_length, '*', 'i', announcement) end
+  local owner, stalls = string.match(leases[digest] or '', '^(.*)|(%d+)$')
+  if owner ~= fence then return {ended_before() or 'lost', 0} end
+  local head
+  if anywhere then
+    head = redis.call('ZRANGEBYSCORE', target.queue, seq, seq, 'WITHSCORES')
+  else
+    head = redis.call('ZRANGE', target.queue, 0, 0, 'WITHSCORES')
+  end
+  if not head[1] or tonumber(head[2]) ~= seq then
+    return {ended_before() or 'not-head', redis.call('ZCARD', target.queue)}
+  end
 
+  -- What stands before it may be what a sender vanished over: that stays in mind.
+  if not anywhere or redis.call('ZRANGE', target.queue, 0, 0)[1] == head[1] then stalls = 0 end
+  redis.call('ZREM', target.queue, head[1])
+  unqueued[#unqueued + 1] = numbered(seq, id)
+  local listed, elements = {head[1]}, {without_tags(head[1])}
+  for key = first_resource + 4, last_key, 4 do
+    local keys = resource(key)
+    local element = redis.call('ZRANGEBYSCORE', keys.affected, seq, seq)[1]
+    listed[#listed + 1] = element or ''
+    -- Once it has landed everybody sees it: it is listed without its tags.
+    elements[#elements + 1] = element and without_tags(element) or false
+    redis.call('ZREMRANGEBYSCORE', keys.affected, seq, seq)
+  end
+  local known = redis.call('HMGET', status, 'size', 'principal', 'tries', 'body')
+  if known[4] ~= '0' then -- it may have a body of its own
+    if not keep_record then redis.call('DEL', body) elseif not blocks then redis.call('PEXPIRE', body, status_ms) end
+  end
+  local left = redis.call('ZCARD', target.queue)
+  local size, principal = tonumber(known[1] or 0), known[2] or ''
+  freed = freed + size
+  fewer[principal] = (fewer[principal] or 0) + 1
+  if left == 0 then
+    emptied[#emptied + 1] = digest
+  -- Some servers take no `-0`.
+  elseif redis.call('HINCRBY', sizes, digest, 0 - size) <= 0 then
+    redis.call('HDEL', sizes, digest)
+  end
+
+  if outcome == 'synced' then newest = (newest or tonumber(redis.call('GET', seq_key) or 0)) + 1 end
+  for i, element in ipairs(elements) do
+    local keys = resource(first_resource + 4 * (i - 1))
+    local state, minted = read_or_mint_state(keys, token)
+    if minted then redis.call('DEL', keys.landed) end
+    if outcome == 'synced' and element then
+      -- Landed writes that are missing were evicted: a base that lacks them is of no use any more.
+      if state.landed > state.trimmed and redis.call('EXISTS', keys.landed) == 0 then state.trimmed = state.landed end
+      redis.call('ZADD', keys.landed, newest, string.format('%013d', now) .. element)
+      redis.call('PEXPIRE', keys.landed, landed_ms)
+      state.landed = newest
+      local surplus = redis.call('ZCARD', keys.landed) - landed_count
+      if surplus > 0 then
+        local oldest = redis.call('ZRANGE', keys.landed, surplus - 1, surplus - 1, 'WITHSCORES')
+        state.trimmed = math.max(state.trimmed, tonumber(oldest[2]))
+        -- A fetch from a lagging reader must not count as one that contains it.
+        if tonumber(string.sub(oldest[1], 1, 13)) > now - holdoff then state.token = dated(token) end
+        redis.call('ZREMRANGEBYRANK', keys.landed, 0, surplus - 1)
+      end
+    elseif outcome ~= 'synced' and outcome ~= 'superseded' then
+      state.token = dated(token)
+    end
+    write_state(keys, state, state_ms, i == 1 and left or nil)
+  end
+  if announcement ~= '' then redis.call('XADD', out, 'MAXLEN', '~', out_length, '*', 'i', announcement) end
+
+  redis.call('HSET', status, 'state', outcome, 'fence', fence, 'settled', now, 'tries', tonumber(known[3] or 0) + attempted,
+    unpack(ARGV, first_field, write.last))
+  if keep_record then
+    redis.call('HSET', status, 'record', listed[1])
+    for i = 2, #listed do redis.call('HSET', status, 'copy' .. (i - 1), listed[i]) end
+    redis.call('ZADD', ended[outcome], now, id)
+    redis.call('ZREMRANGEBYRANK', ended[outcome], 0, -1 - ended_length)
+  end
+  if not blocks then redis.call('PEXPIRE', status, status_ms) end
+  if known_ms ~= '' then redis.call('PEXPIRE', idempotency, known_ms) end
+
+  if blocks then redis.call('HSET', blocked, digest, id) end
+  if left == 0 or blocks then
+    given_back[#given_back + 1] = digest
+    leases[digest] = nil
+    left = 0
+  else
+    leases[digest] = string.format('%s|%d', fence, stalls)
+    redis.call('ZADD', due, 'XX', now + lease_ms, digest)
+    redis.call('HSET', lease, digest, leases[digest])
+  end
+  announced[#announced + 1] = names
+  return {'settled', left}
+end
+
+local answers = {}
+for i, write in ipairs(writes) do
+  local is_well, answer = pcall(settle, write)
+  if not is_well then
+    local text = type(answer) == 'table' and answer.err or tostring(answer)
+    answer = redis.error_reply(text)
+    -- A server that takes no writes now takes none of these.
+    if #unqueued == 0 and string.sub(text, 1, 9) ~= 'WRONGTYPE' then return answer end
+  end
+  answers[i] = answer
+end
+if #unqueued == 0 then return answers end
+
+redis.call('ZREM', queue, unpack(unqueued))
+redis.call('DECRBY', bytes, freed)
+for principal, count in pairs(fewer) do
+  if redis.call('HINCRBY', principals, principal, -count) <= 0 then redis.call('HDEL', principals, principal) end
+end
+if #emptied > 0 then redis.call('HDEL', sizes, unpack(emptied)) end
+if #given_back > 0 then
+  redis.call('ZREM', due, unpack(given_back))
+  redis.call('HDEL', lease, unpack(given_back))
+end
+if newest then redis.call('SET', seq_key, newest) end
 move_watermark(processed, queue, seq_key)
-redis.call('HSET', status, 'state', outcome, 'fence', fence, 'settled', now, unpack(ARGV, first_field))
-redis.call('HINCRBY', status, 'tries', attempted)
-if keep_record then
-  redis.call('HSET', status, 'record', listed[1])
-  for i = 2, #listed do redis.call('HSET', status, 'copy' .. (i - 1), listed[i]) end
-  redis.call('ZADD', ended, now, id)
-  redis.call('ZREMRANGEBYRANK', ended, 0, -1 - ended_length)
-end
-if not blocks then redis.call('PEXPIRE', status, status_ms) end
-redis.call('PEXPIRE', idempotency, known_ms)
-
-local left = redis.call('ZCARD', target.queue)
-if blocks then redis.call('HSET', blocked, digest, id) end
-if left == 0 or blocks then
-  redis.call('ZREM', due, digest)
-  redis.call('HDEL', lease, digest)
-  left = 0
-else
-  redis.call('ZADD', due, 'XX', now + lease_ms, digest)
-  redis.call('HSET', lease, digest, string.format('%s|%d', fence, stalls))
-end
-redis.call('PUBLISH', channel, message)
-return {'settled', left}
+if #announced > 0 then redis.call('PUBLISH', channel, partition .. ' ' .. table.concat(announced, ' ')) end
+return answers

@@ -1,0 +1,76 @@
+"""What many ask for at the same time leaves as few calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Generic, TypeVar
+
+_Asked = TypeVar("_Asked")
+_Answer = TypeVar("_Answer")
+
+UNDER_WAY: Final = 3
+"""Calls under way at once. A second one begins only when it is full: what is asked for meanwhile waits for company."""
+
+
+class Collector(Generic[_Asked, _Answer]):
+    """Ask for several things together, up to `most` in one call.
+
+    `call` gives what becomes of each of them, in their order: an answer or an error. What nobody else comes to goes out
+    at the end of the tick. Whoever stops waiting takes nothing back.
+    """
+
+    def __init__(self, call: Callable[[Sequence[_Asked]], Awaitable[Sequence[_Answer | Exception]]], most: int) -> None:
+        self._call = call
+        self._most = most
+        self._waiting: list[tuple[_Asked, asyncio.Future[_Answer]]] = []
+        self._is_scheduled = False
+        self._calls: set[asyncio.Task[None]] = set()
+
+    def ask(self, asked: _Asked) -> asyncio.Future[_Answer]:
+        """Ask for one thing; the answer comes later."""
+        answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((asked, answer))
+        self._schedule()
+        return answer
+
+    @property
+    def _may_go(self) -> bool:
+        is_full = len(self._waiting) >= self._most
+        return bool(self._waiting) and len(self._calls) < (UNDER_WAY if is_full else 1)
+
+    def _go(self) -> None:
+        """Begin one call; the next has a tick of its own, so that their answers come one after another."""
+        self._is_scheduled = False
+        some, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+        task = asyncio.get_running_loop().create_task(self._answer(some))
+        self._calls.add(task)
+        task.add_done_callback(self._done)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled and self._may_go:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._go)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        self._schedule()
+
+    async def _answer(self, some: Sequence[tuple[_Asked, asyncio.Future[_Answer]]]) -> None:
+        answers: Sequence[_Answer | Exception]
+        try:
+            answers = await self._call([asked for asked, _ in some])
+        except asyncio.CancelledError:
+            for _, future in some:
+                future.cancel()
+            raise
+        except Exception as error:
+            answers = [error] * len(some)
+        for (_, future), answer in zip(some, answers, strict=True):
+            if future.done():
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)

@@ -1,0 +1,1 @@
+"""What grows: each module is one thing of which there can be more."""

@@ -1,0 +1,69 @@
+"""How the cost of a read is measured at each point of a curve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ..load import CONNECTIONS, Asked, Load
+from ..plot import Curve
+from ..processes import Process
+from ..report import Cell, Found, Table
+from ..stage import Stage
+
+HIT = (b"; hit",)
+MEMORY_HIT = (b"; hit", b"detail=memory")
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """What a request came to: answers per second, microseconds of the server's and Redis' cores and of a wait."""
+
+    rate: float
+    cpu: float
+    redis: float
+    p50: float
+    p99: float
+    wrong: dict[str, int]
+
+
+def cost(
+    stage: Stage,
+    server: Process,
+    plans: Sequence[Sequence[Asked]],
+    *,
+    seconds: float,
+    connections: int = CONNECTIONS,
+) -> Cost:
+    """Measure a server; what is asked has to be warm."""
+    load = Load(server.port, plans, connections)
+    try:
+        load.closed(seconds / 4)
+        before = server.cpu_seconds(), stage.valkey.cpu_seconds()
+        measured = load.closed(seconds)
+        used, beside = server.cpu_seconds() - before[0], stage.valkey.cpu_seconds() - before[1]
+    finally:
+        load.close()
+    each = 1e6 / measured.count
+    return Cost(measured.rate, used * each, beside * each, measured.p50 * 1e6, measured.p99 * 1e6, dict(measured.wrong))
+
+
+def drawn(title: str, what: str, series: dict[str, dict[int, Cost]]) -> Found:
+    """A table and a curve of the costs of each series, by how many there were of `what`."""
+    rows: list[list[Cell]] = []
+    for name, points in series.items():
+        for count, each in points.items():
+            wrong = ", ".join(f"{number} {text}" for text, number in each.wrong.items())
+            rows.append([
+                name, count, round(each.rate), each.cpu, each.redis, round(each.p50), round(each.p99), wrong or None
+            ])  # fmt: skip
+    columns = ("read", what, "per second", "CPU of the server", "CPU of Redis", "p50", "p99", "wrong")
+    curves = {
+        name: [(float(count), each.cpu + each.redis) for count, each in points.items()]
+        for name, points in series.items()
+    }
+    return Found(
+        [Table(title, columns, rows)],
+        [Curve(title, what, "CPU per request, with Redis (us)", curves)],
+        wrong=sum(sum(each.wrong.values()) for points in series.values() for each in points.values()),
+    )

@@ -1,0 +1,138 @@
+"""The part `tail`: how long answers take under 70 % of what a server can do, and what the interpreter's settings do."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from . import requests
+from .bodies import KIB
+from .figures import median
+from .load import CONNECTIONS, Asked, Load, Measured, Spacing
+from .processes import Process, module
+from .report import Cell, Found, Say, Table
+from .stage import HOOKS, Stage, until_right
+
+_SHARE: Final = 0.7
+_MORE: Final = 4
+"""Connections for a given rate, as a multiple of those for the maximum: nobody should have to wait for one."""
+_SPACINGS: Final[tuple[Spacing, ...]] = ("even", "random")
+_NOTE: Final = """Load at 70 % of the maximum of the same server, evenly spaced or at random as independent users come;
+a wait counts from when its request was due. Times in microseconds. `settled`: after its start `gc.freeze()` and rarer
+collections. With random arrivals a server of one process is a queue, whose p99 is a multiple of its p50 whatever it
+does: compare `bare`."""
+
+
+class Variant(msgspec.Struct, frozen=True):
+    """A server with settings of its interpreter."""
+
+    name: str
+    kind: str
+    memory: bool = True
+    settled: bool = False
+    uvloop: bool = False
+
+    def start(self, stage: Stage) -> Process:
+        """Start it and fill its cache."""
+        environment = {"PYTHONPATH": str(HOOKS)} | ({} if self.uvloop else {"BENCH_NO_UVLOOP": "1"})
+        if self.kind == "bare":
+            server = stage.start(lambda port: module("benchmarks.servers.bare", port), environment=environment)
+            until_right(server.port, requests.gets(KIB)[0])
+        else:
+            server = stage.serve(memory=self.memory, environment=environment)
+            until_right(server.port, self.plans()[0])
+        if self.settled:
+            server.signal(signal.SIGUSR1)
+        return server
+
+    def plans(self) -> list[list[Asked]]:
+        """What it is asked."""
+        marks = () if self.kind == "bare" else (b"; hit", b"detail=memory") if self.memory else (b"; hit",)
+        return requests.gets(KIB, marks=marks)
+
+
+def variants() -> list[Variant]:
+    """Every one that can be run here."""
+    found = [
+        Variant("bare", "bare"),
+        Variant("gateway, memory", "gateway"),
+        Variant("gateway, memory, settled", "gateway", settled=True),
+        Variant("gateway, Redis", "gateway", memory=False),
+        Variant("gateway, Redis, settled", "gateway", memory=False, settled=True),
+    ]
+    if importlib.util.find_spec("uvloop") is not None:
+        found += [
+            msgspec.structs.replace(each, name=f"{each.name}, uvloop", uvloop=True)
+            for each in found
+            if each.kind == "gateway"
+        ]
+    return found
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """A server in one round: its maximum per second, and its times in microseconds below that."""
+
+    most: float
+    rate: float
+    p50: float
+    p99: float
+    p999: float
+    wrong: int
+
+    @property
+    def ratio(self) -> float:
+        """How much longer the slow ones take."""
+        return self.p99 / self.p50
+
+
+def tail(stage: Stage, say: Say, *, seconds: float = 1.2, rounds: int = 3) -> Found:
+    """Find each server's maximum, then measure its tail below it, in interleaved rounds."""
+    servers = [(variant, variant.start(stage)) for variant in variants()]
+    samples: defaultdict[tuple[str, Spacing], list[Sample]] = defaultdict(list)
+    for number in range(rounds):
+        for variant, server in servers:
+            say(f"tail: {variant.name}, round {number + 1}/{rounds}")
+            most = _most(server, variant, seconds / 2)
+            for spacing in _SPACINGS:
+                measured = _paced(server, variant, most * _SHARE, seconds, spacing)
+                samples[variant.name, spacing].append(_sample(most, measured))
+    columns = ("who", "arrivals", "maximum per second", "per second", "p50", "p99", "p99.9", "p99 / p50", "wrong")
+    rows = [_cells(name, spacing, found) for (name, spacing), found in samples.items()]
+    table = Table(f"Tail at 70 % load ({rounds} rounds of {seconds:g} s)", columns, rows, _NOTE)
+    return Found([table], wrong=sum(sample.wrong for found in samples.values() for sample in found))
+
+
+def _sample(most: float, measured: Measured) -> Sample:
+    p50, p99, p999 = (seconds * 1e6 for seconds in (measured.p50, measured.p99, measured.p999))
+    return Sample(most, measured.rate, p50, p99, p999, sum(measured.wrong.values()))
+
+
+def _cells(name: str, spacing: Spacing, samples: Sequence[Sample]) -> list[Cell]:
+    def middle(figure: str) -> float:
+        return median([getattr(sample, figure) for sample in samples])
+
+    figures = [round(middle(figure)) for figure in ("most", "rate", "p50", "p99", "p999")]
+    return [name, spacing, *figures, middle("ratio"), sum(sample.wrong for sample in samples) or None]
+
+
+def _most(server: Process, variant: Variant, seconds: float) -> float:
+    load = Load(server.port, variant.plans(), CONNECTIONS)
+    try:
+        load.closed(seconds / 4)
+        return load.closed(seconds).rate
+    finally:
+        load.close()
+
+
+def _paced(server: Process, variant: Variant, rate: float, seconds: float, spacing: Spacing) -> Measured:
+    load = Load(server.port, variant.plans(), CONNECTIONS * _MORE)
+    try:
+        load.paced(rate, seconds / 6, spacing)
+        return load.paced(rate, seconds, spacing)
+    finally:
+        load.close()

@@ -1,0 +1,87 @@
+"""Calls that many share: who goes with whom, and what becomes of each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from aiohttp_regioncache.store.collector import Collector
+
+
+class _Server:
+    """Answer each number with its double, odd ones with an error; `gate`, when cleared, holds every call."""
+
+    def __init__(self, most: int = 4) -> None:
+        self.calls: list[list[int]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.failure: Exception | None = None
+        self.collector: Collector[int, int] = Collector(self._call, most)
+
+    async def _call(self, asked: Sequence[int]) -> list[int | Exception]:
+        self.calls.append(list(asked))
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        return [ValueError(str(number)) if number % 2 else 2 * number for number in asked]
+
+
+async def test_what_is_asked_in_one_tick_goes_in_few_calls_with_an_answer_for_each() -> None:
+    server = _Server()
+    answers = await asyncio.gather(*map(server.collector.ask, range(0, 12, 2)))
+    assert answers == [0, 4, 8, 12, 16, 20]
+    assert server.calls == [[0, 2, 4, 6], [8, 10]]
+
+
+async def test_one_alone_does_not_wait_for_others() -> None:
+    server = _Server()
+    assert await asyncio.wait_for(server.collector.ask(2), 1) == 4
+
+
+async def test_what_is_asked_while_a_call_is_under_way_goes_together_and_a_full_call_at_once() -> None:
+    server = _Server()
+    server.gate.clear()
+    answers = [server.collector.ask(0)]
+    for number in (2, 4, 6):
+        await asyncio.sleep(0.001)
+        answers.append(server.collector.ask(number))
+    await asyncio.sleep(0.001)
+    assert server.calls == [[0]]
+    answers.append(server.collector.ask(8))
+    answers.append(server.collector.ask(10))
+    await asyncio.sleep(0.001)
+    assert server.calls == [[0], [2, 4, 6, 8]]
+    server.gate.set()
+    assert await asyncio.gather(*answers) == [0, 4, 8, 12, 16, 20]
+    assert server.calls == [[0], [2, 4, 6, 8], [10]]
+
+
+async def test_an_error_goes_to_its_own_asker_alone() -> None:
+    server = _Server()
+    results: list[object] = await asyncio.gather(*map(server.collector.ask, range(3)), return_exceptions=True)
+    assert (results[0], str(results[1]), results[2]) == (0, "1", 4)
+    assert isinstance(results[1], ValueError)
+
+
+async def test_a_call_that_fails_fails_for_all_and_the_next_goes_on() -> None:
+    server = _Server()
+    server.failure = OSError("no")
+    results = await asyncio.gather(*map(server.collector.ask, (0, 2)), return_exceptions=True)
+    assert [type(result) for result in results] == [OSError, OSError]
+    server.failure = None
+    assert await server.collector.ask(2) == 4
+
+
+async def test_whoever_stops_waiting_takes_nothing_back_and_nothing_from_others() -> None:
+    server = _Server()
+    server.gate.clear()
+    impatient, patient = server.collector.ask(0), server.collector.ask(2)
+    await asyncio.sleep(0.001)
+    impatient.cancel()
+    server.gate.set()
+    assert await patient == 4
+    assert server.calls == [[0, 2]]
+    with pytest.raises(asyncio.CancelledError):
+        await impatient
