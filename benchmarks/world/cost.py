@@ -80,11 +80,12 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """The service, and how it is run. All of these are assumptions.
 
-    `entries_millions`: stored in each region. `body`: their bytes, and those of a written request. `memory_share`: the part of the hits that an edge has in its own memory.
-    `utilisation`: how busy a core may be at the peak. `edge_cores`, `app_cores`: at least so many in a region.
-    `origin_rate`: requests per second of one core of the application, `database_rate` of one of its database.
-    `database_cores`: at least so many for a replica. `database_gib`: what each copy of the database holds.
-    `replicated`: bytes that a write sends to each replica. `tls`: what TLS and TCP add to bytes on the wire.
+    `entries_millions`: stored in each region. `body`: their bytes, and those of a written request. `memory_share`: the
+    part of the hits that an edge has in its own memory. `utilisation`: how busy a core may be at the peak.
+    `edge_cores`, `app_cores`: at least so many in a region. `origin_rate`: requests per second of one core of the
+    application, `database_rate` of one of its database. `database_cores`: at least so many for a replica.
+    `database_gib`: what each copy of the database holds. `replicated`: bytes that a write sends to each replica. `tls`:
+    what TLS and TCP add to bytes on the wire.
     """
 
     entries_millions: float = 0.5

@@ -8,6 +8,8 @@ from typing import Final
 
 import msgspec
 
+from ..figures import percentile
+
 STEP: Final = 600.0
 """Seconds over which means are taken: of what waits in queues, of requests per second."""
 
@@ -149,11 +151,6 @@ class Tally:
             convergence_s=(percentile(converged, 0.5), percentile(converged, 0.99)),
             spread_s=(percentile(spread, 0.5), percentile(spread, 0.99)),
         )
-
-
-def percentile(ordered: Sequence[float], share: float) -> float:
-    """The value that `share` (0 to 1) of some values in ascending order do not exceed; 0 of none."""
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
 def _found(every: Sequence[Answers], world: int) -> Found:
