@@ -8,7 +8,23 @@ import pytest
 from aiohttp_regioncache.regions import Position, known_regions
 from benchmarks.world.__main__ import main, make_parser, plan_of
 from benchmarks.world.catalogue import LIFETIMES, Catalogue, catalogue
+from benchmarks.world.cost import (
+    Core,
+    Entry,
+    Measured,
+    Played,
+    Prices,
+    RedisCore,
+    Service,
+    Wire,
+    cached,
+    copied,
+    edge_seconds,
+    load,
+    report,
+)
 from benchmarks.world.day import Day, Plan, Request
+from benchmarks.world.footprint import measure
 from benchmarks.world.places import REGIONS, Place, choices, detour, from_user, round_trip, users
 from benchmarks.world.tally import Tally
 
@@ -106,3 +122,34 @@ def test_the_command_line_makes_a_plan_and_prints_it(tmp_path: Path, capsys: pyt
     assert "| world " in capsys.readouterr().out
     assert b'"ap-northeast-1"' in file.read_bytes()
     assert plan_of(make_parser().parse_args(["--rate", "5"])).rate == 5
+
+
+def test_the_cost_of_copies_and_of_the_cache_worked_out_by_hand() -> None:
+    played = Played(
+        rate=1_000, regions=10, hit_ratio=0.5, write_share=0.0, sum_of_peaks=2.0, peak=1.0, fetched_bytes=1_000,
+        read_p95_ms=(1, 2), write_p95_ms=(1, 2),
+    )  # fmt: skip
+    core = Core(memory_hits=100, redis_hits=50, misses=10, writes=10, drained=10)
+    measured = Measured(core, RedisCore(1_000, 100, 100), Entry(500, 100), Wire(0, 100, 50, 0), (played,))
+    service = Service(entries_millions=1, body=524, memory_share=0.5, tls=1.0)
+    ours, theirs = (cached(measured, service, Prices(), played), copied(service, Prices(), played))
+    assert edge_seconds(core, played, 0.5) == pytest.approx(0.25 / 100 + 0.25 / 50 + 0.5 / 10)
+    assert ours.edge_cores == 230  # of 2,000 requests at the peaks, at half of what a core does
+    assert ours.redis_gib == pytest.approx(10 * 1_024e6 / 2**30)
+    assert ours.traffic_gib == pytest.approx(0.9 * 500 * 1_000 * 30 * 86_400 / 2**30)
+    assert (ours.app_cores, theirs.app_cores) == (5, 20)
+    assert (theirs.database_cores, theirs.database_gib, theirs.traffic_gib) == (40, 2_000, 0)
+
+
+def test_the_documented_tables_are_those_of_the_measured_figures() -> None:
+    documented = (Path(__file__).parent.parent / "docs" / "cost.md").read_text("utf-8")
+    for line in report(load(), Service(), Prices()).splitlines():
+        assert line.removesuffix(" on the mean") in documented
+
+
+async def test_a_footprint_is_measured() -> None:
+    found = await measure(count=1_000, body=1_024)
+    assert 1_024 < found.record < found.entry < 2_500
+    assert found.state < 500
+    assert 1_024 + 200 < found.fill_wire < 3_000
+    assert 100 < found.invalidation_wire_together < found.invalidation_wire < 1_500
