@@ -88,6 +88,7 @@ class RegionCache:
         self._edge: Edge | None = None
         self._forwarder: Forwarder | None = None
         self._purger: Purger | None = None
+        self._through: Through | None = None
 
     @property
     def writes(self) -> WriteDesk:
@@ -218,6 +219,8 @@ class RegionCache:
         if self._sites is not None:
             await self._sites.directory.drain(DRAIN_SECONDS)
         await self._tasks.drain(DRAIN_SECONDS)
+        if self._through is not None:
+            await self._through.drain(DRAIN_SECONDS)
         if self._reader is not None:
             self._reader.close()
         await self.hooks.drain(DRAIN_SECONDS)
@@ -278,7 +281,7 @@ class RegionCache:
         self._reader = Reader(settings, Effects(rules.functions()), memories, self._tasks, self._sites)
         accepter = Accepter(settings, signer, self._location_of, self.hooks) if signer else None
         intents = Intents(settings.sync.intent_seconds, self._tasks)
-        through = Through(settings.cache, memories.values(), intents, self._tasks)
+        through = self._through = Through(settings.cache, memories.values(), intents, self._tasks)
         hook = SyncHook(settings.webhook, self.served, lambda: self.loops)
         self._edge = Edge(
             settings,

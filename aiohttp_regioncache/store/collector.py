@@ -6,9 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
+from ..errors import RegionUnavailableError
+
 _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
 
+MAX_WAITING: Final = 20_000
+"""How many may wait for a call; more are refused."""
 UNDER_WAY: Final = 3
 """Calls under way at once. A second one begins only when it is full: what is asked for meanwhile waits for company."""
 
@@ -17,10 +21,16 @@ class Collector(Generic[_Asked, _Answer]):
     """Ask for several things together, up to `most` in one call.
 
     `call` gives what becomes of each of them, in their order: an answer or an error. What nobody else comes to goes out
-    at the end of the tick. Whoever stops waiting takes nothing back.
+    at the end of the tick. Whoever stops waiting takes nothing back. `region` is asked, and named when too many wait.
     """
 
-    def __init__(self, call: Callable[[Sequence[_Asked]], Awaitable[Sequence[_Answer | Exception]]], most: int) -> None:
+    def __init__(
+        self,
+        region: str,
+        call: Callable[[Sequence[_Asked]], Awaitable[Sequence[_Answer | Exception]]],
+        most: int,
+    ) -> None:
+        self._region = region
         self._call = call
         self._most = most
         self._waiting: list[tuple[_Asked, asyncio.Future[_Answer]]] = []
@@ -28,7 +38,9 @@ class Collector(Generic[_Asked, _Answer]):
         self._calls: set[asyncio.Task[None]] = set()
 
     def ask(self, asked: _Asked) -> asyncio.Future[_Answer]:
-        """Ask for one thing; the answer comes later."""
+        """Ask for one thing; the answer comes later. Raises `RegionUnavailableError` when too many wait."""
+        if len(self._waiting) >= MAX_WAITING:
+            raise RegionUnavailableError(self._region, "too many commands are waiting")
         answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((asked, answer))
         self._schedule()

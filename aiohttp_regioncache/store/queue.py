@@ -164,7 +164,7 @@ async def accept(store: RegionStore, partition: Partition, acceptance: Acceptanc
     kind = (partition.number, acceptance.durability, caps)
     if kind not in store.accepts:
         call = functools.partial(_accept_all, store, partition, acceptance.durability, caps)
-        store.accepts[kind] = Collector(call, ACCEPTED_AT_ONCE)
+        store.accepts[kind] = Collector(store.name, call, ACCEPTED_AT_ONCE)
     for _ in range(2):
         accepted: Accepted = await store.accepts[kind].ask(acceptance)
         if accepted.verdict is not Verdict.NO_BODY:
@@ -359,7 +359,8 @@ async def settle(
     """
     kind = (partition.number, limits)
     if kind not in store.settles:
-        store.settles[kind] = Collector(functools.partial(_settle_all, store, partition, limits), SETTLED_AT_ONCE)
+        call = functools.partial(_settle_all, store, partition, limits)
+        store.settles[kind] = Collector(store.name, call, SETTLED_AT_ONCE)
     digests = (claimed.digest, *affected)
     ending = Ending(claimed, write_id, seq, settlement, digests)
     return await store.settles[kind].ask(ending)

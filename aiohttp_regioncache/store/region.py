@@ -7,7 +7,6 @@ import hashlib
 import logging
 import secrets
 import time
-from collections import Counter
 from collections.abc import Collection
 from typing import Any, Final, NoReturn
 
@@ -33,6 +32,7 @@ from .executor import Client, Confirmation, Executor, as_mapping
 from .glances import Glances
 from .keyspace import LAYOUT, META, REGIONS, Partition
 from .scripts import script
+from .untold import Untold
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class RegionStore:
     back. An `adopted` region is one that the settings do not name: its layout is taken as it is. `durabilities` are
     what rules ask for: whether the server can give it is part of the check; `durability_timeout` is seconds.
     `cipher` seals queued requests. `holdoff` is the seconds that the origin's readers may lag behind its writers.
-    `purge_lines` are the lists of purges as they have been read, by partition. `untold` are the resources, by digest,
+    `purge_lines` are the lists of purges as they have been read, by partition. `untold` are the resources
     whose changes no region could be told of yet: their entries are not to be served here. `accepts` and `settles`
     are the writes, and their ends, that wait to go out together, by partition and limits. One that does not
     `registers` leaves an empty server as it is: for those who only look.
@@ -105,7 +105,7 @@ class RegionStore:
         self.holdoff = holdoff
         self.purge_lines: dict[int, Lines] = {}
         self.purge_lock = asyncio.Lock()
-        self.untold: Counter[str] = Counter()
+        self.untold = Untold()
         self.accepts: dict[Any, Collector[Any, Any]] = {}
         self.settles: dict[Any, Collector[Any, tuple[str, int]]] = {}
         self._clients: list[Client] = []

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 from ..features import Step, bare_type
@@ -47,6 +48,7 @@ class Transformer:
     def __init__(self) -> None:
         self._seconds = SECONDS
         self._pool = ThreadPoolExecutor(THREADS, "regioncache-features")
+        self._slots = asyncio.Semaphore(THREADS)
 
     def close(self) -> None:
         """Do nothing more; what runs ends by itself."""
@@ -54,11 +56,10 @@ class Transformer:
 
     async def run(self, steps: Sequence[Step], url: str, headers: Headers, body: bytes) -> Worked:
         """Do the steps one after the other; `url` is for the log."""
-        loop = asyncio.get_running_loop()
         content_type = first(headers, "content-type") or ""
         try:
             async with asyncio.timeout(self._seconds):
-                found = await loop.run_in_executor(self._pool, _apply_all, steps, content_type, body)
+                found = await self._in_thread(steps, content_type, body)
         except TimeoutError:
             name = steps[0].enabled.feature.name
             logger.warning("%s: %s takes more than %g s; it stays as it is", url, name, self._seconds)
@@ -69,6 +70,19 @@ class Transformer:
         if found.body is body:
             return Worked(headers, body, problem)
         return Worked(_described(headers, found, _mark(steps)), found.body, problem)
+
+    async def _in_thread(self, steps: Sequence[Step], content_type: str, body: bytes) -> _Outcome:
+        """Run in a thread once one is free. The pool queues nothing: what it holds, no timeout takes out again."""
+        await self._slots.acquire()
+        loop = asyncio.get_running_loop()
+        running = self._pool.submit(_apply_all, steps, content_type, body)
+
+        def ended(_: Future[_Outcome]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._slots.release)
+
+        running.add_done_callback(ended)
+        return await asyncio.wrap_future(running)
 
 
 def _apply_all(steps: Sequence[Step], content_type: str, body: bytes) -> _Outcome:

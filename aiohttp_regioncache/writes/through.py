@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Final
 from urllib.parse import urlsplit
@@ -34,14 +33,12 @@ from ..store.purging import purge
 from ..store.queue import is_idle
 from ..store.region import RegionStore
 from ..tasks import Tasks
+from .flush import RETRY_PAUSE, RETRY_SECONDS, Flush
 from .intents import Intents, Noted
 from .posting import Begun, Posting, Told
 
 logger = logging.getLogger(__name__)
 
-RETRY_SECONDS: Final = 600.0
-"""How long an edge that reaches no region goes on trying to tell one of a change."""
-_RETRY_PAUSE: Final = 1.0
 _UNANSWERED: Final = frozenset({502, 504})
 """Failures of a gateway before the origin, which do not tell whether the write was applied, or still will be."""
 
@@ -70,6 +67,11 @@ class Through:
         self._memories = memories
         self._intents = intents
         self._tasks = tasks
+        self._flush = Flush()
+
+    async def drain(self, timeout: float) -> None:
+        """Wait up to `timeout` seconds for what every region has still to be told."""
+        await self._flush.drain(timeout)
 
     async def write(self, exchange: Exchange, handler: Handler, *, is_replay: bool = False) -> web.StreamResponse:
         """Answer a request with a method that does not read.
@@ -181,9 +183,7 @@ class Through:
         told = await self._in_any(stores, resources, fulfilled, lines)
         if told is None:
             logger.warning("%s: no region can be told that it has changed; tried again", exchange.target.path)
-            for store in stores:
-                store.untold.update(resource.digest for resource in resources)
-            self._tasks.spawn(self._keep_trying(stores, resources, fulfilled, lines), "invalidate later")
+            self._tell_later(stores, resources, fulfilled, lines)
         for memory in self._memories:
             memory.forget(resource.digest for resource in resources)
             if lines:
@@ -201,16 +201,27 @@ class Through:
                 logger.debug("not invalidated: %s", error)
         return None
 
+    def _tell_later(
+        self, stores: Sequence[RegionStore], resources: list[Resource], noted: Noted | None, lines: Sequence[Line]
+    ) -> None:
+        """Go on trying, for each change by itself; for all of them when there are too many to remember."""
+        trying = self._keep_trying(stores, resources, noted, lines)
+        if self._tasks.spawn(trying, "invalidate later") is not None:
+            for store in stores:
+                store.untold.take(resource.digest for resource in resources)
+            return
+        self._flush.want(stores)
+
     async def _keep_trying(
         self, stores: Sequence[RegionStore], resources: list[Resource], noted: Noted | None, lines: Sequence[Line]
     ) -> None:
         deadline = time.monotonic() + RETRY_SECONDS
         told = None
         while told is None and time.monotonic() < deadline:
-            await asyncio.sleep(_RETRY_PAUSE)
+            await asyncio.sleep(RETRY_PAUSE)
             told = await self._in_any(stores, resources, noted, lines)
         for store in stores:
-            store.untold -= Counter(resource.digest for resource in resources)
+            store.untold.let_go(resource.digest for resource in resources)
         if told is None:
             logger.error("%s: no region has been told that it has changed", resources[0].path)
 

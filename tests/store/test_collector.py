@@ -18,7 +18,7 @@ class _Server:
         self.gate = asyncio.Event()
         self.gate.set()
         self.failure: Exception | None = None
-        self.collector: Collector[int, int] = Collector(self._call, most)
+        self.collector: Collector[int, int] = Collector("eu-west-1", self._call, most)
 
     async def _call(self, asked: Sequence[int]) -> list[int | Exception]:
         self.calls.append(list(asked))

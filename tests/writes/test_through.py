@@ -15,6 +15,7 @@ from aiohttp_regioncache import Cache, Connections, Region
 from aiohttp_regioncache.store.entries import invalidate
 from tests.reads.apps import running, until_hit
 from tests.support import eventually
+from tests.support.origin import Origin
 from tests.support.proxy import TcpProxy
 from tests.support.world import REGIONS, SAO_PAULO, TOKYO, Edge, World, one_edge
 
@@ -281,3 +282,27 @@ async def test_a_change_that_no_region_could_be_told_of_is_told_when_one_is_back
 
         await eventually(is_new)
         await until_hit(away, "/pages/1", headers=host)
+
+
+async def test_when_too_many_changes_wait_to_be_told_everything_is_invalidated(tmp_path: Path) -> None:
+    origin = Origin(idempotent=False)
+    async with World(tmp_path, origin=origin) as world, TcpProxy("127.0.0.1", world.servers[REGIONS[0]].port) as proxy:
+        region = Region(REGIONS[0], redis=f"redis://127.0.0.1:{proxy.port}")
+        edge = await world.edge(
+            regions=[region], connections=Connections(breaker_failures=1000), cache=Cache(memory_seconds=0)
+        )
+        (store,) = edge.cache.stores.values()
+        edge.cache._tasks._limit = 3
+        for path in ("/pages/1", "/other"):
+            world.origin.documents[path] = {"n": 1}
+            await until_hit(edge, path)
+        proxy.refuse()
+        await proxy.drop_connections()
+        for number in range(20):
+            assert (await edge.put(f"/pages/{number}", {"n": 2})).status == 200
+        assert len(store.untold) <= 3 + 1
+        await proxy.accept()
+        assert json.loads((await edge.get("/pages/1")).body) == {"n": 2}
+        await eventually(lambda: not len(store.untold))
+        assert "hit" not in (await edge.get("/other")).cache_status  # it may have changed, too
+        await until_hit(edge, "/other")

@@ -1,0 +1,1 @@
+"""A world-wide day simulated, and what it costs: `python -m benchmarks.world --help`."""
