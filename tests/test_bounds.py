@@ -21,11 +21,15 @@ from typing import Any, Final
 import msgspec
 import pytest
 import pytest_asyncio
+from aiohttp.test_utils import make_mocked_request
 from redis.asyncio import Redis
 
 import aiohttp_regioncache
+from aiohttp_regioncache.bounded import Bounded
 from aiohttp_regioncache.effects import Representation
 from aiohttp_regioncache.errors import RegionUnavailableError
+from aiohttp_regioncache.exchange import Asker, Said
+from aiohttp_regioncache.exchanges import MAX_PRINCIPALS, Exchanges
 from aiohttp_regioncache.features import Enabled, Step
 from aiohttp_regioncache.gateway import access_log, protocol
 from aiohttp_regioncache.gateway.access_log import Access, AccessWriter
@@ -35,14 +39,16 @@ from aiohttp_regioncache.idempotency import MemoryStorage
 from aiohttp_regioncache.origins import origins as origins_module
 from aiohttp_regioncache.origins.origins import Origins
 from aiohttp_regioncache.overlay import MEMO_FROM, Memo
+from aiohttp_regioncache.principal import Signer
 from aiohttp_regioncache.purges import Line
 from aiohttp_regioncache.reads.filling import Fills
 from aiohttp_regioncache.reads.flights import Flight, Flights
 from aiohttp_regioncache.reads.memory import Memory
-from aiohttp_regioncache.reads.plans import Bounded, Plans
+from aiohttp_regioncache.reads.plans import Plans
 from aiohttp_regioncache.records import CacheRecord, Form
 from aiohttp_regioncache.regions import Region
 from aiohttp_regioncache.rules import Rules
+from aiohttp_regioncache.semantics.requests import PLAIN_REQUEST
 from aiohttp_regioncache.served import default_site
 from aiohttp_regioncache.settings import Cache, Queue, Settings
 from aiohttp_regioncache.settings import Sites as SiteSettings
@@ -61,6 +67,7 @@ from aiohttp_regioncache.sync.outlets import SiteOutlets
 from aiohttp_regioncache.tasks import Tasks
 from aiohttp_regioncache.transforms.runner import Transformer
 from aiohttp_regioncache.upstream import OriginAddress, Upstream
+from aiohttp_regioncache.writes.accept import MAX_TOLD, Accepter
 from tests.sites.tools import site
 from tests.store.tools import (
     LIMITS,
@@ -86,7 +93,9 @@ ROOT = Path(aiohttp_regioncache.__file__).parent
 BOUNDED: Final = {
     "reads/memory.py:Memory._kept": ("cache.memory_bytes", "test_memory_keeps_to_its_octets"),
     "reads/memory.py:Memory._keys": ("the entries of _kept", "test_memory_keeps_to_its_octets"),
-    "reads/plans.py:Bounded._plans": ("an eighth of cache.memory_bytes", "test_tables_of_plans_keep_to_octets"),
+    "bounded.py:Bounded._values": ("an eighth of cache.memory_bytes", "test_tables_of_plans_keep_to_octets"),
+    "exchange.py:Said.principals": ("MAX_PRINCIPALS", "test_what_is_kept_of_the_same_fields_keeps_to_its_number"),
+    "exchange.py:Said.told": ("MAX_TOLD", "test_what_is_kept_of_the_same_fields_keeps_to_its_number"),
     "gateway/protocol.py:Gate._tables": ("http or https, trusted or not", "test_tables_of_plans_keep_to_octets"),
     "gateway/protocol.py:FastHandler._held": ("_MAX_HELD and a read", "test_a_connection_holds_no_more_than_it_may"),
     "gateway/access_log.py:AccessWriter._waiting": ("MAX_WAITING", "test_lines_of_the_access_log_are_dropped"),
@@ -397,12 +406,29 @@ def test_tables_of_plans_keep_to_octets() -> None:
     tables = [gate.table(scheme, is_trusted=is_trusted) for scheme, is_trusted in [*kinds] * 3]
     assert len(gate._tables) == 4
     plan: Any = object()
-    every: list[Bounded[Any]] = [*tables, plans._exact, plans._alike]
+    every: list[Bounded[Any, Any]] = [*tables, plans._exact, plans._alike]
     for table in every:
         for number in range(100):
             table.put(f"{number}".encode(), plan, 1_000)
             assert table.size <= 10_000
         assert len(table) == 10
+
+
+def test_what_is_kept_of_the_same_fields_keeps_to_its_number() -> None:
+    said = Said([], [], PLAIN_REQUEST, has_pin=False)
+    settings = _settings()
+    exchanges = Exchanges(settings, {}, Signer(["a secret of the tests alone"]))
+    accepter = Accepter(settings, Signer(["a secret of the tests alone"]), str)
+    request: Any = make_mocked_request("PUT", "/")
+    for number in range(100):
+        served: Any = SimpleNamespace(scope=f"site {number}", site=None)
+        exchanges._principal(request, said, served, None)
+        exchange: Any = SimpleNamespace(
+            asker=Asker(f"192.0.2.{number}", is_trusted=False, scheme="http"),
+            request=request, served=served, method="PUT", headers=[], said=said,
+        )  # fmt: skip
+        accepter._told(exchange)
+    assert (len(said.principals), len(said.told)) == (MAX_PRINCIPALS, MAX_TOLD)
 
 
 def test_a_connection_holds_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
