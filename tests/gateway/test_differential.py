@@ -14,7 +14,7 @@ from aiohttp_regioncache.gateway import protocol
 
 from .differential import LAST, Pair, Script, a_script, answer
 
-SCRIPTS = 400
+SCRIPTS = 250
 ONE = b"GET /plain/1 HTTP/1.1\r\nHost: a.example\r\nUser-Agent: one\r\nAccept: */*\r\n\r\n"
 
 
