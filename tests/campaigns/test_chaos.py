@@ -12,7 +12,7 @@ from tests.campaigns.origin import Effect
 from tests.campaigns.points import Points
 from tests.campaigns.traffic import numbers_of_others, own_number
 
-SECONDS = 15.0
+SECONDS = 10.0
 LEAST_ACKNOWLEDGED = 200
 LEAST_KINDS = 8
 
