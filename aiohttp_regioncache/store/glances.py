@@ -134,6 +134,7 @@ class Glances:
                 answer = unreachable(self._region, answer)
             elif isinstance(answer, Exception):
                 answer = refusal(self._region, answer)
+            self._go_on()
             collected.tell(answer)
             return
         self._breaker.succeeded()

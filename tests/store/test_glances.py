@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from redis.asyncio import Redis
 
 from aiohttp_regioncache.errors import RegionUnavailableError
+from aiohttp_regioncache.store import glances
 from aiohttp_regioncache.store.pipe import packed
 from aiohttp_regioncache.store.region import RegionStore
+from tests.store.tools import opened
+from tests.support import eventually
+from tests.support.proxy import TcpProxy
+from tests.support.servers import ValkeyServer
 
 KEY = packed("any")
 
@@ -20,3 +27,22 @@ async def test_a_server_that_has_lost_its_master_is_unavailable(store: RegionSto
         await store.glances.get(store.partitions[0], [KEY])
     await client.replicaof("NO", "ONE")
     assert await store.glances.get(store.partitions[0], [KEY]) == [None]
+
+
+async def test_who_waits_for_the_next_command_hears_when_those_under_way_fail(
+    server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(glances, "UNDER_WAY", 1)
+    async with (
+        TcpProxy("127.0.0.1", server.port) as proxy,
+        opened(f"redis://127.0.0.1:{proxy.port}", timeout=0.3) as store,
+    ):
+        await store.glances.get(store.partitions[0], [KEY])
+        proxy.blackhole()
+        first = asyncio.ensure_future(store.glances.get(store.partitions[0], [KEY]))
+        await eventually(lambda: store.glances._under_way == 1)
+        second = asyncio.ensure_future(store.glances.get(store.partitions[0], [KEY]))
+        with pytest.raises(RegionUnavailableError):
+            await first
+        with pytest.raises(RegionUnavailableError):
+            await asyncio.wait_for(second, 5)
