@@ -181,7 +181,8 @@ class Glances:
             self._send_all()
 
     def _lost(self, pool: Any, connection: AbstractConnection) -> None:
-        self._pipe = None
+        if self._pipe is not None and not self._pipe.is_open:  # else there is another one already
+            self._pipe = None
         self._closing = asyncio.get_running_loop().create_task(_give_back(pool, connection))
 
 

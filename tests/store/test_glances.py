@@ -46,3 +46,16 @@ async def test_who_waits_for_the_next_command_hears_when_those_under_way_fail(
             await first
         with pytest.raises(RegionUnavailableError):
             await asyncio.wait_for(second, 5)
+
+
+async def test_a_connection_that_ends_late_takes_no_later_one_with_it(store: RegionStore) -> None:
+    await store.glances.get(store.partitions[0], [KEY])
+    pipe = store.glances._pipe
+    assert pipe is not None
+    pipe._transport.set_protocol(asyncio.Protocol())
+    pipe._transport.close()  # it is told of the end only once the transport has got rid of what it has to write
+    await store.glances.get(store.partitions[0], [KEY])
+    later = store.glances._pipe
+    assert later is not pipe
+    pipe.connection_lost(None)
+    assert store.glances._pipe is later
