@@ -176,6 +176,13 @@ class FastHandler(RequestHandler):
         self._held.clear()
         super().connection_lost(exc)
 
+    def _process_keepalive(self) -> None:
+        """Close a connection that nobody uses; one with a request for which a region is asked begins anew after it."""
+        if self._asks:
+            self._keepalive_handle = None
+        else:
+            super()._process_keepalive()
+
     def _is_idle(self) -> bool:
         """Whether nothing stands between a request and its answer: also not a client that is slow to read the last."""
         is_closing = self._force_close or self._close or self._paused
