@@ -176,6 +176,13 @@ class FastHandler(RequestHandler):
         self._held.clear()
         super().connection_lost(exc)
 
+    def close(self) -> None:
+        """Close the connection; a request for which a region is asked gets its answer before."""
+        if self._asks:
+            self._close = True
+        else:
+            super().close()
+
     def _process_keepalive(self) -> None:
         """Close a connection that nobody uses; one with a request for which a region is asked begins anew after it."""
         if self._asks:
@@ -221,19 +228,29 @@ class FastHandler(RequestHandler):
             self._told(plan, data, message, None)
 
     def _told(self, plan: Plan, data: bytes, message: RawRequestMessage | None, ready: Ready | None) -> None:
-        self._asks = self._request_in_progress = False
-        if self.transport is None:
-            return
-        if ready is not None:
-            self._send(plan, ready, plan.store.now(), message)
-        elif message is None:
+        self._asks = False
+        if self.transport is not None and ready is None:
+            self._ask_handler(data, message)  # which notes the end of the request
+        else:
+            self._request_in_progress = False
+            if ready is not None:
+                self._send(plan, ready, plan.store.now(), message)
+            if self._handler_waiter is not None and not self._handler_waiter.done():
+                self._handler_waiter.set_result(None)
+            if self._close or self._force_close:
+                self.force_close()
+        self._release()
+
+    def _ask_handler(self, data: bytes, message: RawRequestMessage | None) -> None:
+        """Let a request go the normal way after all."""
+        if message is None:
             self._request_count -= 1
+            closing = self._close, self._force_close
+            self._close = self._force_close = False  # it came before the end
             super().data_received(data)
+            self._close, self._force_close = closing
         elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-        if self._handler_waiter is not None and not self._handler_waiter.done():
-            self._handler_waiter.set_result(None)
-        self._release()
 
     def _hold(self, data: bytes) -> None:
         """Keep what comes after the request that is being answered, cut as it came."""

@@ -25,8 +25,9 @@ class Asked:
     def __init__(self, pair: Pair, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
-        self.server: Any = pair.runner.server
-        self.handler: FastHandler = self.server.connections[0]
+        server: Any = pair.runner.server
+        self.server = server
+        self.handler: FastHandler = server.connections[0]
         self.tell: Callable[[bool], Any]
 
     async def answer(self) -> bytes:
@@ -76,3 +77,35 @@ async def test_a_connection_does_not_get_too_old(tmp_path: Path, is_told: bool) 
         each.tell(is_told)
         assert b"GET /plain/1 []" in await each.answer()
         assert each.handler._keepalive_handle is not None
+
+
+@WAYS
+async def test_a_server_that_stops_answers_before_it_goes(tmp_path: Path, is_told: bool) -> None:
+    async with asked(tmp_path) as each:
+        each.server.pre_shutdown()
+        stopping = asyncio.ensure_future(each.server.shutdown(5.0))
+        await asyncio.sleep(0)
+        each.tell(is_told)
+        assert b"GET /plain/1 []" in await each.answer()
+        assert await each.reader.read() == b""
+        await asyncio.wait_for(stopping, 2)
+
+
+@WAYS
+async def test_a_connection_that_closes_does_so_after_its_answer(tmp_path: Path, is_told: bool) -> None:
+    async with asked(tmp_path) as each:
+        each.server.pre_shutdown()
+        each.tell(is_told)
+        assert b"GET /plain/1 []" in await each.answer()
+        assert await asyncio.wait_for(each.reader.read(), 2) == b""
+
+
+@WAYS
+async def test_a_server_that_stops_does_not_wait_for_a_client_that_has_gone(tmp_path: Path, is_told: bool) -> None:
+    async with asked(tmp_path) as each:
+        stopping = asyncio.ensure_future(each.server.shutdown(5.0))
+        await asyncio.sleep(0)
+        each.writer.transport.abort()
+        await eventually(lambda: each.handler.transport is None)
+        each.tell(is_told)
+        await asyncio.wait_for(stopping, 2)
