@@ -257,7 +257,12 @@ class Plans:
         generation, variant = plan.memory.generation, plan.variant
 
         def glanced(values: Values | Exception) -> None:
-            told(None if isinstance(values, Exception) else self._weighed(plan, variant, values, generation))
+            ready = None
+            try:
+                if not isinstance(values, Exception):
+                    ready = self._weighed(plan, variant, values, generation)
+            finally:  # whatever it is, nobody may wait for ever
+                told(ready)
 
         plan.store.glances.ask(plan.partition, plan.keys, glanced)
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +231,12 @@ async def test_a_request_whose_head_is_long_gets_no_plan(tmp_path: Path, by_plan
         edge = await world.edge(serving(page=page.handle), rules=())
         await _twice(edge, "/page", headers={"X-Long": "x" * MAX_OCTETS})
         assert by_plan.count == 0
+
+
+async def test_what_a_region_says_is_an_answer_even_if_nobody_understands_it(tmp_path: Path) -> None:
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(page=Page().handle), cache=Cache(memory_seconds=0), rules=())
+        await _twice(edge, "/page")
+        for store in edge.cache.stores.values():
+            await store.reads.command("SET", store.partitions[0].purge, "9" * 5000)
+        assert (await asyncio.wait_for(edge.get("/page"), 5)).status == 500
