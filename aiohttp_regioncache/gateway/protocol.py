@@ -26,7 +26,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 
 from ..bounded import Bounded
-from ..reads.plans import Plan, Plans
+from ..reads.plans import OVERHEAD, Plan, Plans
 from ..reads.ready import Ready
 from .access_log import Access, AccessWriter, cache_facts, trace_id
 
@@ -53,7 +53,6 @@ _RELIED_ON: Final = (
 )
 _MAX_HELD: Final = 64 * 1024
 """Octets of further requests that are taken while one is being answered."""
-_OVERHEAD: Final = 256
 
 
 def fingerprint() -> str:
@@ -165,7 +164,7 @@ class FastHandler(RequestHandler):
             self._is_clean = data.endswith(b"\r\n\r\n")  # nothing of another request can end so
             if (plan := self._plan(message)) is not None:
                 if was_clean and self._is_clean and table is not None:
-                    table.put(data, plan, len(data) + _OVERHEAD)
+                    table.put(data, plan, len(data) + OVERHEAD)  # it may be the last to hold the plan
                 self._answer(plan, data, message)
                 return
         if not waiter.done():

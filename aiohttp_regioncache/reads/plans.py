@@ -53,7 +53,7 @@ _LEFT: Final = ("expect", "range", "upgrade", CDN_LOOP.lower(), REPLAY_HEADER.lo
 _READ: Final = ("GET", "HEAD")
 MAX_OCTETS: Final = 4096
 """Octets of the longest head for which a plan is made."""
-_OVERHEAD: Final = 2048
+OVERHEAD: Final = 2048
 """Octets that a plan takes beside its key, about."""
 _SHARE: Final = 8
 """The part of the memory's octets that each table of plans may have."""
@@ -206,7 +206,7 @@ class Plans:
         host, scheme = request.host, request.scheme
         key = (request.method, request.raw_path, host, scheme, exchange.asker.is_trusted, request.raw_headers)
         size = _size(key)
-        if size > MAX_OCTETS + _OVERHEAD:
+        if size > MAX_OCTETS + OVERHEAD:
             return
         alike = _alike(key)
         known = self._alike.get(alike)
@@ -318,7 +318,7 @@ def _alike(key: Key) -> Key:
 
 
 def _size(key: Key) -> int:
-    return _OVERHEAD + len(key[1]) + sum(len(name) + len(value) for name, value in key[5])
+    return OVERHEAD + len(key[1]) + sum(len(name) + len(value) for name, value in key[5])
 
 
 def _goes_the_whole_way(name: str) -> bool:
