@@ -59,3 +59,22 @@ async def test_a_connection_that_ends_late_takes_no_later_one_with_it(store: Reg
     assert later is not pipe
     pipe.connection_lost(None)
     assert store.glances._pipe is later
+
+
+async def test_a_connection_that_is_lost_is_one_failure(server: ValkeyServer) -> None:
+    async with (
+        TcpProxy("127.0.0.1", server.port) as proxy,
+        opened(f"redis://127.0.0.1:{proxy.port}", breaker_failures=2, breaker_seconds=60) as store,
+    ):
+        await store.glances.get(store.partitions[0], [KEY])
+        proxy.blackhole()
+        asked = []
+        for number in range(1, 4):
+            asked.append(asyncio.ensure_future(store.glances.get(store.partitions[0], [KEY])))
+            await eventually(lambda number=number: store.glances._under_way == number)  # type: ignore[misc]
+        await proxy.drop_connections()
+        for each in asked:
+            with pytest.raises(RegionUnavailableError):
+                await each
+        await proxy.accept()
+        assert await store.glances.get(store.partitions[0], [KEY]) == [None]
