@@ -104,6 +104,11 @@ class Plan:
             self.keys = self._redis_keys()
         return variant[2]
 
+    def forget_variant(self) -> None:
+        """Look at no field that selects, when none does any more."""
+        self.variant = None
+        self.keys = self._redis_keys()
+
     def takes(self, record: CacheRecord) -> bool:
         """Whether a stored response is one for these requests."""
         if not (record.vary or self._has_features):
@@ -289,7 +294,10 @@ class Plans:
         marker = None
         if entry is not None and (variant is not None or entry.is_marker):
             marker = entry
-            if not marker.is_marker or plan.selected(marker) is None or plan.variant != variant:
+            if not marker.is_marker:
+                plan.forget_variant()
+                return None
+            if plan.selected(marker) is None or plan.variant != variant:
                 return None
             entry = None if values[1] is None else decode_cache_record(values[1])
         if entry is None or not plan.takes(entry) or inquiry.resource.digest in store.untold:

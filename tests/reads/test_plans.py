@@ -240,3 +240,20 @@ async def test_what_a_region_says_is_an_answer_even_if_nobody_understands_it(tmp
         for store in edge.cache.stores.values():
             await store.reads.command("SET", store.partitions[0].purge, "9" * 5000)
         assert (await asyncio.wait_for(edge.get("/page"), 5)).status == 500
+
+
+@MEMORY
+async def test_what_selects_no_more_is_looked_at_no_more(
+    tmp_path: Path, memory_seconds: float, by_plan: Counted
+) -> None:
+    page, german = Page(Vary="Accept-Language"), {"Accept-Language": "de"}
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(page=page.handle), cache=Cache(memory_seconds=memory_seconds), rules=())
+        await _twice(edge, "/page", headers=german)
+        del page.headers["Vary"]
+        await edge.cache.purge(Purge(url="/page"))
+        first = await _twice(edge, "/page", headers=german)
+        before = by_plan.count
+        assert (await edge.get("/page", headers=german)).body == first.body
+        assert page.calls == 2
+        assert by_plan.count == before + 1
