@@ -228,11 +228,13 @@ class Plans:
             self._alike.put(alike, plan, size)
 
     def _names_inert(self, exchange: Exchange) -> bool:
-        rule = exchange.rule.rule if exchange.rule is not None else None
         named: list[str] = list(exchange.served.exclusions.headers)
-        if rule is not None:
-            named += [part.partition(":")[2] for part in (*(rule.key or ()), str(rule.principal or ""))]
-            named += rule.bypass_headers
+        # What is stored is a GET's, and by its rule are the keys.
+        for found in (exchange.rule, exchange.served.rules.find("GET", exchange.target.path)):
+            if found is not None:
+                parts = (*(found.rule.key or ()), str(found.rule.principal or ""))
+                named += [part.partition(":")[2] for part in parts]
+                named += found.rule.bypass_headers
         return self._named or _inert_among(named)
 
     # --- answering ---

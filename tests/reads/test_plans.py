@@ -257,3 +257,19 @@ async def test_what_selects_no_more_is_looked_at_no_more(
         assert (await edge.get("/page", headers=german)).body == first.body
         assert page.calls == 2
         assert by_plan.count == before + 1
+
+
+@MEMORY
+async def test_a_head_is_kept_apart_by_what_the_rule_of_its_get_names(tmp_path: Path, memory_seconds: float) -> None:
+    async def page(request: web.Request) -> web.Response:
+        mobile = request.headers.get("Sec-CH-UA-Mobile", "")
+        return web.Response(text=mobile, headers={"Cache-Control": "max-age=300", "X-Mobile": mobile})
+
+    rules = [Rule("/page", methods=("HEAD",)), Rule("/page", key=("header:sec-ch-ua-mobile",))]
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(page=page), cache=Cache(memory_seconds=memory_seconds), rules=rules)
+        for mobile in ("?0", "?1"):
+            await until_hit(edge, "/page", headers={"Sec-CH-UA-Mobile": mobile})
+        for mobile in ("?0", "?0", "?1", "?1"):
+            answer = await edge.ask("HEAD", "/page", headers={"Sec-CH-UA-Mobile": mobile})
+            assert answer.headers["X-Mobile"] == mobile
