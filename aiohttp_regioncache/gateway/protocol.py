@@ -32,7 +32,7 @@ from .access_log import Access, AccessWriter, cache_facts, trace_id
 
 logger = logging.getLogger(__name__)
 
-FINGERPRINT: Final = "031bef804d36c131"
+FINGERPRINT: Final = "b097f2442aead1d0"
 """What `fingerprint` gives for the aiohttp that this was written for."""
 MADE_FOR: Final = "3.14.5"
 """The version of aiohttp that this was written for."""
@@ -46,6 +46,7 @@ _RELIED_ON: Final = (
     RequestHandler.close,
     RequestHandler.force_close,
     RequestHandler.start,
+    RequestHandler._handle_request,
     RequestHandler._process_keepalive,
     web.Server,
     web.AppRunner._make_server,
