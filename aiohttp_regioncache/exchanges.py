@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from .bounded import Bounded
-from .exchange import Asker, Exchange, Said, peer_of
+from .exchange import Asker, Exchange, Said
 from .keying import country_part
 from .keys import Resource, Target
 from .pin import has_pin, pinned_region, without_pins
@@ -68,7 +68,7 @@ class Exchanges:
             served=served,
             target=target,
             cached_as=keying.target(target if touching else served.features.target(target)),
-            key_parts=keying.parts(headers, functools.partial(self._country, request)),
+            key_parts=keying.parts(headers, functools.partial(self._country, request, asker)),
             resource=resource_at(target.path),
             rule=rule,
             policy=served.book.policy(rule),
@@ -77,7 +77,7 @@ class Exchanges:
             has_credentials=self._has_credentials(request, rule, principal),
             touching=touching,
             resource_at=resource_at,
-            stores=self._ranked(request, said, pinned),
+            stores=self._ranked(request, asker, said, pinned),
             is_pinned=pinned is not None,
             chance=1.0 - random.random(),  # noqa: S311 - no secret
         )
@@ -106,28 +106,29 @@ class Exchanges:
         region = pinned_region(self._signer, headers, time.time())
         return region if region in self._stores else None
 
-    def _ranked(self, request: web.Request, said: Said, pinned: str | None) -> tuple[RegionStore, ...]:
+    def _ranked(self, request: web.Request, asker: Asker, said: Said, pinned: str | None) -> tuple[RegionStore, ...]:
         """The regions in the order in which they are asked, the pinned one before all others."""
         if said.stores is None:
-            location = Location() if self._settings.home_region is not None else self._locate(request)
+            location = Location() if self._settings.home_region is not None else self._locate(request, asker)
             said.stores = tuple(self._stores[name] for name in self._ranking.choose(location))
         stores = said.stores
         if pinned is not None and stores[0].name != pinned:
             stores = (self._stores[pinned], *(store for store in stores if store.name != pinned))
         return stores
 
-    def _locate(self, request: web.Request) -> Location:
+    def _locate(self, request: web.Request, asker: Asker) -> Location:
+        # By what is known of the peer: its connection may be gone by now.
         return locate_request(
             request.headers,
-            peer_of(request),
+            asker.peer,
             self.trusted,
             country_headers=self._settings.country_headers,
             position_headers=self._settings.position_headers,
         )
 
-    def _country(self, request: web.Request) -> str:
+    def _country(self, request: web.Request, asker: Asker) -> str:
         headers = list(request.headers.items())
-        return country_part(self._locate(request), headers, self._settings.country_headers)
+        return country_part(self._locate(request, asker), headers, self._settings.country_headers)
 
     def _principal(self, request: web.Request, said: Said, served: ServedSite, rule: CompiledRule | None) -> Principal:
         source = rule.rule.principal if rule is not None else None

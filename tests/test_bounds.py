@@ -44,7 +44,7 @@ from aiohttp_regioncache.purges import Line
 from aiohttp_regioncache.reads.filling import Fills
 from aiohttp_regioncache.reads.flights import Flight, Flights
 from aiohttp_regioncache.reads.memory import Memory
-from aiohttp_regioncache.reads.plans import Plans
+from aiohttp_regioncache.reads.plans import OVERHEAD, Plans
 from aiohttp_regioncache.records import CacheRecord, Form
 from aiohttp_regioncache.regions import Region
 from aiohttp_regioncache.rules import Rules
@@ -68,6 +68,7 @@ from aiohttp_regioncache.tasks import Tasks
 from aiohttp_regioncache.transforms.runner import Transformer
 from aiohttp_regioncache.upstream import OriginAddress, Upstream
 from aiohttp_regioncache.writes.accept import MAX_TOLD, Accepter
+from tests.gateway.differential import LAST, Pair, Script
 from tests.sites.tools import site
 from tests.store.tools import (
     LIMITS,
@@ -412,6 +413,21 @@ def test_tables_of_plans_keep_to_octets() -> None:
             table.put(f"{number}".encode(), plan, 1_000)
             assert table.size <= 10_000
         assert len(table) == 10
+
+
+async def test_tables_by_octets_hold_no_more_plans_than_they_may(tmp_path: Path) -> None:
+    async with Pair(tmp_path, "gateway", memory_seconds=0.0) as pair:
+        assert pair.runner.gate is not None
+        plans = pair.cache.edge.plans
+        plans._most = 20_000
+        table = pair.runner.gate.table("http", is_trusted=False)
+        requests = [b"GET /plain/%d HTTP/1.1\r\nHost: a.example\r\n\r\n" % number for number in range(30)]
+        for number in range(0, 30, 5):
+            some = requests[number : number + 5]
+            for _ in range(4):
+                await pair.play(Script((*some, LAST)))
+        assert pair.sent
+        assert 0 < len(table) * OVERHEAD <= plans._most
 
 
 def test_what_is_kept_of_the_same_fields_keeps_to_its_number() -> None:

@@ -6,15 +6,20 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import aiohttp_regioncache as regioncache
 from aiohttp_regioncache import Rule, Webhook
+from aiohttp_regioncache.exchange import Asker
+from aiohttp_regioncache.keys import Target
 from tests.reads.apps import running
 from tests.support import eventually
 from tests.support.world import SAO_PAULO, SECRET, TOKYO, Edge, World, one_edge
@@ -44,6 +49,19 @@ async def test_a_peer_that_is_not_trusted_chooses_nothing(tmp_path: Path) -> Non
     async with one_edge(tmp_path, trusted_proxies=["10.0.0.0/8"]) as (_, edge):
         forged = SAO_PAULO | {"X-Forwarded-For": "10.0.0.1", "Forwarded": "for=10.0.0.1"}
         assert (await edge.get("/pages/1", headers=forged)).cache_status.startswith("regioncache/ap-northeast-1;")
+
+
+async def test_a_connection_that_is_gone_moves_nobody_with_the_same_fields(tmp_path: Path) -> None:
+    async with one_edge(tmp_path) as (_, edge):
+        way: Any = edge.cache.edge
+        request: Any = make_mocked_request("GET", "/pages/1", SAO_PAULO, transport=Mock())
+        request.transport.get_extra_info = {"peername": ("127.0.0.1", 0)}.get
+        target = Target.of("http", "edge.example", "/pages/1", "")
+        asker = Asker.of(request, way._exchanges.trusted)
+        request.protocol.transport = None  # it ends while its site is looked up
+        for _ in range(2):
+            exchange = way._exchanges.make(request, asker, way._default, target)
+            assert exchange.stores[0].name == "sa-east-1"
 
 
 async def test_a_home_region_is_everybodys(tmp_path: Path) -> None:

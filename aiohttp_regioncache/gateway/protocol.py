@@ -26,13 +26,13 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 
 from ..bounded import Bounded
-from ..reads.plans import Plan, Plans
+from ..reads.plans import OVERHEAD, Plan, Plans
 from ..reads.ready import Ready
 from .access_log import Access, AccessWriter, cache_facts, trace_id
 
 logger = logging.getLogger(__name__)
 
-FINGERPRINT: Final = "031bef804d36c131"
+FINGERPRINT: Final = "b097f2442aead1d0"
 """What `fingerprint` gives for the aiohttp that this was written for."""
 MADE_FOR: Final = "3.14.5"
 """The version of aiohttp that this was written for."""
@@ -46,6 +46,7 @@ _RELIED_ON: Final = (
     RequestHandler.close,
     RequestHandler.force_close,
     RequestHandler.start,
+    RequestHandler._handle_request,
     RequestHandler._process_keepalive,
     web.Server,
     web.AppRunner._make_server,
@@ -53,7 +54,6 @@ _RELIED_ON: Final = (
 )
 _MAX_HELD: Final = 64 * 1024
 """Octets of further requests that are taken while one is being answered."""
-_OVERHEAD: Final = 256
 
 
 def fingerprint() -> str:
@@ -165,7 +165,7 @@ class FastHandler(RequestHandler):
             self._is_clean = data.endswith(b"\r\n\r\n")  # nothing of another request can end so
             if (plan := self._plan(message)) is not None:
                 if was_clean and self._is_clean and table is not None:
-                    table.put(data, plan, len(data) + _OVERHEAD)
+                    table.put(data, plan, len(data) + OVERHEAD)  # it may be the last to hold the plan
                 self._answer(plan, data, message)
                 return
         if not waiter.done():
@@ -175,6 +175,20 @@ class FastHandler(RequestHandler):
         """Forget what is held."""
         self._held.clear()
         super().connection_lost(exc)
+
+    def close(self) -> None:
+        """Close the connection; a request for which a region is asked gets its answer before."""
+        if self._asks:
+            self._close = True
+        else:
+            super().close()
+
+    def _process_keepalive(self) -> None:
+        """Close a connection that nobody uses; one with a request for which a region is asked begins anew after it."""
+        if self._asks:
+            self._keepalive_handle = None
+        else:
+            super()._process_keepalive()
 
     def _is_idle(self) -> bool:
         """Whether nothing stands between a request and its answer: also not a client that is slow to read the last."""
@@ -214,19 +228,29 @@ class FastHandler(RequestHandler):
             self._told(plan, data, message, None)
 
     def _told(self, plan: Plan, data: bytes, message: RawRequestMessage | None, ready: Ready | None) -> None:
-        self._asks = self._request_in_progress = False
-        if self.transport is None:
-            return
-        if ready is not None:
-            self._send(plan, ready, plan.store.now(), message)
-        elif message is None:
+        self._asks = False
+        if self.transport is not None and ready is None:
+            self._ask_handler(data, message)  # which notes the end of the request
+        else:
+            self._request_in_progress = False
+            if ready is not None:
+                self._send(plan, ready, plan.store.now(), message)
+            if self._handler_waiter is not None and not self._handler_waiter.done():
+                self._handler_waiter.set_result(None)
+            if self._close or self._force_close:
+                self.force_close()
+        self._release()
+
+    def _ask_handler(self, data: bytes, message: RawRequestMessage | None) -> None:
+        """Let a request go the normal way after all."""
+        if message is None:
             self._request_count -= 1
+            closing = self._close, self._force_close
+            self._close = self._force_close = False  # it came before the end
             super().data_received(data)
+            self._close, self._force_close = closing
         elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-        if self._handler_waiter is not None and not self._handler_waiter.done():
-            self._handler_waiter.set_result(None)
-        self._release()
 
     def _hold(self, data: bytes) -> None:
         """Keep what comes after the request that is being answered, cut as it came."""

@@ -432,11 +432,12 @@ def _record(
     headers = remove(_dated(end_to_end(snapshot.headers), answered), unstorable_fields(governing))
     try:
         lines = to_lines(headers)
-    except ValueError:  # a handler's doing; aiohttp refuses to send it
+        asked = to_lines(remove(selecting(exchange.headers, vary), _PRIVATE_REQUEST_FIELDS))
+    except ValueError:  # a handler's doing, which aiohttp refuses to send; or a middleware's
         return None, Storability(False, "malformed"), known
     record = CacheRecord(
         url=exchange.cached_as.url,
-        request_lines=to_lines(remove(selecting(exchange.headers, vary), _PRIVATE_REQUEST_FIELDS)).sent,
+        request_lines=asked.sent,
         vary=vary,
         token=stored.remembered.token,
         asof=stored.remembered.asof,

@@ -53,7 +53,7 @@ _LEFT: Final = ("expect", "range", "upgrade", CDN_LOOP.lower(), REPLAY_HEADER.lo
 _READ: Final = ("GET", "HEAD")
 MAX_OCTETS: Final = 4096
 """Octets of the longest head for which a plan is made."""
-_OVERHEAD: Final = 2048
+OVERHEAD: Final = 2048
 """Octets that a plan takes beside its key, about."""
 _SHARE: Final = 8
 """The part of the memory's octets that each table of plans may have."""
@@ -103,6 +103,11 @@ class Plan:
             variant = self.variant = (marker.vary, marker.known, key)
             self.keys = self._redis_keys()
         return variant[2]
+
+    def forget_variant(self) -> None:
+        """Look at no field that selects, when none does any more."""
+        self.variant = None
+        self.keys = self._redis_keys()
 
     def takes(self, record: CacheRecord) -> bool:
         """Whether a stored response is one for these requests."""
@@ -206,7 +211,7 @@ class Plans:
         host, scheme = request.host, request.scheme
         key = (request.method, request.raw_path, host, scheme, exchange.asker.is_trusted, request.raw_headers)
         size = _size(key)
-        if size > MAX_OCTETS + _OVERHEAD:
+        if size > MAX_OCTETS + OVERHEAD:
             return
         alike = _alike(key)
         known = self._alike.get(alike)
@@ -223,11 +228,13 @@ class Plans:
             self._alike.put(alike, plan, size)
 
     def _names_inert(self, exchange: Exchange) -> bool:
-        rule = exchange.rule.rule if exchange.rule is not None else None
         named: list[str] = list(exchange.served.exclusions.headers)
-        if rule is not None:
-            named += [part.partition(":")[2] for part in (*(rule.key or ()), str(rule.principal or ""))]
-            named += rule.bypass_headers
+        # What is stored is a GET's, and by its rule are the keys.
+        for found in (exchange.rule, exchange.served.rules.find("GET", exchange.target.path)):
+            if found is not None:
+                parts = (*(found.rule.key or ()), str(found.rule.principal or ""))
+                named += [part.partition(":")[2] for part in parts]
+                named += found.rule.bypass_headers
         return self._named or _inert_among(named)
 
     # --- answering ---
@@ -257,7 +264,12 @@ class Plans:
         generation, variant = plan.memory.generation, plan.variant
 
         def glanced(values: Values | Exception) -> None:
-            told(None if isinstance(values, Exception) else self._weighed(plan, variant, values, generation))
+            ready = None
+            try:
+                if not isinstance(values, Exception):
+                    ready = self._weighed(plan, variant, values, generation)
+            finally:  # whatever it is, nobody may wait for ever
+                told(ready)
 
         plan.store.glances.ask(plan.partition, plan.keys, glanced)
         return True
@@ -284,7 +296,10 @@ class Plans:
         marker = None
         if entry is not None and (variant is not None or entry.is_marker):
             marker = entry
-            if not marker.is_marker or plan.selected(marker) is None or plan.variant != variant:
+            if not marker.is_marker:
+                plan.forget_variant()
+                return None
+            if plan.selected(marker) is None or plan.variant != variant:
                 return None
             entry = None if values[1] is None else decode_cache_record(values[1])
         if entry is None or not plan.takes(entry) or inquiry.resource.digest in store.untold:
@@ -313,7 +328,7 @@ def _alike(key: Key) -> Key:
 
 
 def _size(key: Key) -> int:
-    return _OVERHEAD + len(key[1]) + sum(len(name) + len(value) for name, value in key[5])
+    return OVERHEAD + len(key[1]) + sum(len(name) + len(value) for name, value in key[5])
 
 
 def _goes_the_whole_way(name: str) -> bool:

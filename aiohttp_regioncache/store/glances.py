@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..errors import RegionUnavailableError
 from .breaker import Breaker
@@ -52,6 +53,7 @@ class Glances:
         self._is_scheduled = False
         self._opening: asyncio.Task[None] | None = None
         self._is_closed = False
+        self._failure: Exception | None = None
 
     def ask(self, partition: Partition, keys: Sequence[bytes], told: Told) -> None:
         """Read keys of a partition; `told` hears what lies there, or the `RegionUnavailableError`. Never raises."""
@@ -130,10 +132,14 @@ class Glances:
         self._under_way -= 1
         if not isinstance(answer, list):
             if isinstance(answer, UNREACHABLE):
-                self._breaker.failed()
+                # All who lose their answers with a connection hear the same error; those with one that is silent count.
+                if answer is not self._failure or isinstance(answer, RedisTimeoutError):
+                    self._breaker.failed()
+                self._failure = answer
                 answer = unreachable(self._region, answer)
             elif isinstance(answer, Exception):
                 answer = refusal(self._region, answer)
+            self._go_on()
             collected.tell(answer)
             return
         self._breaker.succeeded()
@@ -180,7 +186,8 @@ class Glances:
             self._send_all()
 
     def _lost(self, pool: Any, connection: AbstractConnection) -> None:
-        self._pipe = None
+        if self._pipe is not None and not self._pipe.is_open:  # else there is another one already
+            self._pipe = None
         self._closing = asyncio.get_running_loop().create_task(_give_back(pool, connection))
 
 

@@ -14,7 +14,6 @@ from typing import Any, Final
 import hiredis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 Answered = Callable[[Any], None]
@@ -34,7 +33,7 @@ class Pipe(asyncio.Protocol):
         self._connection = connection
         self._timeout = timeout
         self._on_lost = on_lost
-        self._reader = hiredis.Reader(replyError=ResponseError)
+        self._reader = hiredis.Reader(replyError=connection._parser.parse_error)
         self._waiting: deque[tuple[float, Answered]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._error: Exception = RedisConnectionError(_LOST)

@@ -197,7 +197,7 @@ async def _accept_all(
             stored = executor.submit("SET", partition.body(record.id), body, "EX", BODY_SECONDS, "NX")
             stored.add_done_callback(_swallow)
     answers, confirmed = await executor.run_confirmed(script("accept"), keys, arguments, store.confirmation(durability))
-    return [_accepted(answer, confirmed) for answer in answers]
+    return [answer if isinstance(answer, Exception) else _accepted(answer, confirmed) for answer in answers]
 
 
 def _described(store: RegionStore, acceptance: Acceptance) -> list[Any]:

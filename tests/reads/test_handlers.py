@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from aiohttp_regioncache import Cache
-from tests.reads.apps import Counted, fresh, serving, until_hit
+from tests.reads.apps import Counted, Handler, fresh, serving, until_hit
 from tests.support.world import World
 
 NO_MEMORY = Cache(memory_seconds=0)
@@ -180,3 +180,20 @@ async def test_payloads_in_memory_are_stored(tmp_path: Path, body: Callable[[], 
         assert first.body == hit.body == b"text"
         assert first.headers["Content-Type"] == hit.headers["Content-Type"]
         assert handler.calls == 1
+
+
+async def test_what_selects_and_no_line_can_hold_keeps_an_answer_out(tmp_path: Path) -> None:
+    @web.middleware
+    async def naming(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await handler(request.clone(headers={**request.headers, "X-Who": "one\x01"}))
+
+    async def page(request: web.Request) -> web.Response:
+        return fresh(repr(request.headers["X-Who"]), Vary="X-Who")
+
+    app = serving(page=page)
+    app.middlewares.append(naming)
+    async with World(tmp_path) as world:
+        edge = await world.edge(app, rules=())
+        for _ in range(2):
+            answer = await edge.get("/page")
+            assert (answer.status, answer.body) == (200, rb"'one\x01'")

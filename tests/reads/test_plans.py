@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +231,45 @@ async def test_a_request_whose_head_is_long_gets_no_plan(tmp_path: Path, by_plan
         edge = await world.edge(serving(page=page.handle), rules=())
         await _twice(edge, "/page", headers={"X-Long": "x" * MAX_OCTETS})
         assert by_plan.count == 0
+
+
+async def test_what_a_region_says_is_an_answer_even_if_nobody_understands_it(tmp_path: Path) -> None:
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(page=Page().handle), cache=Cache(memory_seconds=0), rules=())
+        await _twice(edge, "/page")
+        for store in edge.cache.stores.values():
+            await store.reads.command("SET", store.partitions[0].purge, "9" * 5000)
+        assert (await asyncio.wait_for(edge.get("/page"), 5)).status == 500
+
+
+@MEMORY
+async def test_what_selects_no_more_is_looked_at_no_more(
+    tmp_path: Path, memory_seconds: float, by_plan: Counted
+) -> None:
+    page, german = Page(Vary="Accept-Language"), {"Accept-Language": "de"}
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(page=page.handle), cache=Cache(memory_seconds=memory_seconds), rules=())
+        await _twice(edge, "/page", headers=german)
+        del page.headers["Vary"]
+        await edge.cache.purge(Purge(url="/page"))
+        first = await _twice(edge, "/page", headers=german)
+        before = by_plan.count
+        assert (await edge.get("/page", headers=german)).body == first.body
+        assert page.calls == 2
+        assert by_plan.count == before + 1
+
+
+@MEMORY
+async def test_a_head_is_kept_apart_by_what_the_rule_of_its_get_names(tmp_path: Path, memory_seconds: float) -> None:
+    async def page(request: web.Request) -> web.Response:
+        mobile = request.headers.get("Sec-CH-UA-Mobile", "")
+        return web.Response(text=mobile, headers={"Cache-Control": "max-age=300", "X-Mobile": mobile})
+
+    rules = [Rule("/page", methods=("HEAD",)), Rule("/page", key=("header:sec-ch-ua-mobile",))]
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(page=page), cache=Cache(memory_seconds=memory_seconds), rules=rules)
+        for mobile in ("?0", "?1"):
+            await until_hit(edge, "/page", headers={"Sec-CH-UA-Mobile": mobile})
+        for mobile in ("?0", "?0", "?1", "?1"):
+            answer = await edge.ask("HEAD", "/page", headers={"Sec-CH-UA-Mobile": mobile})
+            assert answer.headers["X-Mobile"] == mobile

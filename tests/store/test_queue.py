@@ -15,7 +15,7 @@ from aiohttp_regioncache.records import decode_write_record
 from aiohttp_regioncache.settings import Queue
 from aiohttp_regioncache.store import ended, entries, intents, outbox, queue
 from aiohttp_regioncache.store.events import Changed
-from aiohttp_regioncache.store.queue import Verdict
+from aiohttp_regioncache.store.queue import Accepted, Verdict
 from aiohttp_regioncache.store.region import RegionStore
 from tests.store import tools
 from tests.store.tools import TAGS, accept, acceptance, claim_one, look, raw, resource, settle
@@ -764,6 +764,18 @@ async def test_what_is_wrong_with_one_resource_keeps_no_other_from_ending(store:
     for answer in (answers[0], answers[2]):
         assert isinstance(answer, ResponseError)
         assert "WRONGTYPE" in str(answer)
+
+
+async def test_what_is_wrong_with_one_resource_keeps_no_other_from_being_accepted(
+    store: RegionStore, client: Redis
+) -> None:
+    writes = [acceptance(f"/items/{number}") for number in range(3)]
+    await client.set(store.partitions[0].resources((writes[1].target,))[1], "no list")
+    first, wrong, last = await asyncio.gather(*(accept(store, write) for write in writes), return_exceptions=True)
+    assert isinstance(wrong, ResponseError)
+    for answer, write in ((first, writes[0]), (last, writes[2])):
+        assert isinstance(answer, Accepted)
+        assert (answer.verdict, answer.detail) == (Verdict.ACCEPTED, write.record.id)
 
 
 async def test_a_server_that_takes_no_writes_ends_none_and_each_can_end_later(

@@ -1,4 +1,5 @@
 -- Accept writes, one after another, each all or nothing. A call repeated after a lost reply changes nothing.
+-- What is wrong with the keys of one keeps no other from being accepted.
 -- Whatever says that a write is there also writes: a durability that is asked for afterwards covers what this
 -- connection has written, and the write itself may have come over another one.
 -- KEYS: seq, queue, due, bytes, principals, sizes, blocked
@@ -78,7 +79,14 @@ local answers = {}
 local key, at = 8, 10
 while key <= #KEYS do
   local last_key, last = key + 2 + 4 * ARGV[at], at + 1 + ARGV[at + 1]
-  answers[#answers + 1] = accept(key, last_key, at + 2, last)
+  local is_well, answer = pcall(accept, key, last_key, at + 2, last)
+  if not is_well then
+    local text = type(answer) == 'table' and answer.err or tostring(answer)
+    answer = redis.error_reply(text)
+    -- A server that takes no writes now takes none of these.
+    if string.sub(text, 1, 9) ~= 'WRONGTYPE' then return answer end
+  end
+  answers[#answers + 1] = answer
   key, at = last_key + 1, last + 1
 end
 if is_new then redis.call('PUBLISH', channel, message) end
