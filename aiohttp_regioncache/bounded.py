@@ -27,8 +27,10 @@ class Bounded(Generic[K, V]):
         return found[0]
 
     def put(self, key: K, value: V, size: int) -> None:
-        """Keep a value; `size` is octets."""
+        """Keep a value; `size` is octets. One that is too large for the table takes the place of none."""
         self.drop(key)
+        if size > self._most:
+            return
         self._values[key] = (value, size)
         self.size += size
         while self.size > self._most:

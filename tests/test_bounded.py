@@ -20,6 +20,7 @@ def test_no_more_octets_stay_than_may() -> None:
     table.put(1, "b", 300)
     assert (table.get(1), table.size) == ("b", 300)
     table.put(2, "c", 1000)
-    assert (len(table), table.size) == (0, 0)
+    assert (table.get(1), table.get(2), table.size) == ("b", None, 300)
     table.drop(2)
-    assert table.size == 0
+    table.drop(1)
+    assert (len(table), table.size) == (0, 0)

@@ -177,6 +177,8 @@ class Glances:
         except UNREACHABLE as error:
             self._breaker.failed()
             self._refuse(unreachable(self._region, error))
+            if connection is not None:  # it was lost before it could be taken over
+                await _give_back(pool, connection)
         except BaseException as error:
             self._refuse(unreachable(self._region, error))
             raise
