@@ -164,7 +164,7 @@ class FastHandler(RequestHandler):
         if message is not None:
             self._is_clean = data.endswith(b"\r\n\r\n")  # nothing of another request can end so
             if (plan := self._plan(message)) is not None:
-                if was_clean and self._is_clean and table is not None:
+                if was_clean and self._is_clean and table is not None and self._gate.plans.is_sampled():
                     table.put(data, plan, len(data) + OVERHEAD)  # it may be the last to hold the plan
                 self._answer(plan, data, message)
                 return

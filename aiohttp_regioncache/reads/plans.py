@@ -8,7 +8,7 @@ any more, the request goes the whole way as if there were no plan.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -41,13 +41,14 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 INERT: Final = frozenset(
     name.encode()
     for name in (
-        "cf-connecting-ip", "cf-ray", "dnt", "priority", "referer", "sec-ch-ua", "sec-ch-ua-arch", "sec-ch-ua-mobile",
-        "sec-ch-ua-model", "sec-ch-ua-platform", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "sec-fetch-user",
-        "sec-gpc", "traceparent", "tracestate", "upgrade-insecure-requests", "user-agent", "x-amzn-trace-id",
-        "x-forwarded-for", "x-real-ip", "x-request-id",
+        "accept", "accept-encoding", "accept-language", "cf-connecting-ip", "cf-ray", "dnt", "priority", "referer",
+        "sec-ch-ua", "sec-ch-ua-arch", "sec-ch-ua-mobile", "sec-ch-ua-model", "sec-ch-ua-platform", "sec-fetch-dest",
+        "sec-fetch-mode", "sec-fetch-site", "sec-fetch-user", "sec-gpc", "traceparent", "tracestate",
+        "upgrade-insecure-requests", "user-agent", "x-amzn-trace-id", "x-forwarded-for", "x-real-ip", "x-request-id",
     )
 )  # fmt: skip
-"""Fields on which no hit depends, unless a rule, the settings, the site or `Vary` name them."""
+"""Fields on which no hit depends, unless a rule, the settings, the site, a feature or `Vary` name them."""
+_NOTHING: Final[frozenset[bytes]] = frozenset()
 _LEFT: Final = ("expect", "range", "upgrade", CDN_LOOP.lower(), REPLAY_HEADER.lower(), PIN_HEADER.lower())
 """Fields whose requests go the whole way."""
 _READ: Final = ("GET", "HEAD")
@@ -55,28 +56,34 @@ MAX_OCTETS: Final = 4096
 """Octets of the longest head for which a plan is made."""
 OVERHEAD: Final = 2048
 """Octets that a plan takes beside its key, about."""
+_AIM_OVERHEAD: Final = 512
 _SHARE: Final = 8
 """The part of the memory's octets that each table of plans may have."""
 _UNLIKELIEST: Final = 37.0
 """More than -log() of the smallest chance that is drawn for an early refresh."""
 
+SAMPLE: Final = 8
+"""Of so many requests that are found by what counts of them one is noted as a whole: those that come often soon are."""
+
 Key = tuple[str, str, str, str, bool, tuple[tuple[bytes, bytes], ...]]
+Aim = tuple[str, str, str, str, bool]
+"""A key without the fields."""
 
 
 class Plan:
     """How the requests of one kind are answered.
 
     `variant` is what the marker said last of the fields that select, with the key under it; `checked` the number of
-    what is kept in memory that was found to be for these requests. `is_alike`: it serves requests that differ in inert
-    fields. `is_void`: it serves none.
+    what is kept in memory that was found to be for these requests. `counting` are the inert fields that count all the
+    same, None when every field does: requests may differ in the others. `is_void`: it serves none.
     """
 
     __slots__ = (
-        "_has_features", "_raw_state", "_state", "base_key", "checked", "host", "inquiry", "is_alike", "is_void",
-        "keys", "memory", "partition", "store", "variant",
+        "_has_features", "_raw_state", "_state", "base_key", "checked", "counting", "host", "inquiry",
+        "is_void", "keys", "memory", "partition", "store", "variant",
     )  # fmt: skip
 
-    def __init__(self, inquiry: Inquiry, store: RegionStore, memory: Memory, *, is_alike: bool) -> None:
+    def __init__(self, inquiry: Inquiry, store: RegionStore, memory: Memory, counting: frozenset[bytes] | None) -> None:
         self.inquiry = inquiry
         self.host = inquiry.target.host
         self.store = store
@@ -86,7 +93,7 @@ class Plan:
         self.variant: tuple[tuple[str, ...], Known, str] | None = None
         self.keys = self._redis_keys()
         self.checked = 0
-        self.is_alike = is_alike
+        self.counting = counting
         self.is_void = False
         self._has_features = bool(inquiry.features)
         self._raw_state: bytes | None = None
@@ -96,7 +103,7 @@ class Plan:
         """The key of the entry that a marker leads to; None when that depends on a field that was not looked at."""
         variant = self.variant
         if variant is None or variant[0] != marker.vary or variant[1] != marker.known:
-            if self.is_alike and any(name.encode() in INERT for name in marker.vary):
+            if self.counting is not None and not _inert_among(marker.vary) <= self.counting:
                 self.is_void = True
                 return None
             key = entry_key(self.inquiry, marker.vary, marker.known)
@@ -111,6 +118,8 @@ class Plan:
 
     def takes(self, record: CacheRecord) -> bool:
         """Whether a stored response is one for these requests."""
+        if self.inquiry.method == "HEAD" and not record.body:
+            return False  # of no length nothing is said then
         if not (record.vary or self._has_features):
             return not record.is_marker
         names, known, _ = self.variant or ((), NOTHING_KNOWN, "")
@@ -147,6 +156,8 @@ class Plans:
         self._most = settings.cache.memory_bytes // _SHARE
         self._exact: Bounded[Key, Plan] = Bounded(self._most)
         self._alike: Bounded[Key, Plan] = Bounded(self._most)
+        self._counting: Bounded[Aim, frozenset[bytes]] = Bounded(self._most)
+        self._turn = 0
         self._trusted = TrustedProxies(settings.trusted_proxies)
         self._trusts_nobody = not settings.trusted_proxies
         positions = (name for pair in settings.position_headers for name in pair)
@@ -174,16 +185,21 @@ class Plans:
         """
         plan = self._exact.get(key)
         if plan is None:
-            if not self._alike:
-                return None
-            plan = self._alike.get(_alike(key))
+            counting = self._counting.get(key[:5])
+            plan = None if counting is None else self._alike.get(_alike(key, counting))
             if plan is None or plan.is_void:
                 return None
-            self._exact.put(key, plan, _size(key))
+            if self.is_sampled():
+                self._exact.put(key, plan, _size(key))
         if plan.is_void:
             self._exact.drop(key)
             return None
         return plan if self._is_current(plan) else None
+
+    def is_sampled(self) -> bool:
+        """Whether it is this request's turn to be noted as a whole."""
+        self._turn = (self._turn + 1) % SAMPLE
+        return not self._turn
 
     def _is_current(self, plan: Plan) -> bool:
         """Whether the site of a plan is still the one that it was made for."""
@@ -199,8 +215,11 @@ class Plans:
 
     # --- making ---
 
-    def learn(self, exchange: Exchange, store: RegionStore) -> None:
-        """Make a plan of a request that was a hit in a region, unless it may go another way the next time."""
+    def learn(self, exchange: Exchange, store: RegionStore, vary: Sequence[str]) -> None:
+        """Make a plan of a request that was a hit in a region, unless it may go another way the next time.
+
+        `vary` are the fields that selected the entry.
+        """
         request = exchange.request
         if exchange.terms is not PLAIN_REQUEST or exchange.touching or exchange.is_pinned:
             return
@@ -213,21 +232,23 @@ class Plans:
         size = _size(key)
         if size > MAX_OCTETS + OVERHEAD:
             return
-        alike = _alike(key)
-        known = self._alike.get(alike)
-        if known is not None and not known.is_void and known.inquiry.served is exchange.served:
-            self._exact.put(key, known, size)
+        # Whoever made a feature may look at any field.
+        counting = None if exchange.features else self._named_by(exchange) | _inert_among(vary)
+        if counting is None:
+            self._exact.put(key, self._made(exchange, store, None), size)
             return
-        # What is named may be looked at by whoever knows the request as a whole.
-        is_void = known is not None and known.is_void
-        is_alike = not is_void and not exchange.features and not self._names_inert(exchange)
-        inquiry = Inquiry(**{name: getattr(exchange, name) for name in Inquiry.__struct_fields__})
-        plan = Plan(inquiry, store, self._memories[store.name], is_alike=is_alike)
-        self._exact.put(key, plan, size)
-        if is_alike:
-            self._alike.put(alike, plan, size)
+        self._counting.put(key[:5], counting, _AIM_OVERHEAD + len(key[1]))
+        alike = _alike(key, counting)
+        known = self._alike.get(alike)
+        if known is None or known.is_void or known.inquiry.served is not exchange.served or known.counting != counting:
+            self._alike.put(alike, self._made(exchange, store, counting), size)
 
-    def _names_inert(self, exchange: Exchange) -> bool:
+    def _made(self, exchange: Exchange, store: RegionStore, counting: frozenset[bytes] | None) -> Plan:
+        inquiry = Inquiry(**{name: getattr(exchange, name) for name in Inquiry.__struct_fields__})
+        return Plan(inquiry, store, self._memories[store.name], counting)
+
+    def _named_by(self, exchange: Exchange) -> frozenset[bytes]:
+        """The inert fields that the settings, the site or the rules of a request name."""
         named: list[str] = list(exchange.served.exclusions.headers)
         # What is stored is a GET's, and by its rule are the keys.
         for found in (exchange.rule, exchange.served.rules.find("GET", exchange.target.path)):
@@ -235,7 +256,7 @@ class Plans:
                 parts = (*(found.rule.key or ()), str(found.rule.principal or ""))
                 named += [part.partition(":")[2] for part in parts]
                 named += found.rule.bypass_headers
-        return self._named or _inert_among(named)
+        return self._named | _inert_among(named)
 
     # --- answering ---
 
@@ -321,9 +342,11 @@ class Plans:
         return ready
 
 
-def _alike(key: Key) -> Key:
+def _alike(key: Key, counting: frozenset[bytes]) -> Key:
+    """A key without what does not count."""
     method, path, host, scheme, is_trusted, headers = key
-    kept = tuple([pair for pair in headers if pair[0].lower() not in INERT])
+    dropped = INERT - counting if counting else INERT
+    kept = tuple([pair for pair in headers if pair[0].lower() not in dropped])
     return method, path, host, scheme, is_trusted, kept
 
 
@@ -336,5 +359,6 @@ def _goes_the_whole_way(name: str) -> bool:
     return lowered.startswith("if-") or lowered in _LEFT
 
 
-def _inert_among(names: Sequence[str]) -> bool:
-    return any(name.lower().encode("utf-8", "replace") in INERT for name in names)
+def _inert_among(names: Iterable[str]) -> frozenset[bytes]:
+    found = {name.lower().encode("utf-8", "replace") for name in names}
+    return INERT & found if found else _NOTHING

@@ -128,7 +128,7 @@ class Reader:
         judgement = judged(exchange, record, store)
         if judgement.verdict is not Verdict.FRESH or is_early(exchange, record, judgement):
             return None  # the region may have a newer one, or what is needed to fetch it
-        self.plans.learn(exchange, store)
+        self.plans.learn(exchange, store, record.vary)
         return answers.stored(exchange, record, judgement.age, answers.hit_status(store.name, judgement, "memory"))
 
     def _keep(self, exchange: Exchange, found: Found, record: CacheRecord, generation: int) -> None:
@@ -175,7 +175,7 @@ class Reader:
             if is_early(exchange, record, judgement):
                 self._fetching.refresh_for_all(exchange, handler, found, record)
             self._keep(exchange, found, record, generation)
-            self.plans.learn(exchange, found.store)
+            self.plans.learn(exchange, found.store, record.vary)
         return answers.stored(exchange, record, judgement.age, answers.hit_status(found.store.name, judgement, detail))
 
     def _renew(self, exchange: Exchange, handler: Handler, found: Found) -> None:

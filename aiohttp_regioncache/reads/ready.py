@@ -49,7 +49,7 @@ class Ready:
     @classmethod
     def of(cls, record: CacheRecord, region: str, detail: str | None) -> Ready | None:
         """Make ready what can be sent as it lies there; None for the others, which aiohttp has to look at."""
-        is_plain = record.form & _PLAIN and record.body and not record.terms.no_cache
+        is_plain = record.form & _PLAIN and not record.terms.no_cache
         return cls(record, region, detail) if is_plain else None
 
     @property
@@ -147,7 +147,9 @@ class ReadyResponse(web.Response):
         changed = dict(self.__dict__)
         record = self._ready.record
         reason = record.reason.decode("latin-1")
-        super().__init__(status=record.status, reason=reason, headers=self._ready.fields(self._now), body=record.body)
+        super().__init__(
+            status=record.status, reason=reason, headers=self._ready.fields(self._now), body=record.body or None
+        )
         self.__dict__.update(changed)
 
     async def prepare(self, request: web.BaseRequest) -> Any:

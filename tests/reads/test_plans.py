@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from aiohttp_regioncache import Cache, Purge, Rule
+from aiohttp_regioncache.reads import plans
 from aiohttp_regioncache.reads.plans import MAX_OCTETS
 from aiohttp_regioncache.reads.ready import ReadyResponse
 from tests.reads.apps import serving, until_hit
@@ -22,15 +23,16 @@ FRESH = {"Cache-Control": "public, max-age=300", "Content-Type": "text/plain"}
 
 
 class Page:
-    """A handler that counts its calls and answers with the number; `headers` are those of its answers."""
+    """A handler that answers with the number of its call and the request's field `said`, under `headers`."""
 
-    def __init__(self, **headers: str) -> None:
+    def __init__(self, said: str = "User-Agent", **headers: str) -> None:
         self.calls = 0
+        self.said = said
         self.headers = FRESH | {name.replace("_", "-"): value for name, value in headers.items()}
 
     async def handle(self, request: web.Request) -> web.Response:
         self.calls += 1
-        said = f"{self.calls} {request.headers.get('User-Agent', '')}"
+        said = f"{self.calls} {request.headers.get(self.said, '')}"
         return web.Response(text=said, headers={k: v for k, v in self.headers.items() if k != "Content-Type"})
 
 
@@ -183,14 +185,43 @@ async def test_fields_that_a_rule_names_keep_requests_apart(tmp_path: Path, memo
 
 
 @MEMORY
-async def test_fields_that_select_keep_requests_apart(tmp_path: Path, memory_seconds: float) -> None:
-    page = Page(Vary="User-Agent")
+@pytest.mark.parametrize("name", ["User-Agent", "Accept-Language", "X-Other"])
+async def test_fields_that_select_keep_requests_apart(
+    tmp_path: Path, memory_seconds: float, name: str, by_plan: Counted
+) -> None:
+    page = Page(said=name, Vary=name)
     async with World(tmp_path) as world:
         edge = await world.edge(serving(page=page.handle), cache=Cache(memory_seconds=memory_seconds), rules=())
-        for agent in ("a", "b", "a", "b"):
-            reply = await _twice(edge, "/page", headers={"User-Agent": agent})
-            assert reply.body.split()[1] == agent.encode()
+        for value in ("de", "en", "de", "en"):
+            reply = await _twice(edge, "/page", headers={name: value})
+            assert reply.body.split()[1] == value.encode()
         assert page.calls == 2
+        assert by_plan.count >= 6
+
+
+@MEMORY
+async def test_what_begins_to_vary_and_ends_is_seen(
+    tmp_path: Path, memory_seconds: float, by_plan: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plans, "SAMPLE", 1)  # every request is noted as a whole
+    page = Page(said="Accept-Language")
+    de, en = ({"Accept-Language": language} for language in ("de", "en"))
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(page=page.handle), cache=Cache(memory_seconds=memory_seconds), rules=())
+        assert (await _twice(edge, "/page", headers=de)).body == b"1 de"
+        for _ in range(2):
+            assert (await edge.get("/page", headers=en)).body == b"1 de"
+        page.headers["Vary"] = "Accept-Language"
+        await edge.cache.purge(Purge(url="/page"))
+        assert (await _twice(edge, "/page", headers=de)).body == b"2 de"
+        assert (await _twice(edge, "/page", headers=en)).body == b"3 en"
+        assert (await edge.get("/page", headers=de)).body == b"2 de"
+        del page.headers["Vary"]
+        await edge.cache.purge(Purge(url="/page"))
+        assert (await _twice(edge, "/page", headers=en)).body == b"4 en"
+        before = by_plan.count
+        assert (await edge.get("/page", headers=en)).body == b"4 en"
+        assert by_plan.count == before + 1
 
 
 @MEMORY
