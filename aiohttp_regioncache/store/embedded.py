@@ -50,7 +50,7 @@ _SIZE = re.compile(r"[1-9][0-9]*(b|kb?|mb?|gb?)?", re.IGNORECASE)
 _FSYNC_POLICIES = ("always", "everysec", "no")
 
 _LONGEST_SOCKET_PATH = 103  # bytes; sun_path holds 104 with its NUL on macOS and BSD, 108 on Linux
-_READY_POLL = 0.02  # seconds
+_READY_POLL = 0.002  # seconds
 _LOCK_POLL = 0.2  # seconds
 _PING_TIMEOUT = 1.0  # seconds
 _FIRST_RESTART_DELAY = 0.1  # seconds

@@ -16,4 +16,4 @@ async def eventually(condition: Callable[[], bool | Awaitable[bool]], *, within:
             holds = condition()
             if await holds if inspect.isawaitable(holds) else holds:
                 return
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.003)
