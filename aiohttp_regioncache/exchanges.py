@@ -29,8 +29,6 @@ RawHeaders = tuple[tuple[bytes, bytes], ...]
 
 MAX_PRINCIPALS: Final = 16
 """Principals that are kept for the same fields: one for each source of a rule, and site."""
-_SHARE: Final = 8
-"""The part of the memory's octets that what fields say may have."""
 _SAID_OVERHEAD: Final = 4096
 
 
@@ -41,7 +39,7 @@ class Exchanges:
         self.trusted = TrustedProxies(settings.trusted_proxies)
         self._settings = settings
         self._stores = stores
-        self._known: Bounded[tuple[bool, RawHeaders], Said] = Bounded(settings.cache.memory_bytes // _SHARE)
+        self._known: Bounded[tuple[bool, RawHeaders], Said] = Bounded(settings.cache.table_bytes)
         self._signer = signer
         self._ranking = Ranking(
             settings.regions, default_region=settings.default_region, home_region=settings.home_region

@@ -13,14 +13,13 @@ import itertools
 import re
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
 import msgspec
 import pytest
-import pytest_asyncio
 from aiohttp.test_utils import make_mocked_request
 from redis.asyncio import Redis
 
@@ -78,14 +77,12 @@ from tests.store.tools import (
     claim_one,
     fetched,
     keys,
-    opened,
     purges_of,
     raw,
     resource,
     settle,
 )
 from tests.support import eventually
-from tests.support.servers import ValkeyServer
 from tests.support.world import one_edge
 from tests.sync.tools import accept_all, looping
 
@@ -356,24 +353,6 @@ def test_the_sources_are_seen_through() -> None:
 
 
 # --- structures of a process ---
-
-
-@pytest_asyncio.fixture
-async def server(tmp_path: Path) -> AsyncIterator[ValkeyServer]:
-    async with ValkeyServer(tmp_path / "server") as server:
-        yield server
-
-
-@pytest_asyncio.fixture
-async def client(server: ValkeyServer) -> AsyncIterator[Redis]:
-    async with server.client() as client:
-        yield client
-
-
-@pytest_asyncio.fixture
-async def store(server: ValkeyServer) -> AsyncIterator[RegionStore]:
-    async with opened(server.url) as store:
-        yield store
 
 
 async def test_memory_keeps_to_its_octets() -> None:

@@ -17,7 +17,6 @@ from aiohttp_regioncache.errors import CorruptRecordError, UnreadableRecordError
 from aiohttp_regioncache.overlay import Outcome, fold, steps
 from aiohttp_regioncache.store import entries, queue
 from aiohttp_regioncache.store.queue import Verdict
-from tests.store.conftest import client, server  # noqa: F401 - fixtures
 from tests.store.tools import accept, acceptance, claim_one, end_lease, look, opened, raw, resource, settle
 from tests.support.origin import Origin
 from tests.support.servers import ValkeyServer
@@ -90,7 +89,7 @@ def test_what_is_no_key_is_refused_without_being_shown(key: str) -> None:
 # --- at rest ---
 
 
-async def _everything(client: Redis) -> bytes:  # noqa: F811
+async def _everything(client: Redis) -> bytes:
     """Every key of a server with all that is in it."""
     reading: dict[bytes, tuple[str | int, ...]] = {
         b"string": ("GET",), b"hash": ("HGETALL",), b"zset": ("ZRANGE", 0, -1), b"stream": ("XRANGE", "-", "+"),
@@ -105,8 +104,8 @@ async def _everything(client: Redis) -> bytes:  # noqa: F811
 
 @pytest.mark.parametrize("keys", [(NEW,), ()])
 async def test_no_key_of_the_server_shows_a_request(
-    server: ValkeyServer,  # noqa: F811
-    client: Redis,  # noqa: F811
+    server: ValkeyServer,
+    client: Redis,
     keys: tuple[str, ...],
 ) -> None:
     """Neither pending nor landed, rejected or dead; the scan finds it when nothing is encrypted."""
@@ -127,7 +126,7 @@ async def test_no_key_of_the_server_shows_a_request(
             assert (secret in kept) == (not keys)
 
 
-async def test_a_write_under_an_older_key_is_replayed_whole_after_the_rotation(server: ValkeyServer) -> None:  # noqa: F811
+async def test_a_write_under_an_older_key_is_replayed_whole_after_the_rotation(server: ValkeyServer) -> None:
     large = b'"' + b"x" * 50_000 + b'"'
     writes = [acceptance(), acceptance(body=large, stored=True)]
     async with opened(server.url, encryption_keys=(OLD,)) as store:
@@ -143,8 +142,8 @@ async def test_a_write_under_an_older_key_is_replayed_whole_after_the_rotation(s
 
 
 async def test_a_write_whose_key_is_missing_is_left_to_another_edge_and_unknown_to_readers(
-    server: ValkeyServer,  # noqa: F811
-    client: Redis,  # noqa: F811
+    server: ValkeyServer,
+    client: Redis,
 ) -> None:
     async with (
         opened(server.url, encryption_keys=(OLD,)) as knowing,
@@ -175,7 +174,7 @@ async def test_a_write_whose_key_is_missing_is_left_to_another_edge_and_unknown_
             assert len(origin.effects) == 2
 
 
-async def test_a_tampered_request_is_corrupt_and_never_sent(server: ValkeyServer, client: Redis) -> None:  # noqa: F811
+async def test_a_tampered_request_is_corrupt_and_never_sent(server: ValkeyServer, client: Redis) -> None:
     async with opened(server.url, encryption_keys=(NEW,)) as store, Origin() as origin:
         partition = store.partitions[0]
         changed, moved, lost = (acceptance(f"/items/{n}", body=TEXT, stored=n == 3) for n in (1, 2, 3))

@@ -36,12 +36,6 @@ KEY = {"Idempotency-Key": '"k1"'}
 
 
 @pytest_asyncio.fixture
-async def server(tmp_path: Path) -> AsyncIterator[ValkeyServer]:
-    async with ValkeyServer(tmp_path / "server") as server:
-        yield server
-
-
-@pytest_asyncio.fixture
 async def storage(server: ValkeyServer) -> AsyncIterator[RedisStorage]:
     async with server.client() as client:
         yield RedisStorage(client)

@@ -150,9 +150,7 @@ def _entry(store: RegionStore, exchange: Exchange, found: Found) -> dict[str, An
         "vary": list(record.vary),
         "selected": dict(selecting(exchange.selecting_headers, record.vary, found.known)),
         "tags": list(record.tags),
-        "validators": [
-            f"{name}: {value}" for name, value in record.headers if name.lower() in ("etag", "last-modified")
-        ],
+        "validators": [f"{name}: {value}" for name, value in record.headers if name.lower() in _VALIDATORS],
         "writes_over_it": found.fold.outcome.name.lower(),
     }
 

@@ -174,6 +174,7 @@ class FastHandler(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget what is held."""
         self._held.clear()
+        self._held_octets = 0
         super().connection_lost(exc)
 
     def close(self) -> None:

@@ -411,24 +411,11 @@ def _record(
     cost: float,
 ) -> tuple[CacheRecord | None, Storability, Known]:
     """Make the record of a response, if it may be stored by the fields `governing` it."""
-    shared = not exchange.owner
-    storability = may_store(
-        "GET",
-        exchange.headers,
-        snapshot.status,
-        governing,
-        exchange.policy,
-        shared=shared,
-        credentials=exchange.has_credentials,
-        store_set_cookie=settings.store_set_cookie,
-        response_time=answered,
-    )
     vary = _selecting_names(exchange, governing)
     known = learn(stored.known, vary, exchange.headers, governing)
-    refusal = None if storability.allowed else storability
-    refusal = refusal or _unstorable_here(snapshot, stored, vary)
-    if refusal is not None or stored.remembered is None:
-        return None, refusal or storability, known
+    storability = _storability(exchange, snapshot, governing, stored, settings, vary, answered)
+    if not storability.allowed or stored.remembered is None:
+        return None, storability, known
     headers = remove(_dated(end_to_end(snapshot.headers), answered), unstorable_fields(governing))
     try:
         lines = to_lines(headers)
@@ -447,7 +434,7 @@ def _record(
         held_lines=lines.held,
         form=form_of(snapshot.status, snapshot.reason, lines.sent),
         body=snapshot.body,
-        terms=terms(snapshot.status, governing, exchange.policy, response_time=answered, shared=shared),
+        terms=terms(snapshot.status, governing, exchange.policy, response_time=answered, shared=not exchange.owner),
         initial_age=age,
         response_time=answered,
         owner=exchange.owner,
@@ -458,13 +445,34 @@ def _record(
     return record, storability, known
 
 
-def _unstorable_here(snapshot: Snapshot, stored: Stored, vary: Sequence[str]) -> Storability | None:
-    """Why a response that may be stored is not, or None."""
+def _storability(
+    exchange: Exchange,
+    snapshot: Snapshot,
+    governing: Headers,
+    stored: Stored,
+    settings: Cache,
+    vary: Sequence[str],
+    answered: float,
+) -> Storability:
+    """Whether a response may be stored, and can be here."""
+    found = may_store(
+        "GET",
+        exchange.headers,
+        snapshot.status,
+        governing,
+        exchange.policy,
+        shared=not exchange.owner,
+        credentials=exchange.has_credentials,
+        store_set_cookie=settings.store_set_cookie,
+        response_time=answered,
+    )
+    if not found.allowed:
+        return found
     if snapshot.status == 206 and own_names(vary):
         return Storability(False, "feature")  # a part of what is stored as another whole
     if stored.remembered is None:
         return Storability(False, "region")
-    return None if parts.is_sound(snapshot) else Storability(False, "partial")
+    return found if parts.is_sound(snapshot) else Storability(False, "partial")
 
 
 def _selecting_names(exchange: Exchange, governing: Headers) -> tuple[str, ...]:

@@ -18,10 +18,10 @@ _OVERHEAD: Final = 1024
 class Kept:
     """An entry that is kept; `until` is a time of the memory's clock, `ready` None until it is sent for the first time.
 
-    `number` is its own, so that who has looked at it need not hold on to it. `is_plain`: it cannot be made ready.
+    `number` is its own, so that who has looked at it need not hold on to it. `is_ordinary`: it cannot be made ready.
     """
 
-    __slots__ = ("digest", "is_plain", "number", "ready", "record", "size", "until")
+    __slots__ = ("digest", "is_ordinary", "number", "ready", "record", "size", "until")
 
     def __init__(self, record: CacheRecord, until: float, size: int, digest: str, number: int) -> None:
         self.number = number
@@ -30,7 +30,7 @@ class Kept:
         self.size = size
         self.digest = digest
         self.ready: Ready | None = None
-        self.is_plain = False
+        self.is_ordinary = False
 
 
 class Memory:
@@ -80,9 +80,9 @@ class Memory:
 
     def ready(self, kept: Kept) -> Ready | None:
         """What goes out for an entry that is kept; None for one that cannot be made ready."""
-        if kept.ready is None and not kept.is_plain:
+        if kept.ready is None and not kept.is_ordinary:
             kept.ready = Ready.of(kept.record, self._region, "memory")
-            kept.is_plain = kept.ready is None
+            kept.is_ordinary = kept.ready is None
             if kept.ready is not None:
                 kept.size += kept.ready.size
                 self._bytes += kept.ready.size

@@ -36,8 +36,6 @@ from .lookup import entry_key, is_known
 from .memory import Kept, Memory
 from .ready import Ready
 
-RawHeaders = Sequence[tuple[bytes, bytes]]
-
 INERT: Final = frozenset(
     name.encode()
     for name in (
@@ -47,7 +45,7 @@ INERT: Final = frozenset(
         "upgrade-insecure-requests", "user-agent", "x-amzn-trace-id", "x-forwarded-for", "x-real-ip", "x-request-id",
     )
 )  # fmt: skip
-"""Fields on which no hit depends, unless a rule, the settings, the site, a feature or `Vary` name them."""
+"""Fields on which no hit depends, unless a rule, the settings, the site or `Vary` name them, or features are on."""
 _NOTHING: Final[frozenset[bytes]] = frozenset()
 _LEFT: Final = ("expect", "range", "upgrade", CDN_LOOP.lower(), REPLAY_HEADER.lower(), PIN_HEADER.lower())
 """Fields whose requests go the whole way."""
@@ -57,8 +55,6 @@ MAX_OCTETS: Final = 4096
 OVERHEAD: Final = 2048
 """Octets that a plan takes beside its key, about."""
 _AIM_OVERHEAD: Final = 512
-_SHARE: Final = 8
-"""The part of the memory's octets that each table of plans may have."""
 _UNLIKELIEST: Final = 37.0
 """More than -log() of the smallest chance that is drawn for an early refresh."""
 
@@ -153,7 +149,7 @@ class Plans:
         self._memories = memories
         self._fills = fills
         self._sites = sites
-        self._most = settings.cache.memory_bytes // _SHARE
+        self._most = settings.cache.table_bytes
         self._exact: Bounded[Key, Plan] = Bounded(self._most)
         self._alike: Bounded[Key, Plan] = Bounded(self._most)
         self._counting: Bounded[Aim, frozenset[bytes]] = Bounded(self._most)

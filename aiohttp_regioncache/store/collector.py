@@ -7,12 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
 from ..errors import RegionUnavailableError
+from .executor import MAX_WAITING
 
 _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
 
-MAX_WAITING: Final = 20_000
-"""How many may wait for a call; more are refused."""
 UNDER_WAY: Final = 3
 """Calls under way at once. A second one begins only when it is full: what is asked for meanwhile waits for company."""
 

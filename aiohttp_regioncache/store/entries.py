@@ -99,11 +99,7 @@ class Exchanged(msgspec.Struct, frozen=True):
 async def glance(store: RegionStore, partition: Partition, key: str, resource: Resource) -> Glance:
     """Read an entry, the state of its resource and the newest purge. Raises `RegionUnavailableError`."""
     keys = (partition.entry(key), partition.state(resource.digest), partition.purge)
-    return glanced(*await store.glances.get(partition, tuple(map(packed, keys))))
-
-
-def glanced(entry: bytes | None, state: bytes | None, purge: bytes | None) -> Glance:
-    """Read what lies under the keys of an entry, its resource's state and the newest purge."""
+    entry, state, purge = await store.glances.get(partition, tuple(map(packed, keys)))
     return Glance(decode_cache_record(entry) if entry is not None else None, parse_state(state), purge_number(purge))
 
 

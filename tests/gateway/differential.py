@@ -100,8 +100,16 @@ class Pair:
     """
 
     def __init__(
-        self, directory: Path, way: str, *, memory_seconds: float, app: web.Application | None = None, **settings: Any
+        self,
+        directory: Path,
+        way: str,
+        *,
+        memory_seconds: float,
+        app: web.Application | None = None,
+        keepalive: float = 3630.0,
+        **settings: Any,
     ) -> None:
+        self._keepalive = keepalive
         self._way = way
         self._app = app or forwarding_app()
         self._world = World(directory, regions=("eu-central-1",))
@@ -128,7 +136,9 @@ class Pair:
         assert cache is not None
         self.cache = cache
         plans = (lambda: cache.edge.plans) if self._way == "gateway" else None
-        self.runner = GatewayRunner(self._app, plans, None, access_log=None, shutdown_timeout=1.0)
+        self.runner = GatewayRunner(
+            self._app, plans, None, access_log=None, shutdown_timeout=1.0, keepalive_timeout=self._keepalive
+        )
         await self.runner.setup()
         self._stack.push_async_callback(self.runner.cleanup)
         await web.TCPSite(self.runner, "127.0.0.1", 0).start()

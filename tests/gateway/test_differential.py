@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,18 @@ async def test_a_client_that_reads_slowly_gets_everything_in_its_order(tmp_path:
         script = Script((*(large, ONE) * 30, LAST), slow=True)  # 12 MB: more than the system keeps for a client
         assert (await pair.answers(script)).are_same, script
         assert 0 < pair.sent < 120  # of two plays: what comes while the client is behind goes the normal way
+
+
+@pytest.mark.parametrize("memory_seconds", [3600.0, 0.0])
+async def test_an_idle_connection_ends_as_long_after_its_last_answer(tmp_path: Path, memory_seconds: float) -> None:
+    limit = 0.3
+    async with Pair(tmp_path, "gateway", memory_seconds=memory_seconds, keepalive=limit) as pair:
+        script = Script((ONE, ONE, ONE))
+        assert (await pair.answers(script)).are_same
+        began = time.monotonic()
+        await pair.play(script)
+        assert limit <= time.monotonic() - began < limit + 1.5
+        assert pair.sent >= 2
 
 
 async def test_what_comes_while_a_region_is_asked_is_answered_after_it(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -29,12 +28,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[ValkeyServer]:
-    async with ValkeyServer(tmp_path / "server") as running:
-        yield running
 
 
 def is_listening(port: int) -> bool:

@@ -1,4 +1,4 @@
-"""One server for the tests of a package, empty for each of them."""
+"""A server of its own for each test that asks for one, a client of it, and the store of a region there."""
 
 from __future__ import annotations
 
