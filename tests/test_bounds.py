@@ -176,7 +176,7 @@ BY_OPERATORS: Final = {
     "served.py:RuleBook._keyings": "rules",
     "store/events.py:Events._on_change": "those who are built at the start",
     "store/events.py:Events._on_link": "those who are built at the start",
-    "store/events.py:Events._wake": "loops",
+    "store/events.py:Events._on_work": "loops",
     "store/region.py:RegionStore.accepts": "partitions, durabilities and caps of the settings",
     "store/region.py:RegionStore.settles": "partitions and limits of the settings",
     "store/region.py:RegionStore._clients": "kinds of connections",

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError
 
 from .executor import Client
-from .keyspace import WAKE_CHANNEL, events_channel
+from .keyspace import TAKEN, WAKE_CHANNEL, events_channel
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Events:
         self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._on_change: list[Callable[[Changed], None]] = []
         self._on_link: list[Callable[[bool], None]] = []
-        self._wake: list[asyncio.Event] = []
+        self._on_work: list[Callable[[bool], None]] = []
         self.is_connected = False
 
     def start(self) -> None:
@@ -111,9 +111,19 @@ class Events:
         """Call `callback` with True when the subscription stands and False when it is lost."""
         self._on_link.append(callback)
 
-    def wakes(self, event: asyncio.Event) -> None:
-        """Set `event` whenever the region announces work for the sync loop."""
-        self._wake.append(event)
+    def on_work(self, callback: Callable[[bool], None]) -> None:
+        """Call `callback` when a sync loop may have work: with False when another process looks for it itself."""
+        self._on_work.append(callback)
+
+    @property
+    def has_worker(self) -> bool:
+        """Whether somebody here looks for work."""
+        return bool(self._on_work)
+
+    def work_here(self) -> None:
+        """Say that this process has made work."""
+        for callback in self._on_work:
+            callback(True)
 
     @contextlib.contextmanager
     def watch(self, name: str) -> Iterator[asyncio.Event]:
@@ -190,8 +200,10 @@ class Events:
 
     def _dispatch(self, channel: bytes, data: bytes) -> None:
         if channel == WAKE_CHANNEL.encode():
-            if data.partition(b":")[0] == self._region.encode():
-                _set_all(self._wake)
+            region, _, where = data.partition(b":")
+            if region == self._region.encode():
+                for on_work in self._on_work:
+                    on_work(not where.endswith(TAKEN.encode()))
             return
         change = parse_announcement(data)
         if change is None:
@@ -207,7 +219,7 @@ class Events:
         self.is_connected = up
         for callback in self._on_link:
             callback(up)
-        _set_all(self._wake)
+        self.work_here()
         for events in self._waiters.values():
             _set_all(events)
 

@@ -19,7 +19,10 @@ SITES: Final = "rc:sites"
 """Sorted set: the id of every site, also of those deleted lately, by its revision."""
 
 WAKE_CHANNEL: Final = "cache_sync"
-"""Channel that announces a resource that became due; the message is `region:partition`."""
+"""Channel that announces a resource that became due; the message is `region:partition`, and `TAKEN` or nothing."""
+
+TAKEN: Final = ":taken"
+"""Behind such a message: the process that announces it looks for the work itself, others need not hurry."""
 
 
 def events_channel(region: str) -> str:

@@ -23,7 +23,7 @@ from .collector import Collector
 from .entries import OUTBOX_LENGTH, STATE_SECONDS, parse_state
 from .events import names
 from .executor import as_mapping
-from .keyspace import WAKE_CHANNEL, Partition, events_channel
+from .keyspace import TAKEN, WAKE_CHANNEL, Partition, events_channel
 from .region import RegionStore
 from .scripts import script
 from .sealed import open_body, open_record, seal_body, seal_record
@@ -180,8 +180,9 @@ async def _accept_all(
         partition.seq, partition.queue, partition.due, partition.bytes, partition.principals, partition.sizes,
         partition.blocked,
     ]  # fmt: skip
+    work = f"{store.name}:{partition.number}{TAKEN if store.events.has_worker else ''}"
     arguments: list[Any] = [
-        store.new_token(), STATE_SECONDS * 1000, WAKE_CHANNEL, f"{store.name}:{partition.number}",
+        store.new_token(), STATE_SECONDS * 1000, WAKE_CHANNEL, work,
         caps.max_writes, caps.max_bytes, caps.max_writes_per_resource, caps.max_bytes_per_resource,
         caps.max_writes_per_principal,
     ]  # fmt: skip
@@ -197,6 +198,7 @@ async def _accept_all(
             stored = executor.submit("SET", partition.body(record.id), body, "EX", BODY_SECONDS, "NX")
             stored.add_done_callback(_swallow)
     answers, confirmed = await executor.run_confirmed(script("accept"), keys, arguments, store.confirmation(durability))
+    store.events.work_here()
     return [answer if isinstance(answer, Exception) else _accepted(answer, confirmed) for answer in answers]
 
 

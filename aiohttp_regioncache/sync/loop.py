@@ -41,6 +41,8 @@ CROWDED_DELAY: Final = 0.25
 
 
 _UNASKED: Final = History(0, False, 0.0)
+PATIENCE: Final = 0.02
+"""Seconds that work is left to the process that made it."""
 _ROOM: Final = 4
 """How many origins' slots a loop has room for."""
 
@@ -84,10 +86,12 @@ class SyncLoop:
         self._drains: set[asyncio.Task[None]] = set()
         self._using: Counter[Sender] = Counter()
         self._first_partition = 0
+        self._later: asyncio.TimerHandle | None = None
+        self._may_have_left = True
 
     def start(self) -> None:
         """Begin to work in the background."""
-        self._store.events.wakes(self._wake)
+        self._store.events.on_work(self._hear)
         self._worker = asyncio.get_running_loop().create_task(self._work(), name="regioncache: sync")
 
     @property
@@ -104,10 +108,23 @@ class SyncLoop:
         """Look for due writes now."""
         self._wake.set()
 
+    def _hear(self, at_once: bool) -> None:
+        """Look for work that was announced, for what another process looks for itself a moment later."""
+        if at_once:
+            self._wake.set()
+        elif self._later is None:
+            self._later = asyncio.get_running_loop().call_later(PATIENCE, self._look_later)
+
+    def _look_later(self) -> None:
+        self._later = None
+        self._wake.set()
+
     async def stop(self) -> None:
         """Claim no more, finish what is being sent, give the rest back."""
         self._leases.is_stopping = True
         self._wake.set()
+        if self._later is not None:
+            self._later.cancel()
         if self._worker:
             await asyncio.wait([self._worker])
         if self._drains:
@@ -133,7 +150,7 @@ class SyncLoop:
                 logger.debug("%s", problem)
             elif problem:  # a loop that dies is a queue that never drains
                 logger.error("region %s: a turn of the sync loop failed", self._store.name, exc_info=problem)
-            if not drains and not self.is_stopping:
+            if not (drains and self._may_have_left) and not self.is_stopping:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._settings.poll):
                         await self._wake.wait()
@@ -144,10 +161,23 @@ class SyncLoop:
         settling = min(self._settler.under_way, self._capacity)
         shares = self._shares(self._capacity - len(self._drains) + settling)
         found = await asyncio.gather(*(self._leases.claim(*share) for share in shares), return_exceptions=True)
-        drains = [
-            self._spawn(claim) for claims in found if not isinstance(claims, BaseException) for claim in claims
-        ]  # fmt: skip
+        emptied = 0
+        drains: list[asyncio.Task[None]] = []
+        for claims, (_, most) in zip(found, shares, strict=True):
+            if not isinstance(claims, BaseException):
+                emptied += len(claims) < most
+                drains += map(self._spawn, claims)
+        self._may_have_left = emptied < len(self._store.partitions)
         return drains, next((some for some in found if isinstance(some, BaseException)), None)
+
+    async def _give_back(self, claim: Claim, delay: float) -> None:
+        await self._leases.give_back(claim, delay)
+        self._look_in(delay)
+
+    def _look_in(self, delay: float) -> None:
+        """Look again when a resource that was given back is due, unless that is done anyway by then."""
+        if delay < self._settings.poll:
+            asyncio.get_running_loop().call_later(delay, self._wake.set)
 
     def _left_slot(self) -> None:
         """Look for what has found no slot until now."""
@@ -172,7 +202,8 @@ class SyncLoop:
 
     def _drained(self, task: asyncio.Task[None]) -> None:
         self._drains.discard(task)
-        self._wake.set()
+        if self._may_have_left:
+            self._wake.set()
 
     async def _drain(self, claim: Claim) -> None:
         try:
@@ -205,10 +236,10 @@ class SyncLoop:
             queued = queued or await queue.read_queue(self._store, claim.partition, claim.claimed.digest)
         except UnreadableRecordError as error:
             logger.warning("region %s: left to a newer edge: %s", self._store.name, error)
-            await self._leases.give_back(claim, UNREADABLE_DELAY)
+            await self._give_back(claim, UNREADABLE_DELAY)
             return ()
         if not queued:
-            await self._leases.give_back(claim, 0.0)
+            await self._give_back(claim, 0.0)  # something may have come to it meanwhile
         elif stalled:
             await self._doubt_successors(claim, queued)
         return queued
@@ -224,10 +255,10 @@ class SyncLoop:
         write = item.record
         outlet = await self._outlets.find(write.site)
         if outlet is None:
-            await self._leases.give_back(claim, HOLD_DELAY)
+            await self._give_back(claim, HOLD_DELAY)
             return 0
         if self._is_crowded_out(outlet):
-            await self._leases.give_back(claim, CROWDED_DELAY)
+            await self._give_back(claim, CROWDED_DELAY)
             return 0
         if not self._outlets.are_many:
             return await self._replay_to(outlet, claim, queued, write, stalled=stalled)
@@ -396,8 +427,7 @@ class SyncLoop:
             history.tries, judged.retry_after, base=self._settings.retry_base, cap=self._settings.retry_cap
         )
         logger.info("write %s: %s; again in %.1f s", write.id, judged.reason, delay)
-        if delay < self._settings.poll:
-            asyncio.get_running_loop().call_later(delay, self._wake.set)
+        self._look_in(delay)
         # What an outage of the origin refuses is no fault of the write.
         is_outage = attempt.failure is Failure.NOT_SENT or ready.outlet.sender.is_suspect
         await queue.defer(
@@ -431,7 +461,7 @@ class SyncLoop:
         if claim.is_lost:
             note_lost(write.id, "lost")
             return False
-        await self._leases.give_back(claim, 0.0 if self.is_stopping else outlet.sender.breaker.remaining)
+        await self._give_back(claim, 0.0 if self.is_stopping else outlet.sender.breaker.remaining)
         return False
 
     def _patience(self, write: WriteRecord) -> Patience:

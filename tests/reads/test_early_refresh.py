@@ -15,13 +15,13 @@ from tests.reads.apps import Counted, fresh, serving, until_hit
 from tests.support import eventually
 from tests.support.world import REGIONS, Edge, World
 
-SURE = 1e9
-"""A beta under which every hit refreshes: the fetch took its part of a second."""
+SURE = 1e10
+"""A beta under which every hit refreshes, as the page takes its time."""
 ALICE = {"Authorization": "Bearer alice"}
 
 
 class Page:
-    """A handler that says its number; calls after the first wait for `gate`."""
+    """A handler that says its number, and takes its time; calls after the first wait for `gate`."""
 
     def __init__(self, status: int = 200) -> None:
         self.calls = 0
@@ -33,6 +33,7 @@ class Page:
         number = self.calls
         if number > 1:
             await self.gate.wait()
+        await asyncio.sleep(0.01)
         headers = {"Cache-Control": "max-age=60"}
         return web.Response(status=200 if number == 1 else self._status, text=str(number), headers=headers)
 

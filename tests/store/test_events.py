@@ -63,7 +63,7 @@ async def test_an_accept_wakes_the_sync_loop_once_for_a_resource(store: RegionSt
     async with client.pubsub() as pubsub:
         await pubsub.subscribe(WAKE_CHANNEL)
         wake = asyncio.Event()
-        store.events.wakes(wake)
+        store.events.on_work(lambda _: wake.set())
         for _ in range(3):
             await accept(store, acceptance())
         await asyncio.wait_for(wake.wait(), 5)
@@ -73,13 +73,13 @@ async def test_an_accept_wakes_the_sync_loop_once_for_a_resource(store: RegionSt
                 wakes.append(message["data"])
             if message["data"] == b"end":
                 break
-    assert wakes == [f"{TOKYO}:0".encode(), b"end"]
+    assert wakes == [f"{TOKYO}:0:taken".encode(), b"end"]
 
 
 async def test_only_its_own_region_wakes_a_loop(server: ValkeyServer, client: Redis) -> None:
     async with _listening(server.url) as events:
         wake, changed = asyncio.Event(), asyncio.Event()
-        events.wakes(wake)
+        events.on_work(lambda _: wake.set())
         events.on_change(lambda _: changed.set())
         await raw(client, "PUBLISH", WAKE_CHANNEL, "elsewhere:0")
         await _publish(client, announcement(0, "", (ITEM.digest,)))
@@ -114,7 +114,7 @@ async def test_a_lost_link_is_told_first_and_stands_again_after_a_restart(server
         links: list[bool] = []
         events.on_link(links.append)
         wake = asyncio.Event()
-        events.wakes(wake)
+        events.on_work(lambda _: wake.set())
         with events.watch("anything") as watched:
             await server.kill()
             await eventually(lambda: links == [False])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import random
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,11 @@ from aiohttp_regioncache.errors import RegionUnavailableError
 from aiohttp_regioncache.settings import Sync
 from aiohttp_regioncache.store import entries, queue
 from aiohttp_regioncache.store.keyspace import Partition
-from aiohttp_regioncache.store.queue import Acceptance, Queued
+from aiohttp_regioncache.store.queue import Acceptance, Claimed, Queued
 from aiohttp_regioncache.store.region import RegionStore
 from aiohttp_regioncache.sync.intents import Sweeper
 from aiohttp_regioncache.sync.leases import Leases
-from aiohttp_regioncache.sync.loop import SyncLoop
+from aiohttp_regioncache.sync.loop import PATIENCE, SyncLoop
 from tests.store.tools import TAGS, accept, acceptance, claim_one, end_lease, look, opened, raw, resource
 from tests.support import eventually
 from tests.support.origin import Origin
@@ -45,6 +47,63 @@ def _numbered(count: int, paths: int = 1) -> list[Acceptance]:
 def _applied(origin: Origin, path: str) -> list[int]:
     """The numbers that the origin applied at a path, in its order."""
     return [json.loads(effect.body)["n"] for effect in origin.effects if effect.path == path]
+
+
+def _has_effects(origin: Origin, count: int) -> bool:
+    return len(origin.effects) == count
+
+
+# --- wake-ups ---
+
+
+class _Claims:
+    """Counts the claims that are made through each store."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made: Counter[int] = Counter()
+        claim = queue.claim
+
+        async def counting(store: RegionStore, *arguments: Any) -> list[Claimed]:
+            self.made[id(store)] += 1
+            return await claim(store, *arguments)
+
+        monkeypatch.setattr(queue, "claim", counting)
+
+    def of(self, store: RegionStore) -> int:
+        return self.made[id(store)]
+
+
+async def test_more_loops_make_no_more_claims_for_each_write(
+    server: ValkeyServer, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims, count = _Claims(monkeypatch), 60
+    async with contextlib.AsyncExitStack() as stack:
+        stores = [await stack.enter_async_context(opened(server.url)) for _ in range(4)]
+        for store in stores:
+            await stack.enter_async_context(looping(store, origin.url, poll=1.0))
+        await eventually(lambda: all(store.events.is_connected for store in stores))
+        began = asyncio.get_running_loop().time()
+        for number in range(count):
+            await accept(stores[0], acceptance(f"/items/{number}"))
+        await eventually(lambda: len(origin.effects) == count)
+        seconds = asyncio.get_running_loop().time() - began
+        others = [claims.of(store) for store in stores[1:]]
+        assert claims.of(stores[0]) > count / 4
+        assert max(others) <= seconds / PATIENCE + 3  # once for each time that they wait, and as they start
+
+
+@pytest.mark.parametrize("says_it_works", [True, False])
+async def test_a_loop_takes_what_another_process_has_accepted(
+    server: ValkeyServer, store: RegionStore, origin: Origin, says_it_works: bool
+) -> None:
+    async with opened(server.url) as other, looping(store, origin.url, poll=1.0):
+        await eventually(lambda: store.events.is_connected)
+        if says_it_works:
+            other.events.on_work(lambda _: None)
+        async with asyncio.timeout(1.8):  # by polls alone it would be two seconds and more
+            for number in range(3):
+                await accept(other, acceptance(f"/items/{number}"))
+                await eventually(functools.partial(_has_effects, origin, number + 1))
 
 
 # --- order ---
