@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import hiredis
 import msgspec
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import (
@@ -25,6 +26,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..errors import RegionUnavailableError
 from .breaker import Breaker
+from .pipe import Pipe
 from .scripts import Script
 
 logger = logging.getLogger(__name__)
@@ -82,6 +84,7 @@ class Executor:
         self._breaker = breaker
         self._attempts = attempts
         self._waiting: list[_Command] = []
+        self._pipes: list[Pipe] = []
         self._idle = PIPELINES
         self._scheduled = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -117,6 +120,7 @@ class Executor:
             await asyncio.wait(self._tasks)
         self._refuse(self._waiting, "closed")
         self._waiting = []
+        self._close_pipes()
 
     def _submit(
         self, arguments: tuple[Argument, ...], script: Script | None, confirmation: Confirmation | None = None
@@ -197,24 +201,28 @@ class Executor:
         if isinstance(self._client, RedisCluster):
             await self._client.aclose()
         elif isinstance(error, ReadOnlyError):
+            self._close_pipes()
             await self._client.connection_pool.disconnect()
 
+    def _close_pipes(self) -> None:
+        for pipe in self._pipes:
+            pipe.close()
+        self._pipes = []
+
     async def _pipeline(self, commands: Sequence[_Command]) -> list[Any]:
-        cluster = self._client if isinstance(self._client, RedisCluster) else None
-        if cluster:
-            await cluster.initialize()  # which node holds a key is not known before
-        pipeline: Any = cluster.pipeline() if cluster else self._client.pipeline(transaction=False)
+        if isinstance(self._client, RedisCluster):
+            await self._client.initialize()  # which node holds a key is not known before
         # On each node's connection, behind everything that it has written.
         confirmations = dict.fromkeys(
             (command.confirmation, self._node(command)) for command in commands if command.confirmation is not None
         )
-        async with pipeline:
-            for command in commands:
-                pipeline.execute_command(*command.arguments)
-            for confirmation, node in confirmations:
-                targeted = {"target_nodes": node} if cluster else {}
-                pipeline.execute_command(*confirmation.arguments, **targeted)
-            results: list[Any] = await pipeline.execute(raise_on_error=False)
+        if isinstance(self._client, RedisCluster):
+            results = await _to_nodes(self._client, commands, list(confirmations))
+        else:
+            wanted = [command.arguments for command in commands]
+            results = await self._through_pipe(
+                self._client, wanted + [confirmation.arguments for confirmation, _ in confirmations]
+            )
         for result in results:
             if isinstance(result, UNREACHABLE):
                 raise result
@@ -224,6 +232,19 @@ class Executor:
         return [
             self._confirmed(command, result, answers) for command, result in zip(commands, results, strict=False)
         ]  # fmt: skip
+
+    async def _through_pipe(self, client: Redis, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+        while self._pipes and not self._pipes[-1].is_open:
+            self._pipes.pop()
+        pipe = self._pipes.pop() if self._pipes else await Pipe.open(client)
+        try:
+            # Its types know tuples of one argument only.
+            packed: list[bytes] = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
+            answers = await pipe.ask(b"".join(packed), len(commands))
+        finally:
+            if pipe.is_open:
+                self._pipes.append(pipe)
+        return [_parsed(client, command[0], answer) for command, answer in zip(commands, answers, strict=True)]
 
     def _node(self, command: _Command) -> Any:
         """The node of a Cluster that holds the keys of a command to be confirmed."""
@@ -258,6 +279,26 @@ class Executor:
     def _refuse(self, batch: Sequence[_Command], reason: str) -> None:
         for command in batch:
             _resolve(command.answer, RegionUnavailableError(self._region, reason))
+
+
+async def _to_nodes(
+    cluster: RedisCluster, commands: Sequence[_Command], confirmations: Sequence[tuple[Confirmation, Any]]
+) -> list[Any]:
+    """Run commands on the nodes of a Cluster that hold their keys, and confirmations on the nodes that they name."""
+    pipeline: Any = cluster.pipeline()
+    async with pipeline:
+        for command in commands:
+            pipeline.execute_command(*command.arguments)
+        for confirmation, node in confirmations:
+            pipeline.execute_command(*confirmation.arguments, target_nodes=node)
+        results: list[Any] = await pipeline.execute(raise_on_error=False)
+    return results
+
+
+def _parsed(client: Redis, name: Argument, answer: Any) -> Any:
+    """An answer as redis-py gives it."""
+    callback = client.response_callbacks.get(name) if isinstance(name, str) else None
+    return answer if callback is None or isinstance(answer, Exception) else callback(answer)
 
 
 def unreachable(region: str, error: BaseException) -> RegionUnavailableError:

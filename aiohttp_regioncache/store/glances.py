@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..errors import RegionUnavailableError
@@ -35,16 +34,14 @@ MAX_BYTES: Final = 512 * 1024
 class Glances:
     """Read keys of a region's partitions, those of a tick together, each key once.
 
-    `timeout` is the seconds that an answer may take. `executor` runs the commands of a Cluster, which go to several
-    nodes. Keys are in the form of `packed`.
+    `executor` runs the commands of a Cluster, which go to several nodes. Keys are in the form of `packed`.
     """
 
-    def __init__(self, region: str, client: Client, breaker: Breaker, executor: Executor, timeout: float) -> None:
+    def __init__(self, region: str, client: Client, breaker: Breaker, executor: Executor) -> None:
         self._region = region
         self._client = client
         self._breaker = breaker
         self._executor = executor
-        self._timeout = timeout
         self._pipe: Pipe | None = None
         self._waiting: dict[Partition, _Collected] = {}
         self._count = 0
@@ -169,16 +166,11 @@ class Glances:
 
     async def _open(self, client: Redis) -> None:
         """Connect, and send what has waited for that."""
-        pool: Any = client.connection_pool
-        connection: AbstractConnection | None = None
         try:
-            connection = await pool.get_connection()
-            self._pipe = Pipe(connection, self._timeout, functools.partial(self._lost, pool, connection))
+            self._pipe = await Pipe.open(client)
         except UNREACHABLE as error:
             self._breaker.failed()
             self._refuse(unreachable(self._region, error))
-            if connection is not None:  # it was lost before it could be taken over
-                await _give_back(pool, connection)
         except BaseException as error:
             self._refuse(unreachable(self._region, error))
             raise
@@ -186,16 +178,6 @@ class Glances:
             self._opening = None
         if self._pipe is not None:
             self._send_all()
-
-    def _lost(self, pool: Any, connection: AbstractConnection) -> None:
-        if self._pipe is not None and not self._pipe.is_open:  # else there is another one already
-            self._pipe = None
-        self._closing = asyncio.get_running_loop().create_task(_give_back(pool, connection))
-
-
-async def _give_back(pool: Any, connection: AbstractConnection) -> None:
-    await connection.disconnect(nowait=True)
-    await pool.release(connection)
 
 
 class _Collected:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import hiredis
+from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -20,19 +21,21 @@ Answered = Callable[[Any], None]
 """Hears the answer, or the error of redis-py."""
 
 _LOST: Final = "the connection was lost"
+_PATIENCE: Final = 5.0
 
 
 class Pipe(asyncio.Protocol):
-    """Take over a connection of redis-py.
+    """Take over a connection of redis-py, which goes back to its `pool` when it has ended.
 
-    `timeout` is the seconds after which a command without an answer ends the connection; `on_lost` hears of its end.
+    It ends when a command waits and nothing has come for the connection's `socket_timeout`.
     """
 
-    def __init__(self, connection: AbstractConnection, timeout: float, on_lost: Callable[[], None]) -> None:
+    def __init__(self, pool: Any, connection: AbstractConnection) -> None:
         self._loop = asyncio.get_running_loop()
+        self._pool = pool
         self._connection = connection
-        self._timeout = timeout
-        self._on_lost = on_lost
+        self._timeout: float = connection.socket_timeout or _PATIENCE
+        self._heard = 0.0
         self._reader = hiredis.Reader(replyError=connection._parser.parse_error)
         self._waiting: deque[tuple[float, Answered]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -44,6 +47,17 @@ class Pipe(asyncio.Protocol):
         self._before = self._transport.get_protocol()
         self._transport.set_protocol(self)
 
+    @classmethod
+    async def open(cls, client: Redis) -> Pipe:
+        """Connect as a client of redis-py does. Raises what that does."""
+        pool: Any = client.connection_pool
+        connection = await pool.get_connection()
+        try:
+            return cls(pool, connection)
+        except RedisConnectionError:  # it was lost before it could be taken over
+            await _give_back(pool, connection)
+            raise
+
     @property
     def is_open(self) -> bool:
         """Whether commands can be sent."""
@@ -54,16 +68,31 @@ class Pipe(asyncio.Protocol):
         """How many commands have no answer yet."""
         return len(self._waiting)
 
-    def send(self, command: bytes, answered: Answered) -> None:
-        """Send a command in its form on the wire. `answered` must not raise."""
+    def send(self, commands: bytes, answered: Answered, count: int = 1) -> None:
+        """Send `count` commands in their form on the wire. `answered` hears each answer, and must not raise."""
         if self._transport.is_closing():
-            answered(RedisConnectionError(_LOST))
+            for _ in range(count):
+                answered(RedisConnectionError(_LOST))
             return
         now = self._loop.time()
-        self._waiting.append((now, answered))
+        self._waiting.extend([(now, answered)] * count)
         if self._timer is None:
             self._timer = self._loop.call_at(now + self._timeout, self._sweep)
-        self._transport.write(command)
+        self._transport.write(commands)
+
+    async def ask(self, commands: bytes, count: int) -> list[Any]:
+        """Send `count` commands in their form on the wire and wait for their answers, errors among them."""
+        answers: list[Any] = []
+        are_there: asyncio.Future[None] = self._loop.create_future()
+
+        def answered(answer: Any) -> None:
+            answers.append(answer)
+            if len(answers) == count and not are_there.done():
+                are_there.set_result(None)
+
+        self.send(commands, answered, count)
+        await are_there
+        return answers
 
     def close(self) -> None:
         """End the connection; commands without an answer hear of it."""
@@ -72,6 +101,7 @@ class Pipe(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Hand out the answers that are there."""
         reader = self._reader
+        self._heard = self._loop.time()
         try:
             reader.feed(data)
             while self._waiting and (answer := reader.gets()) is not False:
@@ -85,7 +115,7 @@ class Pipe(asyncio.Protocol):
             self._timer.cancel()
         waiting, self._waiting = self._waiting, deque()
         self._before.connection_lost(error)
-        self._on_lost()
+        self._ending = self._loop.create_task(_give_back(self._pool, self._connection))
         for _, answered in waiting:
             answered(self._error)
 
@@ -96,11 +126,11 @@ class Pipe(asyncio.Protocol):
         """What is written is bounded by those who ask."""
 
     def _sweep(self) -> None:
-        """End the connection when its oldest command has waited too long, else look again when it may have."""
+        """End the connection when nothing has come for too long, else look again when that may be."""
         self._timer = None
         if not self._waiting:
             return
-        due = self._waiting[0][0] + self._timeout
+        due = max(self._waiting[0][0], self._heard) + self._timeout
         if due <= self._loop.time():
             self._end(RedisTimeoutError(f"no answer within {self._timeout:g} s"))
         else:
@@ -109,6 +139,11 @@ class Pipe(asyncio.Protocol):
     def _end(self, error: Exception) -> None:
         self._error = error
         self._transport.abort()
+
+
+async def _give_back(pool: Any, connection: AbstractConnection) -> None:
+    await connection.disconnect(nowait=True)
+    await pool.release(connection)
 
 
 def packed(key: str) -> bytes:

@@ -287,7 +287,7 @@ class RegionStore:
         waiting = patient | {"timeout": patient["timeout"] + self._durability_ms / 1000}
         reads, fills, durable, queue = (self._client(url, kind) for kind in (fast, fast, waiting, patient))
         self.reads = Executor(self.name, reads, self.reads_breaker)
-        self.glances = Glances(self.name, reads, self.reads_breaker, self.reads, self._connections.timeout)
+        self.glances = Glances(self.name, reads, self.reads_breaker, self.reads)
         self.fills = Executor(self.name, fills, self.reads_breaker)
         self.queue = Executor(self.name, queue, self.queue_breaker, attempts=QUEUE_ATTEMPTS)
         self.durable = Executor(self.name, durable, self.queue_breaker, attempts=QUEUE_ATTEMPTS)
