@@ -26,9 +26,11 @@ FIRST_HALF: Final = (
     "tests/campaigns",
     "tests/cli",
     "tests/conformance",
+    "tests/control",
     "tests/example_app",
     "tests/privacy",
     "tests/reads",
+    "tests/transforms",
     "tests/writes",
 )
 """The other half is whatever there is besides: nothing is forgotten here. Both should take the same time."""
