@@ -24,8 +24,8 @@ help: ## say what can be made
 demo: $(VENV)/demo.stamp ## see it work: an origin, regions, edges, a page; ARGS=--once ends after the measurements
 	$(BIN)/python -m example_app $(ARGS)
 
-test: lint ## check style and types, then run every test
-	$(BIN)/pytest $(ARGS)
+test: $(VENV)/test.stamp ## check style and types, and run every test; ARGS='tests/reads -k vary' for some of them
+	$(BIN)/python -m tests --checks '$(MAKE) --no-print-directory lint' $(ARGS)
 
 lint: $(VENV)/test.stamp ## check style and types
 	$(BIN)/ruff check .

@@ -26,8 +26,8 @@ _KIB_OF_PAGE: Final = os.sysconf("SC_PAGE_SIZE") // 1024
 # Ends the command when its own input ends: also when the benchmark has been killed.
 _GUARD: Final = 'exec 3<&0; "$@" </dev/null 3<&- & read -r line <&3; kill -TERM $! 2>/dev/null; wait $!'
 
-# Below the ports that the system gives to outgoing connections.
-_PORTS: Final = range(20_000, 32_000)
+# Below the ports that the system gives to outgoing connections, and beside those of the tests.
+_PORTS: Final = range(12_000, 20_000)
 _numbers = itertools.count(random.randrange(len(_PORTS)))
 
 

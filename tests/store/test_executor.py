@@ -107,15 +107,15 @@ async def test_a_black_hole_costs_one_timeout_and_then_nothing(server: ValkeySer
     """Whoever asks while the first waits is refused with it, and nobody after it is sent at all."""
     async with (
         TcpProxy("127.0.0.1", server.port) as proxy,
-        opened(f"redis://127.0.0.1:{proxy.port}", timeout=0.3, breaker_seconds=60, breaker_failures=1) as store,
-    ):
+        opened(f"redis://127.0.0.1:{proxy.port}", timeout=1.0, breaker_seconds=60, breaker_failures=1) as store,
+    ):  # a long timeout, beside which a busy machine counts for little
         proxy.blackhole()
         clock = asyncio.get_running_loop().time
         begun = clock()
         asked = [asyncio.ensure_future(store.reads.command("ECHO", str(n))) for n in range(20 * MAX_BATCH)]
         results = await asyncio.gather(*asked, return_exceptions=True)
         assert all(isinstance(result, RegionUnavailableError) for result in results)
-        timeouts = (clock() - begun) / 0.3
+        timeouts = (clock() - begun) / 1.0
         with pytest.raises(RegionUnavailableError, match="skipped"):
             await store.reads.command("ECHO", "late")
         assert timeouts < 5  # twenty pipelines one after another on four connections would be five timeouts

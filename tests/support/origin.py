@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Self
 
 from aiohttp import web
 
+from .servers import free_port
+
 
 class Effect(NamedTuple):
     """A write that the origin applied: in this order, with this key."""
@@ -47,7 +49,7 @@ class Origin:
         self._idempotent = idempotent
         self._answers: dict[str, dict[str, Any]] = {}
         self._runner: web.AppRunner | None = None
-        self._port = 0
+        self._port = free_port()  # nobody else gets it while this does not listen
 
     @property
     def url(self) -> str:
@@ -62,7 +64,6 @@ class Origin:
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port)
         await site.start()
-        self._port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
         """Listen no more."""

@@ -8,6 +8,8 @@ import struct
 from contextlib import suppress
 from typing import Self
 
+from .servers import free_port
+
 __all__ = ["TcpProxy"]
 
 _HOST = "127.0.0.1"
@@ -27,7 +29,7 @@ class TcpProxy:
 
     def __init__(self, target: str, target_port: int | None = None, *, delay: float = 0.0) -> None:
         self.delay = delay
-        self.port = 0
+        self.port = free_port()  # nobody else gets it while this refuses connections
         self._target = target
         self._target_port = target_port
         self._listener: asyncio.Server | None = None
@@ -50,7 +52,6 @@ class TcpProxy:
         self._forwarding.set()
         if self._listener is None:
             self._listener = await asyncio.start_server(self._accepted, _HOST, self.port)
-            self.port = self._listener.sockets[0].getsockname()[1]
 
     def refuse(self) -> None:
         """Refuse new connections; those that exist go on."""

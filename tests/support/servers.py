@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import random
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -31,16 +32,32 @@ _POLL = 0.02  # seconds
 
 # Below the ports that the system gives to outgoing connections: none of them takes a port between two uses of it.
 _PORTS = range(20_000, 32_000)
-_numbers = itertools.count(random.randrange(len(_PORTS)))
+_PORTS_OF_A_PROCESS = 500
 
 
 def free_port() -> int:
-    """Return a TCP port that nobody listens on now, another one each time."""
-    while True:
-        port = _PORTS[next(_numbers) % len(_PORTS)]
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((_HOST, port))
-            return port
+    """Return a TCP port that nobody listens on now, and that no other process gets from here: another one each time."""
+    return next(port for port in _own_ports() if _is_free(port))
+
+
+@functools.cache
+def _own_ports() -> Iterator[int]:
+    """Take a block of ports: it belongs to the process that has bound the first of them, until that process ends."""
+    firsts = list(_PORTS[::_PORTS_OF_A_PROCESS])
+    random.shuffle(firsts)
+    for first in firsts:
+        with socket.socket() as holder, contextlib.suppress(OSError):
+            holder.bind((_HOST, first))
+            holder.detach()
+            return itertools.cycle(range(first + 1, first + _PORTS_OF_A_PROCESS))
+    raise RuntimeError("other processes have all the ports")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.bind((_HOST, port))
+        return True
+    return False
 
 
 class ValkeyServer:
