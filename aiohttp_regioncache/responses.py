@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextvars import ContextVar, Token
 from typing import Final
 
 from aiohttp import web
@@ -19,6 +19,8 @@ CACHE_STATUS: Final = "Cache-Status"
 
 Streaming = Callable[[web.StreamResponse], None]
 """What is called with a response that a handler sends by itself, just before its head goes out."""
+_ABOUT_CONNECTION: Final = "regioncache_about_connection"
+Hook = Callable[[web.Request, web.StreamResponse], Awaitable[object]]
 _streaming: Final[ContextVar[Streaming | None]] = ContextVar("regioncache_streaming", default=None)
 _is_unattended: Final[ContextVar[bool]] = ContextVar("regioncache_unattended", default=False)
 
@@ -60,21 +62,29 @@ async def ask(request: web.Request, handler: Handler, streaming: Streaming) -> w
             return answer
 
 
-@contextlib.contextmanager
-def streaming_too(streaming: Streaming) -> Iterator[None]:
+class streaming_too:  # noqa: N801 - a context manager
     """Hear of responses that handlers send by themselves, after whoever asks within this has heard of them."""
-    outer = _streaming.get()
 
-    def tell(response: web.StreamResponse) -> None:
-        streaming(response)
-        if outer is not None:
-            outer(response)
+    __slots__ = ("_outer", "_streaming", "_token")
 
-    token = _streaming.set(tell)
-    try:
-        yield
-    finally:
-        _streaming.reset(token)
+    def __init__(self, streaming: Streaming) -> None:
+        self._streaming = streaming
+
+    def __enter__(self) -> None:
+        self._outer = _streaming.get()
+        self._token = _heard_by(self._streaming if self._outer is None else self._tell)
+
+    def __exit__(self, *_: object) -> None:
+        _streaming.reset(self._token)
+
+    def _tell(self, response: web.StreamResponse) -> None:
+        self._streaming(response)
+        if self._outer is not None:
+            self._outer(response)
+
+
+def _heard_by(streaming: Streaming) -> Token[Streaming | None]:
+    return _streaming.set(streaming)
 
 
 class UntypedStream(web.StreamResponse):
@@ -98,6 +108,27 @@ async def on_response_prepare(request: web.Request, response: web.StreamResponse
         streaming(response)
     if isinstance(response, UntypedStream):
         response.headers.popall("Content-Type", None)
+
+
+def about_connection(hook: Hook) -> Hook:
+    """Mark an `on_response_prepare` handler of ours that changes nothing of a response but what becomes of its
+    connection.
+    """
+    vars(hook)[_ABOUT_CONNECTION] = True
+    return hook
+
+
+def is_about_connection(hook: Hook) -> bool:
+    """Whether an `on_response_prepare` handler says nothing of what a response is."""
+    return _ABOUT_CONNECTION in vars(hook)
+
+
+def hooks_of(request: web.Request) -> list[Hook]:
+    """The `on_response_prepare` handlers of a request's applications but our own."""
+    found: list[Hook] = []
+    for app in request.match_info.apps:
+        found += app.on_response_prepare
+    return [hook for hook in found if hook is not on_response_prepare]
 
 
 async def ask_marked(request: web.Request, handler: Handler, status: str) -> web.StreamResponse:
@@ -142,6 +173,6 @@ def mark(response: web.StreamResponse, status: str) -> None:
 
 def as_it_came(response: web.StreamResponse) -> web.StreamResponse:
     """Return a response, or raise an `HTTPException`: aiohttp wants none returned, even if a handler does."""
-    if isinstance(response, web.HTTPException):
+    if isinstance(response, Exception):  # a web.HTTPException, told from others faster
         raise response
     return response

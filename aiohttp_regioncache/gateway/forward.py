@@ -99,7 +99,7 @@ class Forwarder:
         failure: Exception = OSError("it has no address")
         for way in self._origins.ways(upstream, request.host):
             answer = await self._try(request, way)
-            if isinstance(answer, web.StreamResponse):
+            if not isinstance(answer, Exception):
                 return answer
             failure = answer
         return _failed(request, failure)
@@ -108,8 +108,7 @@ class Forwarder:
         """Ask one address of the origin; what it failed with when another one may be asked instead."""
         if is_websocket(request):
             return await self._tunnelled(request, way, self._passed(request, way))
-        limits = (self._settings.max_request_body, self._settings.read_timeout)
-        body = ComingBody(request, *limits) if request.can_read_body else await request.read()
+        body = await self._body_of(request)
         try:
             answer = await self._while_there(request, self._ask(request, way, body))
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
@@ -125,6 +124,11 @@ class Forwarder:
             raise
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             return _failed(request, error)  # also when the client has gone: others may have joined its fetch
+
+    async def _body_of(self, request: web.Request) -> bytes | ComingBody:
+        if request.can_read_body:
+            return ComingBody(request, self._settings.max_request_body, self._settings.read_timeout)
+        return await request.read()
 
     async def _while_there(self, request: web.Request, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run what may wait for a silent origin without an end, unless the client has gone: then it ends soon."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import Final
 
@@ -60,9 +61,10 @@ class OriginReads:
                     raise
                 logger.warning("%s: the origin failed; served stale", exchange.target.path, exc_info=True)
                 return stale
-            silent = got.fetched.is_unanswered
-            if got.fetched.failed and (stale := _instead(exchange, found, judgement, silent=silent)) is not None:
-                return stale
+            if got.fetched.failed:
+                silent = got.fetched.is_unanswered
+                if (stale := _instead(exchange, found, judgement, silent=silent)) is not None:
+                    return stale
             fold = await self._refolded(exchange, found, got)
             renewed = await self._renewed(exchange, found, fold, attempt) if fold else None
             if renewed is None:
@@ -157,16 +159,24 @@ def _fetched(exchange: Exchange, found: Found, fetched: Fetched, fold: Fold, *, 
         headers = fetched.snapshot.headers if fetched.snapshot else ()
         return answers.folded(exchange, region, fold, headers, fwd=forwarded(exchange, found))
     dirty = fold.outcome is not Outcome.CLEAN
-    status = cache_status(
-        cache_name(region),
-        fwd=forwarded(exchange, found),
-        fwd_status=fetched.response.status if fetched.revalidated else None,
-        stored=fetched.record is not None or None,
-        collapsed=not is_own,
-        detail="dirty" if dirty else fetched.problem or None,
+    status = _status(
+        region,
+        forwarded(exchange, found),
+        fetched.response.status if fetched.revalidated else None,
+        fetched.record is not None or None,
+        not is_own,
+        "dirty" if dirty else fetched.problem or None,
     )
     response = _from_fetched(exchange, fetched, status)
     return as_it_came(answers.not_for_storage(response) if dirty else response)
+
+
+@functools.lru_cache(maxsize=1024)
+def _status(
+    region: str, fwd: str, fwd_status: int | None, stored: bool | None, collapsed: bool, detail: str | None
+) -> str:
+    name = cache_name(region)
+    return cache_status(name, fwd=fwd, fwd_status=fwd_status, stored=stored, collapsed=collapsed, detail=detail)
 
 
 def _from_fetched(exchange: Exchange, fetched: Fetched, status: str) -> web.StreamResponse:

@@ -11,7 +11,7 @@ from aiohttp.http import SERVER_SOFTWARE
 from multidict import CIMultiDict
 
 from ..records import CacheRecord, Form, from_lines
-from ..responses import CACHE_STATUS, cache_name, is_watched, on_response_prepare
+from ..responses import CACHE_STATUS, cache_name, hooks_of, is_watched
 from ..semantics.cache_status import cache_status
 from ..semantics.freshness import current_age
 
@@ -175,8 +175,4 @@ def _takes_octets(request: web.BaseRequest) -> bool:
         return False
     if not isinstance(request, web.Request):
         return False
-    for app in request.match_info.apps:
-        for hook in app.on_response_prepare:
-            if hook is not on_response_prepare:
-                return False
-    return True
+    return not hooks_of(request)

@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 from aiohttp import payload, web
 
-from ..responses import UntypedStream, on_response_prepare, respond
+from ..responses import UntypedStream, hooks_of, is_about_connection, respond
 from ..semantics.directives import OWN_FIELDS
-from ..semantics.fields import Headers, values
+from ..semantics.fields import Headers, Indexed, values
 
 _WINDOWS: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _QUICKLY_COMPRESSED: Final = 16 * 1024
@@ -41,7 +41,7 @@ async def take(request: web.Request, response: web.StreamResponse, max_body: int
     headers += [("Set-Cookie", morsel.OutputString()) for morsel in response.cookies.values()]
     if body and "Content-Type" not in response.headers and not isinstance(response, UntypedStream):
         headers.append(("Content-Type", "application/octet-stream"))  # as aiohttp does when it sends it
-    taken = Snapshot(response.status, response.reason or "", tuple(headers), body)
+    taken = Snapshot(response.status, response.reason or "", Indexed(headers), body)
     return await _coded(request, response, taken) if response.compression else taken
 
 
@@ -80,9 +80,7 @@ async def as_sent(request: web.Request, taken: Snapshot) -> Headers:
 
     They run for this look as well as for every answer: what they add is not stored, but it says what may be.
     """
-    hooks = [
-        hook for app in request.match_info.apps for hook in app.on_response_prepare if hook is not on_response_prepare
-    ]
+    hooks = [hook for hook in hooks_of(request) if not is_about_connection(hook)]
     if not hooks:
         return taken.headers
     trial = respond(taken.status, taken.reason, taken.headers, taken.body)

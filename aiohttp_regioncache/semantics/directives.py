@@ -1,5 +1,6 @@
 """Cache directives: Cache-Control, Pragma and targeted fields (RFC 9111 5.2 and 5.4, RFC 9213)."""
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ TARGETED = ("Regioncache-Cache-Control", "CDN-Cache-Control")
 LIMIT = 2**31
 """Seconds beyond which a delta-seconds value is clamped (RFC 9111 1.2.2)."""
 
+_SHORT = 256
 _DELTA_SECONDS = ("max-age", "s-maxage", "stale-if-error", "stale-while-revalidate")
 
 
@@ -79,8 +81,17 @@ def delta_seconds(value: str | None) -> int | None:
 
 def parse_directives(values: Iterable[str]) -> Directives:
     """Read the directives of Cache-Control field lines; repeated ones are all kept (RFC 9111 5.2)."""
+    lines = tuple(values)
+    if not lines:
+        return NO_DIRECTIVES
+    is_short = sum(map(len, lines)) <= _SHORT
+    return (_parse if is_short else _parse.__wrapped__)(lines)
+
+
+@functools.lru_cache(maxsize=1024)  # origins send the same few all the time
+def _parse(lines: tuple[str, ...]) -> Directives:
     occurrences: dict[str, list[str | None]] = {}
-    for line in values:
+    for line in lines:
         for element in split_list(line):
             name, equals, argument = element.partition("=")
             arguments = occurrences.setdefault(name.rstrip(OWS).lower(), [])
@@ -97,8 +108,8 @@ def response_directives(headers: Headers, *, targeted: tuple[str, ...] = TARGETE
     Cache-Control and Expires (RFC 9213 2.2); otherwise those of Cache-Control hold.
     """
     for name in targeted:
-        found = _targeted_directives(values(headers, name))
-        if found is not None:
+        lines = values(headers, name)
+        if lines and (found := _targeted_directives(lines)) is not None:
             return found
     return parse_directives(values(headers, "cache-control"))
 

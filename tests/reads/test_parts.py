@@ -347,7 +347,7 @@ async def test_who_wants_the_same_large_part_gets_a_part_each(tmp_path: Path) ->
         book.asked.clear()
         go.clear()
         asking = [asyncio.create_task(part(edge, "0-39")) for _ in range(2)]
-        await eventually(lambda: came == 3)
+        await eventually(lambda: came == 3 and len(book.asked) == 1)
         await edge.get("/other")  # by now they wait together
         go.set()
         assert [(answer.status, len(answer.body)) for answer in await asyncio.gather(*asking)] == [(206, 40)] * 2
