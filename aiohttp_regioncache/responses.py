@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextvars import ContextVar, Token
-from typing import Final
+from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.helpers import EMPTY_BODY_STATUS_CODES, rfc822_formatted_time
+from aiohttp.http import SERVER_SOFTWARE
+from aiohttp.http_writer import _serialize_headers
 from multidict import CIMultiDict
 
 from .exchange import Handler
@@ -19,7 +23,9 @@ CACHE_STATUS: Final = "Cache-Status"
 
 Streaming = Callable[[web.StreamResponse], None]
 """What is called with a response that a handler sends by itself, just before its head goes out."""
-_ABOUT_CONNECTION: Final = "regioncache_about_connection"
+_IS_DUE: Final = "regioncache_is_due"
+_JOINED: Final = 64 * 1024
+"""Octets of the longest body that is sent in one piece with its head."""
 Hook = Callable[[web.Request, web.StreamResponse], Awaitable[object]]
 _streaming: Final[ContextVar[Streaming | None]] = ContextVar("regioncache_streaming", default=None)
 _is_unattended: Final[ContextVar[bool]] = ContextVar("regioncache_unattended", default=False)
@@ -91,8 +97,62 @@ class UntypedStream(web.StreamResponse):
     """A response without a media type. aiohttp would give it one, and so keep the client from finding out itself."""
 
 
-class _Untyped(web.Response, UntypedStream):
-    """The same with a body."""
+class Whole(web.Response):
+    """A response that is there as a whole: it is sent in one piece where nobody else has a word to say on it."""
+
+    async def prepare(self, request: web.BaseRequest) -> Any:
+        """Send it as aiohttp would, if it is plain and goes to a connection that stays."""
+        headers, body = self.headers, self.body or b""
+        if not (isinstance(body, bytes) and self._is_plain(request) and takes_octets(request)):
+            return await super().prepare(request)
+        headers["Content-Length"] = str(len(body))
+        if isinstance(self, UntypedStream):
+            headers.popall("Content-Type", None)
+        elif body:
+            headers.setdefault("Content-Type", "application/octet-stream")
+        if "Date" not in headers:
+            headers["Date"] = rfc822_formatted_time()
+        headers.setdefault("Server", SERVER_SOFTWARE)
+        head = _serialize_headers(f"HTTP/1.1 {self.status} {self.reason}", headers)
+        return await send_octets(self, request, head, body)
+
+    def _is_plain(self, request: web.BaseRequest) -> bool:
+        """Whether it is one with a length that nothing has been added to but fields."""
+        is_changed = self.prepared or self._cookies or self.compression or self.chunked or self._keep_alive is not None
+        is_whole = self.status >= 200 and self.status not in EMPTY_BODY_STATUS_CODES and request.method != "HEAD"
+        is_described = "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
+        return is_whole and not (is_changed or is_described or "Transfer-Encoding" in request.headers)
+
+
+def takes_octets(request: web.BaseRequest) -> bool:
+    """Whether a response may go to a request as octets: as HTTP/1.1 that stays, and with no signal to be heard."""
+    if request.version != HttpVersion11 or not request.keep_alive or is_watched():
+        return False
+    return isinstance(request, web.Request) and not hooks_of(request)
+
+
+async def send_octets(
+    response: web.StreamResponse, request: web.BaseRequest, head: bytes, body: bytes
+) -> AbstractStreamWriter:
+    """Send a whole response to a request that takes octets, and note that it has been."""
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ClientConnectionResetError("Cannot write to closing transport")
+    if len(body) <= _JOINED:
+        transport.write(head + body)
+    else:
+        transport.write(head)
+        transport.write(body)
+    if request.protocol.writing_paused:
+        await request.writer.drain()
+    response._keep_alive = True
+    response._eof_sent = True
+    response._body_length = len(head) + len(body)
+    return request.writer
+
+
+class _Untyped(Whole, UntypedStream):
+    """The same without a media type."""
 
 
 async def on_response_prepare(request: web.Request, response: web.StreamResponse) -> None:
@@ -110,25 +170,27 @@ async def on_response_prepare(request: web.Request, response: web.StreamResponse
         response.headers.popall("Content-Type", None)
 
 
-def about_connection(hook: Hook) -> Hook:
-    """Mark an `on_response_prepare` handler of ours that changes nothing of a response but what becomes of its
-    connection.
-    """
-    vars(hook)[_ABOUT_CONNECTION] = True
-    return hook
+def heard_if(is_due: Callable[[], bool]) -> Callable[[Hook], Hook]:
+    """Mark an `on_response_prepare` handler of ours that has something to say only when something is so."""
 
+    def marked(hook: Hook) -> Hook:
+        vars(hook)[_IS_DUE] = is_due
+        return hook
 
-def is_about_connection(hook: Hook) -> bool:
-    """Whether an `on_response_prepare` handler says nothing of what a response is."""
-    return _ABOUT_CONNECTION in vars(hook)
+    return marked
 
 
 def hooks_of(request: web.Request) -> list[Hook]:
-    """The `on_response_prepare` handlers of a request's applications but our own."""
+    """The `on_response_prepare` handlers that have a word to say on the response to a request, without our own."""
     found: list[Hook] = []
     for app in request.match_info.apps:
         found += app.on_response_prepare
-    return [hook for hook in found if hook is not on_response_prepare]
+    return [hook for hook in found if hook is not on_response_prepare and _is_due(hook)]
+
+
+def _is_due(hook: Hook) -> bool:
+    is_due: Callable[[], bool] | None = getattr(hook, _IS_DUE, None)
+    return is_due is None or is_due()
 
 
 async def ask_marked(request: web.Request, handler: Handler, status: str) -> web.StreamResponse:
@@ -153,7 +215,7 @@ def unmodified(headers: Headers, *, extra: Iterable[tuple[str, str]] = ()) -> we
 
 def typed_as_given(status: int, reason: str | None, headers: CIMultiDict[str], body: bytes) -> web.Response:
     """Make a response that has no media type when `headers` has none (RFC 9110 section 8.3)."""
-    kind = web.Response if "Content-Type" in headers else _Untyped
+    kind = Whole if "Content-Type" in headers else _Untyped
     return kind(status=status, reason=reason or None, headers=headers, body=body or None)
 
 

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 from aiohttp import payload, web
 
-from ..responses import UntypedStream, hooks_of, is_about_connection, respond
+from ..responses import UntypedStream, hooks_of, respond
 from ..semantics.directives import OWN_FIELDS
 from ..semantics.fields import Headers, Indexed, values
 
@@ -38,7 +38,8 @@ async def take(request: web.Request, response: web.StreamResponse, max_body: int
     if body is None:
         return None
     headers = list(response.headers.items())
-    headers += [("Set-Cookie", morsel.OutputString()) for morsel in response.cookies.values()]
+    if response._cookies:
+        headers += [("Set-Cookie", morsel.OutputString()) for morsel in response._cookies.values()]
     if body and "Content-Type" not in response.headers and not isinstance(response, UntypedStream):
         headers.append(("Content-Type", "application/octet-stream"))  # as aiohttp does when it sends it
     taken = Snapshot(response.status, response.reason or "", Indexed(headers), body)
@@ -80,7 +81,7 @@ async def as_sent(request: web.Request, taken: Snapshot) -> Headers:
 
     They run for this look as well as for every answer: what they add is not stored, but it says what may be.
     """
-    hooks = [hook for hook in hooks_of(request) if not is_about_connection(hook)]
+    hooks = hooks_of(request)
     if not hooks:
         return taken.headers
     trial = respond(taken.status, taken.reason, taken.headers, taken.body)
