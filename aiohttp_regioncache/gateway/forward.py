@@ -109,8 +109,10 @@ class Forwarder:
         if is_websocket(request):
             return await self._tunnelled(request, way, self._passed(request, way))
         body = await self._body_of(request)
+        waits_long = _awaits_events(request)
         try:
-            answer = await self._while_there(request, self._ask(request, way, body))
+            asking = self._ask(request, way, body, self._endless if waits_long else self._timeout)
+            answer = await (self._while_there(request, asking) if waits_long else asking)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             if isinstance(body, ComingBody) and body.has_failed:  # which says nothing of the origin
                 return self._unreadable(request, body)
@@ -119,7 +121,8 @@ class Forwarder:
         way.note(answer.status)
         try:
             async with answer:
-                return await self._while_there(request, self._pass_on(request, answer))
+                passing = self._pass_on(request, answer)
+                return await (self._while_there(request, passing) if waits_long else passing)
         except _BrokenOffError:
             raise
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
@@ -132,8 +135,6 @@ class Forwarder:
 
     async def _while_there(self, request: web.Request, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run what may wait for a silent origin without an end, unless the client has gone: then it ends soon."""
-        if not _awaits_events(request):
-            return await coroutine
         task = asyncio.ensure_future(coroutine)
         try:
             while not (await asyncio.wait((task,), timeout=self._settings.read_timeout))[0]:
@@ -145,8 +146,9 @@ class Forwarder:
                 task.cancel()
                 await asyncio.wait((task,))
 
-    async def _ask(self, request: web.Request, way: Way, body: bytes | ComingBody) -> aiohttp.ClientResponse | Answer:
-        timeout = self._endless if _awaits_events(request) else self._timeout
+    async def _ask(
+        self, request: web.Request, way: Way, body: bytes | ComingBody, timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse | Answer:
         path, relay = ascii_only(request.rel_url.raw_path_qs), relay_of(request)
         answer: aiohttp.ClientResponse | Answer
         if self._letters is not None and _is_plain(request) and is_sendable(path):
@@ -310,4 +312,6 @@ async def _read_up_to(content: aiohttp.StreamReader, limit: int) -> bytes:
     while size < limit and (chunk := await content.read(limit - size)):
         chunks.append(chunk)
         size += len(chunk)
+        if content.at_eof():
+            break
     return b"".join(chunks)

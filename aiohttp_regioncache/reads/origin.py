@@ -14,6 +14,7 @@ from ..overlay import Fold, Folder, Outcome
 from ..problems import Unanswered
 from ..responses import CACHE_STATUS, as_it_came, cache_name, with_status
 from ..semantics.cache_status import cache_status
+from ..semantics.fields import names_any
 from ..semantics.freshness import Judgement
 from ..settings import Cache
 from ..store import entries
@@ -34,7 +35,7 @@ _UNKNOWN_YET: Final = (Outcome.UNKNOWN_PENDING, Outcome.NEEDS_BASE)
 """What a fold over the origin's own answer comes to while nobody can tell what a pending write does."""
 _CLEAN: Final = Fold(Outcome.CLEAN)
 _UNTOLD: Final = Fold(Outcome.UNKNOWN_PENDING)
-_CONDITIONS: Final = ("If-None-Match", "If-Modified-Since", "Range")
+_CONDITIONS: Final = ("if-none-match", "if-modified-since", "range")
 
 
 class OriginReads:
@@ -183,7 +184,7 @@ def _from_fetched(exchange: Exchange, fetched: Fetched, status: str) -> web.Stre
     if fetched.request is not exchange.request and fetched.record is not None:
         return answers.stored(exchange, fetched.record, fetched.record.initial_age, status)
     snapshot = fetched.snapshot
-    conditions = any(name in exchange.request.headers for name in _CONDITIONS)
+    conditions = names_any(exchange.headers, _CONDITIONS)
     # A part that the origin has cut is the client's as it is.
     is_ready = conditions and snapshot is not None and snapshot.status != 206
     if snapshot is None or not (fetched.revalidated or fetched.is_whole or is_ready):

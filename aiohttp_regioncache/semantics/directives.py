@@ -45,7 +45,8 @@ class Directives(Mapping[str, str | None]):
 
     def all_seconds(self, name: str) -> tuple[int, ...]:
         """Return the delta-seconds of every occurrence; invalid and missing arguments are 0."""
-        return tuple(delta_seconds(value) or 0 for value in self.occurrences.get(name.lower(), ()))
+        arguments = self.occurrences.get(name.lower())
+        return tuple([delta_seconds(value) or 0 for value in arguments]) if arguments else ()
 
     def seconds(self, name: str) -> int | None:
         """Return the smallest delta-seconds of the directive, None when it is absent.
@@ -60,8 +61,8 @@ class Directives(Mapping[str, str | None]):
         Empty when the directive is absent or stands unqualified anywhere, and so covers the whole response
         (RFC 9111 5.2.2.4, 5.2.2.7).
         """
-        arguments = self.occurrences.get(name.lower(), ())
-        if None in arguments:
+        arguments = self.occurrences.get(name.lower())
+        if arguments is None or None in arguments:
             return ()
         listed = (field.lower() for argument in arguments for field in split_list(argument or ""))
         return tuple(dict.fromkeys(listed))

@@ -80,6 +80,8 @@ def combined(headers: Headers, name: str) -> str | None:
 
 def remove(headers: Headers, names: Collection[str]) -> list[tuple[str, str]]:
     """Return the field lines whose name is not among `names` (any case)."""
+    if not names:
+        return list(headers)
     unwanted = {name.lower() for name in names}
     return [line for line in headers if line[0].lower() not in unwanted]
 
