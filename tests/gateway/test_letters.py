@@ -146,6 +146,24 @@ async def test_a_letter_goes_by_everything_that_it_depends_on() -> None:
         assert len(shared._letters) == len(kinds)
 
 
+async def test_letters_keep_to_their_octets() -> None:
+    settings = Settings(
+        regions=[Region("eu", redis="redis://127.0.0.1:1", latitude=0.0, longitude=0.0)], origin="http://a.example"
+    )
+    async with Origins() as origins:
+        default = default_site(settings, Rules(()))
+        forwarder = Forwarder(
+            origins, settings.gateway, TrustedProxies(), default, "name", max_body=1, table_bytes=50_000
+        )
+        (way,) = origins.ways(Upstream(addresses=(OriginAddress(url="http://a.example"),)))
+        assert forwarder._letters is not None
+        for number in range(100):
+            asked = _Asked(fields={"Host": "a.example", "X-A": f"{number}" * 100})
+            forwarder._letter(forwarder._letters, asked.request(), way)
+            assert forwarder._letters.size <= 50_000
+        assert 2 < len(forwarder._letters) < 12
+
+
 async def test_a_kept_connection_that_the_origin_has_ended_is_not_noticed(tmp_path: Path) -> None:
     async with RawOrigin(lambda _: response("ok", "Cache-Control: no-store")) as origin, World(tmp_path) as world:
         edge = await world.edge(origin=origin.url, rules=[])
