@@ -19,7 +19,7 @@ from .pin import has_pin, pinned_region, without_pins
 from .principal import Principal, RequestHead, Signer, foreign_cookies, identity, principal_of
 from .regions import Location, Ranking, TrustedProxies, locate_request
 from .rules import CompiledRule
-from .semantics.fields import Headers, end_to_end
+from .semantics.fields import Headers, Indexed, end_to_end
 from .semantics.requests import request_terms
 from .served import ServedSite
 from .settings import Settings
@@ -86,7 +86,7 @@ class Exchanges:
         said = self._known.get(key)
         if said is None:
             came = list(request.headers.items())
-            headers = without_pins(end_to_end(came))
+            headers = Indexed(without_pins(end_to_end(came)))
             said = Said(came, headers, request_terms(headers), has_pin=has_pin(came))
             self._known.put(key, said, _SAID_OVERHEAD + 3 * sum(len(name) + len(value) for name, value in key[1]))
         return said

@@ -84,7 +84,7 @@ class Edge:
         if not target.has_host:  # RFC 9112 section 3.2; it could make the URL of another path
             return problem(400, "Bad Request", "Host is no host.")
         served = self._default if self._sites is None else await self._served(request, self._sites, target.host)
-        if isinstance(served, web.Response):
+        if not isinstance(served, ServedSite):
             return served
         request[SERVED_SITE] = served
         request[ASKER] = asker

@@ -300,7 +300,13 @@ class RegionCache:
             return
         trusted = TrustedProxies(settings.trusted_proxies)
         self._forwarder = Forwarder(
-            self._origins, settings.gateway, trusted, default, name, max_body=settings.cache.max_body
+            self._origins,
+            settings.gateway,
+            trusted,
+            default,
+            name,
+            max_body=settings.cache.max_body,
+            table_bytes=settings.cache.table_bytes,
         )
         if settings.sync.enabled and signer is not None:
             outlets = self._outlets(default, signer, name)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
-from contextvars import ContextVar
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextvars import ContextVar, Token
+from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.helpers import EMPTY_BODY_STATUS_CODES, rfc822_formatted_time
+from aiohttp.http import SERVER_SOFTWARE
+from aiohttp.http_writer import _serialize_headers
 from multidict import CIMultiDict
 
 from .exchange import Handler
@@ -19,6 +23,10 @@ CACHE_STATUS: Final = "Cache-Status"
 
 Streaming = Callable[[web.StreamResponse], None]
 """What is called with a response that a handler sends by itself, just before its head goes out."""
+_IS_DUE: Final = "regioncache_is_due"
+_JOINED: Final = 64 * 1024
+"""Octets of the longest body that is sent in one piece with its head."""
+Hook = Callable[[web.Request, web.StreamResponse], Awaitable[object]]
 _streaming: Final[ContextVar[Streaming | None]] = ContextVar("regioncache_streaming", default=None)
 _is_unattended: Final[ContextVar[bool]] = ContextVar("regioncache_unattended", default=False)
 
@@ -60,29 +68,91 @@ async def ask(request: web.Request, handler: Handler, streaming: Streaming) -> w
             return answer
 
 
-@contextlib.contextmanager
-def streaming_too(streaming: Streaming) -> Iterator[None]:
+class streaming_too:  # noqa: N801 - a context manager
     """Hear of responses that handlers send by themselves, after whoever asks within this has heard of them."""
-    outer = _streaming.get()
 
-    def tell(response: web.StreamResponse) -> None:
-        streaming(response)
-        if outer is not None:
-            outer(response)
+    __slots__ = ("_outer", "_streaming", "_token")
 
-    token = _streaming.set(tell)
-    try:
-        yield
-    finally:
-        _streaming.reset(token)
+    def __init__(self, streaming: Streaming) -> None:
+        self._streaming = streaming
+
+    def __enter__(self) -> None:
+        self._outer = _streaming.get()
+        self._token = _heard_by(self._streaming if self._outer is None else self._tell)
+
+    def __exit__(self, *_: object) -> None:
+        _streaming.reset(self._token)
+
+    def _tell(self, response: web.StreamResponse) -> None:
+        self._streaming(response)
+        if self._outer is not None:
+            self._outer(response)
+
+
+def _heard_by(streaming: Streaming) -> Token[Streaming | None]:
+    return _streaming.set(streaming)
 
 
 class UntypedStream(web.StreamResponse):
     """A response without a media type. aiohttp would give it one, and so keep the client from finding out itself."""
 
 
-class _Untyped(web.Response, UntypedStream):
-    """The same with a body."""
+class Whole(web.Response):
+    """A response that is there as a whole: it is sent in one piece where nobody else has a word to say on it."""
+
+    async def prepare(self, request: web.BaseRequest) -> Any:
+        """Send it as aiohttp would, if it is plain and goes to a connection that stays."""
+        headers, body = self.headers, self.body or b""
+        if not (isinstance(body, bytes) and self._is_plain(request) and takes_octets(request)):
+            return await super().prepare(request)
+        headers["Content-Length"] = str(len(body))
+        if isinstance(self, UntypedStream):
+            headers.popall("Content-Type", None)
+        elif body:
+            headers.setdefault("Content-Type", "application/octet-stream")
+        if "Date" not in headers:
+            headers["Date"] = rfc822_formatted_time()
+        headers.setdefault("Server", SERVER_SOFTWARE)
+        head = _serialize_headers(f"HTTP/1.1 {self.status} {self.reason}", headers)
+        return await send_octets(self, request, head, body)
+
+    def _is_plain(self, request: web.BaseRequest) -> bool:
+        """Whether it is one with a length that nothing has been added to but fields."""
+        is_changed = self.prepared or self._cookies or self.compression or self.chunked or self._keep_alive is not None
+        is_whole = self.status >= 200 and self.status not in EMPTY_BODY_STATUS_CODES and request.method != "HEAD"
+        is_described = "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
+        return is_whole and not (is_changed or is_described or "Transfer-Encoding" in request.headers)
+
+
+def takes_octets(request: web.BaseRequest) -> bool:
+    """Whether a response may go to a request as octets: as HTTP/1.1 that stays, and with no signal to be heard."""
+    if request.version != HttpVersion11 or not request.keep_alive or is_watched():
+        return False
+    return isinstance(request, web.Request) and not hooks_of(request)
+
+
+async def send_octets(
+    response: web.StreamResponse, request: web.BaseRequest, head: bytes, body: bytes
+) -> AbstractStreamWriter:
+    """Send a whole response to a request that takes octets, and note that it has been."""
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ClientConnectionResetError("Cannot write to closing transport")
+    if len(body) <= _JOINED:
+        transport.write(head + body)
+    else:
+        transport.write(head)
+        transport.write(body)
+    if request.protocol.writing_paused:
+        await request.writer.drain()
+    response._keep_alive = True
+    response._eof_sent = True
+    response._body_length = len(head) + len(body)
+    return request.writer
+
+
+class _Untyped(Whole, UntypedStream):
+    """The same without a media type."""
 
 
 async def on_response_prepare(request: web.Request, response: web.StreamResponse) -> None:
@@ -98,6 +168,29 @@ async def on_response_prepare(request: web.Request, response: web.StreamResponse
         streaming(response)
     if isinstance(response, UntypedStream):
         response.headers.popall("Content-Type", None)
+
+
+def heard_if(is_due: Callable[[], bool]) -> Callable[[Hook], Hook]:
+    """Mark an `on_response_prepare` handler of ours that has something to say only when something is so."""
+
+    def marked(hook: Hook) -> Hook:
+        vars(hook)[_IS_DUE] = is_due
+        return hook
+
+    return marked
+
+
+def hooks_of(request: web.Request) -> list[Hook]:
+    """The `on_response_prepare` handlers that have a word to say on the response to a request, without our own."""
+    found: list[Hook] = []
+    for app in request.match_info.apps:
+        found += app.on_response_prepare
+    return [hook for hook in found if hook is not on_response_prepare and _is_due(hook)]
+
+
+def _is_due(hook: Hook) -> bool:
+    is_due: Callable[[], bool] | None = getattr(hook, _IS_DUE, None)
+    return is_due is None or is_due()
 
 
 async def ask_marked(request: web.Request, handler: Handler, status: str) -> web.StreamResponse:
@@ -122,7 +215,7 @@ def unmodified(headers: Headers, *, extra: Iterable[tuple[str, str]] = ()) -> we
 
 def typed_as_given(status: int, reason: str | None, headers: CIMultiDict[str], body: bytes) -> web.Response:
     """Make a response that has no media type when `headers` has none (RFC 9110 section 8.3)."""
-    kind = web.Response if "Content-Type" in headers else _Untyped
+    kind = Whole if "Content-Type" in headers else _Untyped
     return kind(status=status, reason=reason or None, headers=headers, body=body or None)
 
 
@@ -142,6 +235,6 @@ def mark(response: web.StreamResponse, status: str) -> None:
 
 def as_it_came(response: web.StreamResponse) -> web.StreamResponse:
     """Return a response, or raise an `HTTPException`: aiohttp wants none returned, even if a handler does."""
-    if isinstance(response, web.HTTPException):
+    if isinstance(response, Exception):  # a web.HTTPException, told from others faster
         raise response
     return response

@@ -40,6 +40,7 @@ from aiohttp_regioncache.origins.origins import Origins
 from aiohttp_regioncache.overlay import MEMO_FROM, Memo
 from aiohttp_regioncache.principal import Signer
 from aiohttp_regioncache.purges import Line
+from aiohttp_regioncache.reads.fetching import Fetching
 from aiohttp_regioncache.reads.filling import Fills
 from aiohttp_regioncache.reads.flights import Flight, Flights
 from aiohttp_regioncache.reads.memory import Memory
@@ -392,6 +393,18 @@ def test_tables_of_plans_keep_to_octets() -> None:
             table.put(f"{number}".encode(), plan, 1_000)
             assert table.size <= 10_000
         assert len(table) == 10
+
+
+def test_what_is_remembered_of_misses_keeps_to_octets() -> None:
+    fetching = Fetching(Cache(memory_bytes=80_000), Fills({}, Tasks(), 0.0), Tasks())
+    exchange: Any = SimpleNamespace(has_credentials=False, owner="", asks_range=False)
+    fetched: Any = SimpleNamespace(record=None, failed=False)
+    for number in range(100):
+        found: Any = SimpleNamespace(store=SimpleNamespace(name="eu"), key=f"{number}")
+        fetching._note(exchange, found, fetched, entries.Remembered("token", 0, 1))
+        assert fetching._unshared.size <= 10_000
+    assert 20 < len(fetching._unshared) < 50
+    fetching.close()
 
 
 async def test_tables_by_octets_hold_no_more_plans_than_they_may(tmp_path: Path) -> None:

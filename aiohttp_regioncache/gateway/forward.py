@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Hashable
 from typing import Any, Final, TypeVar
 
 import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
+from ..bounded import Bounded
 from ..exchange import ASKER, SERVED_SITE, Asker, described_body
 from ..keys import ascii_only
+from ..origins.letters import FINGERPRINT, METHODS, Answer, Letter, fingerprint, is_sendable
 from ..origins.origins import Origins, Way
 from ..pin import without_pins
 from ..problems import Unanswered, problem, shown_problem
+from ..records import WirePairs
 from ..regions import TrustedProxies
-from ..replays import is_looping, with_loop_mark
+from ..replays import CDN_LOOP, is_looping, with_loop_mark
 from ..responses import UntypedStream, typed_as_given
 from ..semantics.fields import Headers, end_to_end, remove, values
 from ..semantics.methods import is_safe
 from ..served import ServedSite
 from ..settings import Gateway
 from .body import ComingBody
-from .interim import relay_to
+from .interim import relay_of, relay_to
 from .websocket import is_websocket, refusal, tunnel
 
 logger = logging.getLogger(__name__)
@@ -37,6 +40,10 @@ _OWN_FIELDS: Final = frozenset({"host", "expect"})
 _CHUNK: Final = 64 * 1024
 _STREAMED_TYPES: Final = ("text/event-stream", "multipart/x-mixed-replace")
 _NOT_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+_OVERHEAD: Final = 4096
+"""Octets that a letter takes beside its fields, about."""
+
+LetterKey = tuple[WirePairs, str, aiohttp.HttpVersion, str, str | None, bool, str, Hashable]
 
 
 class _BrokenOffError(ConnectionResetError):
@@ -48,7 +55,7 @@ class Forwarder:
 
     `default` is the site of requests that no middleware has led here; `name` is this deployment in `CDN-Loop`;
     `max_body` the bytes up to which an answer is read as a whole, so that it can be stored: longer ones, and streams,
-    pass as they come.
+    pass as they come. `table_bytes`: those that may be kept of what requests said before.
     """
 
     def __init__(
@@ -60,6 +67,7 @@ class Forwarder:
         name: str,
         *,
         max_body: int,
+        table_bytes: int,
     ) -> None:
         self._origins = origins
         self._default = default
@@ -71,6 +79,9 @@ class Forwarder:
         connect, read = settings.connect_timeout, settings.read_timeout
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
         self._endless = aiohttp.ClientTimeout(total=None, sock_connect=connect)
+        self._letters: Bounded[LetterKey, Letter] | None = None
+        if fingerprint() == FINGERPRINT:
+            self._letters = Bounded(table_bytes)
 
     def stop(self) -> None:
         """End what has no end of its own: WebSockets, with a code that says that the server goes away."""
@@ -78,33 +89,30 @@ class Forwarder:
 
     async def forward(self, request: web.Request) -> web.StreamResponse:
         """Answer a request with the origin's answer; 502 or 504 when there is none, 508 for a loop."""
-        headers = list(request.headers.items())
-        if is_looping(headers, self._name):
+        if CDN_LOOP in request.headers and is_looping(list(request.headers.items()), self._name):
             return problem(508, "Loop Detected", "This request has been here before.")
         upstream = request.get(SERVED_SITE, self._default).upstream
         if upstream is None:
             return shown_problem(request, 502, "Bad Gateway", "There is no origin for this host.")
         if (request.content_length or 0) > self._settings.max_request_body:
             return self._too_large(request)
-        relay_to(request)
-        passed = self._passed(request, headers)
         failure: Exception = OSError("it has no address")
         for way in self._origins.ways(upstream, request.host):
-            host = [] if way.host is None else [("Host", way.host)]
-            answer = await self._try(request, way, [*host, *passed])
-            if isinstance(answer, web.StreamResponse):
+            answer = await self._try(request, way)
+            if not isinstance(answer, Exception):
                 return answer
             failure = answer
         return _failed(request, failure)
 
-    async def _try(self, request: web.Request, way: Way, headers: Headers) -> web.StreamResponse | Exception:
+    async def _try(self, request: web.Request, way: Way) -> web.StreamResponse | Exception:
         """Ask one address of the origin; what it failed with when another one may be asked instead."""
         if is_websocket(request):
-            return await self._tunnelled(request, way, headers)
-        limits = (self._settings.max_request_body, self._settings.read_timeout)
-        body = ComingBody(request, *limits) if request.can_read_body else await request.read()
+            return await self._tunnelled(request, way, self._passed(request, way))
+        body = await self._body_of(request)
+        waits_long = _awaits_events(request)
         try:
-            answer = await self._while_there(request, self._ask(request, way, headers, body))
+            asking = self._ask(request, way, body, self._endless if waits_long else self._timeout)
+            answer = await (self._while_there(request, asking) if waits_long else asking)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             if isinstance(body, ComingBody) and body.has_failed:  # which says nothing of the origin
                 return self._unreadable(request, body)
@@ -113,16 +121,20 @@ class Forwarder:
         way.note(answer.status)
         try:
             async with answer:
-                return await self._while_there(request, self._pass_on(request, answer))
+                passing = self._pass_on(request, answer)
+                return await (self._while_there(request, passing) if waits_long else passing)
         except _BrokenOffError:
             raise
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             return _failed(request, error)  # also when the client has gone: others may have joined its fetch
 
+    async def _body_of(self, request: web.Request) -> bytes | ComingBody:
+        if request.can_read_body:
+            return ComingBody(request, self._settings.max_request_body, self._settings.read_timeout)
+        return await request.read()
+
     async def _while_there(self, request: web.Request, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run what may wait for a silent origin without an end, unless the client has gone: then it ends soon."""
-        if not _awaits_events(request):
-            return await coroutine
         task = asyncio.ensure_future(coroutine)
         try:
             while not (await asyncio.wait((task,), timeout=self._settings.read_timeout))[0]:
@@ -135,21 +147,42 @@ class Forwarder:
                 await asyncio.wait((task,))
 
     async def _ask(
-        self, request: web.Request, way: Way, headers: Headers, body: bytes | ComingBody
-    ) -> aiohttp.ClientResponse:
-        answer: aiohttp.ClientResponse = await way.session().request(
-            request.method,
-            way.url(ascii_only(request.rel_url.raw_path_qs)),
-            headers=CIMultiDict(headers),
-            data=body or None,
-            allow_redirects=False,
-            timeout=self._endless if _awaits_events(request) else self._timeout,
-            **way.tls,
-        )
+        self, request: web.Request, way: Way, body: bytes | ComingBody, timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse | Answer:
+        path, relay = ascii_only(request.rel_url.raw_path_qs), relay_of(request)
+        answer: aiohttp.ClientResponse | Answer
+        if self._letters is not None and _is_plain(request) and is_sendable(path):
+            answer = await self._letter(self._letters, request, way).send(path, timeout, relay)
+        else:
+            relay_to(relay)
+            answer = await way.session().request(
+                request.method,
+                way.url(path),
+                headers=CIMultiDict(self._passed(request, way)),
+                data=body or None,
+                allow_redirects=False,
+                timeout=timeout,
+                **way.tls,
+            )
         if answer.status < 200:  # to switch protocols was not asked for, and what follows would be no HTTP
             answer.close()
             raise aiohttp.ClientPayloadError(f"the origin answers {answer.status}")
         return answer
+
+    def _letter(self, letters: Bounded[LetterKey, Letter], request: web.Request, way: Way) -> Letter:
+        """What a request says to an address, written out."""
+        asker = self._asker(request)
+        key = (
+            request.raw_headers, request.method, request.version, request.host,
+            asker.peer, asker.is_trusted, asker.scheme, way.place,
+        )  # fmt: skip
+        letter = letters.get(key)
+        if letter is None:
+            headers = CIMultiDict(self._passed(request, way))
+            letter = Letter(way.session(), request.method, way.base, headers, way.tls)
+            octets = sum(len(name) + len(value) for name, value in request.raw_headers)
+            letters.put(key, letter, _OVERHEAD + octets + 3 * letter.size)
+        return letter
 
     def _unreadable(self, request: web.Request, body: ComingBody) -> web.Response:
         if body.is_too_long:
@@ -162,12 +195,16 @@ class Forwarder:
         limit = self._settings.max_request_body
         return shown_problem(request, 413, "Content Too Large", f"A request has at most {limit} bytes.")
 
-    def _passed(self, request: web.Request, headers: Headers) -> Headers:
-        """The fields of a request as they go on."""
-        passed = remove(described_body(without_pins(end_to_end(headers))), _OWN_FIELDS)
-        asker = request.get(ASKER) or Asker.of(request, self._trusted)
-        told = asker.told(passed, request.method, request.host)
-        return with_loop_mark(_with_via(told, request), self._name)
+    def _asker(self, request: web.Request) -> Asker:
+        return request.get(ASKER) or Asker.of(request, self._trusted)
+
+    def _passed(self, request: web.Request, way: Way) -> Headers:
+        """The fields of a request as they go on; `_letter` keeps them by everything that they depend on."""
+        came = end_to_end(list(request.headers.items()))
+        passed = remove(described_body(without_pins(came)), _OWN_FIELDS)
+        told = self._asker(request).told(passed, request.method, request.host)
+        host = [] if way.host is None else [("Host", way.host)]
+        return _spelt_alike([*host, *with_loop_mark(_with_via(told, request), self._name)])
 
     async def _tunnelled(self, request: web.Request, way: Way, headers: Headers) -> web.StreamResponse | Exception:
         limit, timeout = self._settings.max_websocket_message, self._settings.read_timeout
@@ -181,7 +218,7 @@ class Forwarder:
             way.note_failure(error)
             return error if isinstance(error, _NOT_SENT) else _failed(request, error)
 
-    async def _pass_on(self, request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+    async def _pass_on(self, request: web.Request, answer: aiohttp.ClientResponse | Answer) -> web.StreamResponse:
         headers = CIMultiDict(end_to_end(list(answer.headers.items())))
         beginning = b""
         if not self._is_stream(answer):  # of a write too: its answer must not be there before the invalidation is
@@ -190,13 +227,13 @@ class Forwarder:
                 return self._whole(request, answer, headers, beginning)
         return await self._stream(request, answer, headers, beginning)
 
-    def _is_stream(self, answer: aiohttp.ClientResponse) -> bool:
-        length = answer.content_length
-        return answer.content_type in _STREAMED_TYPES or (length is not None and length > self._max_body)
+    def _is_stream(self, answer: aiohttp.ClientResponse | Answer) -> bool:
+        kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        return kind in _STREAMED_TYPES or int(answer.headers.get("Content-Length", 0)) > self._max_body
 
     @staticmethod
     def _whole(
-        request: web.Request, answer: aiohttp.ClientResponse, headers: CIMultiDict[str], body: bytes
+        request: web.Request, answer: aiohttp.ClientResponse | Answer, headers: CIMultiDict[str], body: bytes
     ) -> web.Response:
         if request.method != "HEAD":
             headers.pop("Content-Length", None)
@@ -204,7 +241,7 @@ class Forwarder:
 
     @staticmethod
     async def _stream(
-        request: web.Request, answer: aiohttp.ClientResponse, headers: CIMultiDict[str], beginning: bytes
+        request: web.Request, answer: aiohttp.ClientResponse | Answer, headers: CIMultiDict[str], beginning: bytes
     ) -> web.StreamResponse:
         kind = web.StreamResponse if "Content-Type" in headers else UntypedStream
         response = kind(status=answer.status, reason=answer.reason, headers=headers)
@@ -221,6 +258,11 @@ class Forwarder:
             request.transport.abort()  # nobody may take a part for the whole
             raise _BrokenOffError("the origin or the client broke off") from error
         return response
+
+
+def _is_plain(request: web.Request) -> bool:
+    """Whether a request is one without a body."""
+    return request.method in METHODS and not request.body_exists
 
 
 def _awaits_events(request: web.Request) -> bool:
@@ -250,6 +292,12 @@ def _with_via(headers: Headers, request: web.Request) -> Headers:
     return [*remove(headers, ("via",)), ("Via", ", ".join([*values(headers, "via"), ours]))]
 
 
+def _spelt_alike(headers: Headers) -> Headers:
+    """The fields with one spelling for each name: of several aiohttp's client would send only the last line."""
+    spelt: dict[str, str] = {}
+    return [(spelt.setdefault(name.lower(), name), value) for name, value in headers]
+
+
 def _failed(request: web.Request, error: Exception) -> web.Response:
     if isinstance(error, TimeoutError):
         detail = "The origin did not answer in time."
@@ -264,4 +312,6 @@ async def _read_up_to(content: aiohttp.StreamReader, limit: int) -> bytes:
     while size < limit and (chunk := await content.read(limit - size)):
         chunks.append(chunk)
         size += len(chunk)
+        if content.at_eof():
+            break
     return b"".join(chunks)

@@ -7,7 +7,6 @@ response reads messages from its connection's protocol until one is final, and t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -15,11 +14,9 @@ import aiohttp
 from aiohttp import HttpVersion11, web
 from aiohttp.connector import Connection
 
+from ..origins.letters import Relay
 from ..responses import is_unattended
 from ..semantics.fields import HOP_BY_HOP
-
-Relay = Callable[[int, str, tuple[tuple[bytes, bytes], ...]], Awaitable[None]]
-"""What is called with status, reason and fields of an interim response."""
 
 _relay: Final[ContextVar[Relay | None]] = ContextVar("regioncache_interim", default=None)
 _OF_THE_CONNECTION: Final = frozenset(name.encode() for name in (*HOP_BY_HOP, "content-length"))
@@ -48,10 +45,14 @@ class InterimAwareResponse(aiohttp.ClientResponse):
             del protocol.read
 
 
-def relay_to(request: web.Request) -> None:
-    """Pass on what comes before the answer to a request of this task, unless nobody waits for it (RFC 9110 15.2)."""
-    is_attended = request.version >= HttpVersion11 and not is_unattended()
-    _relay.set(_writer(request) if is_attended else None)
+def relay_of(request: web.Request) -> Relay | None:
+    """What passes on what comes before the answer to a request; None where nobody waits for it (RFC 9110 15.2)."""
+    return _writer(request) if request.version >= HttpVersion11 and not is_unattended() else None
+
+
+def relay_to(relay: Relay | None) -> None:
+    """Tell of what comes before the answers to the requests that the client's session sends in this task."""
+    _relay.set(relay)
 
 
 def _writer(request: web.Request) -> Relay:

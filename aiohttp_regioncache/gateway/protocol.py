@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
-import inspect
 import logging
 import time
 from collections import deque
@@ -28,6 +26,7 @@ from aiohttp.web_protocol import RequestHandler
 from ..bounded import Bounded
 from ..reads.plans import OVERHEAD, Plan, Plans
 from ..reads.ready import Ready
+from ..sources import digest_of
 from .access_log import Access, AccessWriter, cache_facts, trace_id
 
 logger = logging.getLogger(__name__)
@@ -60,11 +59,7 @@ def fingerprint() -> str:
     """A digest of the sources of aiohttp that this file relies on; empty when they are not there."""
     if HttpRequestParser.__module__ != "aiohttp._http_parser":
         return ""  # the parser in Python
-    try:
-        sources = "\n".join(inspect.getsource(each) for each in _RELIED_ON)
-    except (OSError, TypeError):
-        return ""
-    return hashlib.sha256(sources.encode()).hexdigest()[:16]
+    return digest_of(_RELIED_ON)
 
 
 class Gate:

@@ -27,7 +27,12 @@ _CLOSE_SECONDS: Final = 5.0
 
 def is_websocket(request: web.Request) -> bool:
     """Whether a request opens a WebSocket (RFC 6455 section 4.1): none with a body, which would stand before frames."""
-    is_possible = request.method == "GET" and request.version >= aiohttp.HttpVersion11 and not request.body_exists
+    is_possible = (
+        "Upgrade" in request.headers
+        and request.method == "GET"
+        and request.version >= aiohttp.HttpVersion11
+        and not request.body_exists
+    )
     return is_possible and _names(request, "Upgrade", "websocket") and _names(request, "Connection", "upgrade")
 
 

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from ..control.health import Health
 from ..reads.plans import Plans
+from ..responses import heard_if
 from ..settings import Serve
 from .access_log import AccessWriter, access_log_to, access_logger
 from .listeners import BACKLOG, tls_context
@@ -121,6 +122,7 @@ async def _is_succeeded(parent: int, stopping: asyncio.Event) -> bool:
 def _close_connections(app: web.Application, stopping: asyncio.Event) -> None:
     """End a connection with its answer once the worker stops."""
 
+    @heard_if(stopping.is_set)
     async def end_with_answer(_request: web.Request, response: web.StreamResponse) -> None:
         if stopping.is_set():
             response.force_close()

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any, Final, Self
 
 import aiohttp
@@ -38,6 +38,11 @@ class Way:
         self._origins = origins
         self._upstream = upstream
         self._address = address
+
+    @property
+    def place(self) -> Hashable:
+        """What a request needs to be sent on such a way: two are alike when it is the same."""
+        return self.base, self.host, self._upstream.is_guarded
 
     def session(self, *, reuse: bool = True) -> aiohttp.ClientSession:
         """The session for requests on this way; `reuse` connections for more than one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -18,7 +18,7 @@ from ..records import NO_TERMS, CacheRecord, form_of, to_lines
 from ..responses import Streaming, ask, unmodified
 from ..semantics import conditional
 from ..semantics.dates import format_date
-from ..semantics.fields import Headers, end_to_end, first, remove
+from ..semantics.fields import Headers, end_to_end, first, names_any, remove
 from ..semantics.freshness import initial_age, terms
 from ..semantics.groups import response_tags
 from ..semantics.ranges import content_range, missing, requested, strong_validator
@@ -98,6 +98,17 @@ class Stored(msgspec.Struct, frozen=True):
         return Snapshot(entry.status, entry.reason.decode("latin-1"), tuple(entry.headers), entry.body)
 
 
+class Arrival(NamedTuple):
+    """How an answer came: its fields, which tell its age also when it only confirms what is stored (RFC 9111 4.3.4),
+    when it was asked for and received by the region's clock, and the seconds that it took.
+    """
+
+    headers: Headers
+    sent: float
+    received: float
+    cost: float
+
+
 class Question(msgspec.Struct, frozen=True):
     """What is asked of the origin: conditions and range in place of the client's own.
 
@@ -114,6 +125,7 @@ class Question(msgspec.Struct, frozen=True):
 
 
 _VALIDATING: Final = ("If-None-Match", "If-Modified-Since")
+_PLAIN_QUESTION: Final = Question()
 
 
 def question(exchange: Exchange, stored: Stored, max_body: int) -> Question:
@@ -124,6 +136,8 @@ def question(exchange: Exchange, stored: Stored, max_body: int) -> Question:
     and 4.3.1).
     """
     method, headers, saved = exchange.request.method, exchange.headers, stored.snapshot
+    if saved is None and first(headers, "range") is None:
+        return _PLAIN_QUESTION
     ranged = tuple(pair for pair in headers if pair[0].lower() in ("range", "if-range"))
     asks_range = stored.by_parts and method == "GET" and requested(headers) is not None
     if saved is None:
@@ -162,10 +176,9 @@ async def posted(
     governing = await as_sent(request, taken)
     if not answers_get(exchange.target.url, governing, response_time=answered, shared=not exchange.owner):
         return None
-    age = initial_age(taken.headers, request_time=asked, response_time=answered)
     stored = Stored(None, False, remembered)
-    cost = max(0.0, answered - asked)
-    record, _, known = _record(exchange, taken, governing, stored, settings, age, answered, cost)
+    arrival = Arrival(taken.headers, asked, answered, max(0.0, answered - asked))
+    record, _, known = _record(exchange, taken, governing, stored, settings, arrival)
     # What features make of it is for a GET to ask for.
     return (record, known) if record is not None and not own_names(record.vary) else None
 
@@ -199,10 +212,8 @@ def conditioned(exchange: Exchange, fields: Sequence[tuple[str, str]], *, no_cac
 
     Raises `UnicodeEncodeError` for header octets that aiohttp cannot send on.
     """
-    present = {name.lower() for name, _ in exchange.headers}
-    own = _ANSWERED_HERE & present
     is_featured = bool(exchange.features)
-    if not own and not fields and not no_cache and not is_featured:
+    if not (fields or no_cache or is_featured or names_any(exchange.headers, _ANSWERED_HERE)):
         return exchange.request
     headers = CIMultiDict(remove(exchange.headers, _ANSWERED_HERE))
     headers.extend(fields)
@@ -230,7 +241,7 @@ async def fetch(
     fetched = await _fetch(exchange, handler, stored, settings, asked, no_cache, clock, streaming)
     if fetched is None:
         whole = msgspec.structs.replace(stored, entry=None)
-        fetched = await _fetch(exchange, handler, whole, settings, Question(), no_cache, clock, streaming)
+        fetched = await _fetch(exchange, handler, whole, settings, _PLAIN_QUESTION, no_cache, clock, streaming)
         assert fetched is not None  # noqa: S101 - only what is stored can be the reason
     return await _transformed(exchange, fetched, transformer) if exchange.features else fetched
 
@@ -294,8 +305,6 @@ async def _fetch(
     if answer is None:
         return Fetched(request=exchange.request, response=response, reason="no complete response")
     received = clock()
-    # The age is that of the answer, also when it only confirms what is stored (RFC 9111 section 4.3.4).
-    age = initial_age(answer.headers, request_time=sent, response_time=received)
     revalidated = answer.status == 304 and asked.validates
     whole = _together(stored, answer, settings.max_body, revalidated=revalidated)
     if asked.completes and answer.status == 206 and whole.status != 200:
@@ -304,7 +313,8 @@ async def _fetch(
         return None
     governing = await as_sent(request, whole)
     cost = time.monotonic() - began  # not by the region's clock, which may be set right meanwhile
-    record, storability, known = _record(exchange, whole, governing, stored, settings, age, received, cost)
+    arrival = Arrival(answer.headers, sent, received, cost)
+    record, storability, known = _record(exchange, whole, governing, stored, settings, arrival)
     return Fetched(
         request=exchange.request,
         response=response,
@@ -314,7 +324,7 @@ async def _fetch(
         reason=storability.reason,
         revalidated=revalidated,
         is_whole=asked.completes or answer.is_coded,
-        vary=_selecting_names(exchange, governing),
+        vary=record.vary if record is not None else (),
         known=known,
     )
 
@@ -376,13 +386,13 @@ async def fetch_head(
     agrees = conditional.head_agrees(entry.headers, len(entry.body), told)
     if answer.status != entry.status or not agrees:
         return outdated
-    age = initial_age(answer.headers, request_time=sent, response_time=received)
     whole = _together(stored, answer, settings.max_body, revalidated=True)
     if featured.is_forbidden_now(stored.snapshot, whole):
         return outdated
     governing = await as_sent(request, whole)
     # What the head took says nothing of the whole.
-    record, _, known = _record(exchange, whole, governing, stored, settings, age, received, entry.cost)
+    arrival = Arrival(answer.headers, sent, received, entry.cost)
+    record, _, known = _record(exchange, whole, governing, stored, settings, arrival)
     if record is None:
         return outdated
     return msgspec.structs.replace(nothing, snapshot=whole, record=record, is_whole=True, known=known)
@@ -406,16 +416,15 @@ def _record(
     governing: Headers,
     stored: Stored,
     settings: Cache,
-    age: float,
-    answered: float,
-    cost: float,
+    arrival: Arrival,
 ) -> tuple[CacheRecord | None, Storability, Known]:
     """Make the record of a response, if it may be stored by the fields `governing` it."""
+    answered = arrival.received
+    storability = _storability(exchange, snapshot, governing, stored, settings, answered)
+    if not storability.allowed or stored.remembered is None:
+        return None, storability, NOTHING_KNOWN
     vary = _selecting_names(exchange, governing)
     known = learn(stored.known, vary, exchange.headers, governing)
-    storability = _storability(exchange, snapshot, governing, stored, settings, vary, answered)
-    if not storability.allowed or stored.remembered is None:
-        return None, storability, known
     headers = remove(_dated(end_to_end(snapshot.headers), answered), unstorable_fields(governing))
     try:
         lines = to_lines(headers)
@@ -435,10 +444,10 @@ def _record(
         form=form_of(snapshot.status, snapshot.reason, lines.sent),
         body=snapshot.body,
         terms=terms(snapshot.status, governing, exchange.policy, response_time=answered, shared=not exchange.owner),
-        initial_age=age,
+        initial_age=initial_age(arrival.headers, request_time=arrival.sent, response_time=answered),
         response_time=answered,
         owner=exchange.owner,
-        cost=cost,
+        cost=arrival.cost,
         tags=response_tags(governing),
         purge=stored.remembered.purge,
     )
@@ -451,7 +460,6 @@ def _storability(
     governing: Headers,
     stored: Stored,
     settings: Cache,
-    vary: Sequence[str],
     answered: float,
 ) -> Storability:
     """Whether a response may be stored, and can be here."""
@@ -468,7 +476,7 @@ def _storability(
     )
     if not found.allowed:
         return found
-    if snapshot.status == 206 and own_names(vary):
+    if snapshot.status == 206 and own_names(_selecting_names(exchange, governing)):
         return Storability(False, "feature")  # a part of what is stored as another whole
     if stored.remembered is None:
         return Storability(False, "region")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 from aiohttp import web
 
+from ..bounded import Bounded
 from ..errors import RegionUnavailableError
 from ..exchange import Exchange, Handler, apart
 from ..overlay import Outcome
@@ -34,6 +35,10 @@ class _StreamedError(Exception):
     """An answer that goes out as it comes, where there is nobody to take it."""
 
 
+_UNSHARED_OCTETS: Final = 256
+"""What it takes to remember that nobody shares what is fetched under a key, about."""
+
+
 class Got(NamedTuple):
     """What was fetched, what was remembered before, and whether this request's own fetch it was."""
 
@@ -51,6 +56,7 @@ class Fetching:
         self._fills = fills
         self._tasks = tasks
         self._flights: Flights[Fetched] = Flights()
+        self._unshared: Bounded[tuple[str, str], bool] = Bounded(settings.table_bytes)
         self._renewing: set[tuple[str, str]] = set()
 
     async def drain(self, timeout: float) -> None:
@@ -129,7 +135,7 @@ class Fetching:
                 exchange, handler, found, remembered, by_parts=by_parts, flight=flight, in_background=in_background
             )
 
-        if (exchange.has_credentials and not exchange.owner) or remembered is None:
+        if not _may_share(exchange) or remembered is None or self._unshared.get((found.store.name, found.key)):
             return await fetch_for(None), remembered, True
         ranged = range_of(exchange) if by_parts else ""
         untold = found.store.untold[exchange.resource.digest]
@@ -187,8 +193,17 @@ class Fetching:
         )
         if fetched.failed and is_kept(exchange, found):
             fetched = msgspec.structs.replace(fetched, record=None)
+        self._note(exchange, found, fetched, remembered)
         self._fill(exchange, found, fetched, flight)
         return fetched
+
+    def _note(self, exchange: Exchange, found: Found, fetched: Fetched, remembered: Remembered | None) -> None:
+        """Remember whether others may share what is fetched, until it is otherwise: who cannot need not wait for it."""
+        name = (found.store.name, found.key)
+        if fetched.record is not None:
+            self._unshared.drop(name)
+        elif _may_share(exchange) and remembered is not None and not (fetched.failed or exchange.asks_range):
+            self._unshared.put(name, True, _UNSHARED_OCTETS)
 
     def _fill(self, exchange: Exchange, found: Found, fetched: Fetched, flight: Flight[Fetched] | None) -> None:
         """Store what was fetched. What is fresh serves new arrivals until it is stored."""
@@ -196,6 +211,11 @@ class Fetching:
         begun = record is not None and self._fills.begin(found.store, exchange, record, fetched.known, landed)
         if landed is not None and not (begun and is_fresh(record)):
             landed()
+
+
+def _may_share(exchange: Exchange) -> bool:
+    """Whether an answer may be for others than the request's bearer."""
+    return not exchange.has_credentials or bool(exchange.owner)
 
 
 def _is_part(entry: CacheRecord | None) -> bool:

@@ -13,17 +13,30 @@ T = TypeVar("T")
 class Flight(Generic[T]):
     """A fetch that others may join until it has landed.
 
-    `shared` is its result; None: it is for nobody else. `begun` is when it was, in seconds of the loop's clock.
+    `begun` is when it was, in seconds of the loop's clock; `is_alone`: its result is for nobody else.
     """
 
     def __init__(self, under_way: dict[Hashable, Flight[T]], key: Hashable) -> None:
-        loop = asyncio.get_running_loop()
-        self.shared: asyncio.Future[T | None] = loop.create_future()
-        self.begun = loop.time()
+        self.begun = asyncio.get_running_loop().time()
         self.is_alone = False
+        self._task: asyncio.Task[T] | None = None
+        self._shared: asyncio.Future[T | None] | None = None
         self._under_way = under_way
         self._key = key
         under_way[key] = self
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is a result, or will be none for anybody else."""
+        return self.is_alone or (self._task is not None and self._task.done())
+
+    @property
+    def shared(self) -> asyncio.Future[T | None]:
+        """The result for who joins; None: it is for nobody else. Made when somebody does, which is seldom."""
+        if self._shared is None:
+            self._shared = asyncio.get_running_loop().create_future()
+            self._share()
+        return self._shared
 
     def land(self) -> None:
         """Serve no new arrivals any more."""
@@ -34,23 +47,39 @@ class Flight(Generic[T]):
         """Let those who joined go: the answer is on its way to who began the flight, and cannot be had twice."""
         self.is_alone = True
         self.land()
-        if not self.shared.done():
-            self.shared.set_result(None)
+        self._share()
 
-    def end(self, task: asyncio.Task[T]) -> None:
-        """Share what a fetch came to."""
-        error = None if task.cancelled() else task.exception()
+    async def lead(self, task: asyncio.Task[T]) -> T:
+        """Wait for the task of the fetch, which goes on for the others when who began it leaves."""
+        self._task = task
+        task.add_done_callback(self._end)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if self.is_alone:  # an answer that nobody takes
+                task.cancel()
+            raise
+
+    def _end(self, task: asyncio.Task[T]) -> None:
         if task.cancelled():
             self.leave_alone()
-        elif error is not None:
-            self.land()
-        if self.shared.done():
             return
-        if error is None:
-            self.shared.set_result(task.result())
+        if task.exception() is not None:
+            self.land()
+        self._share()
+
+    def _share(self) -> None:
+        """Tell those who joined what the fetch came to, once that is known."""
+        shared, task = self._shared, self._task
+        if shared is None or shared.done() or not self.is_over:
+            return
+        if self.is_alone or task is None or task.cancelled():
+            shared.set_result(None)
+        elif (error := task.exception()) is not None:
+            shared.set_exception(error)
+            shared.exception()  # who joined may have left
         else:
-            self.shared.set_exception(error)
-            self.shared.exception()  # nobody has to have joined
+            shared.set_result(task.result())
 
 
 class Flights(Generic[T]):
@@ -80,6 +109,8 @@ class Flights(Generic[T]):
         enough. Returns the result, or None when it took longer than `timeout` seconds or is for nobody else, and
         whether it was begun here. The exception of a fetch is raised for whoever began it and whoever joined.
         """
+        if key not in self._under_way:
+            return await self._begin(key, fetch), True
         now = asyncio.get_running_loop().time
         deadline, joined = now() + timeout, set[asyncio.Future[T | None]]()
         while (flight := self._joinable(key, age or math.inf, unfinished)) is not None:
@@ -96,7 +127,7 @@ class Flights(Generic[T]):
         flight = self._under_way.get(key)
         if flight is None:
             return None
-        if flight.shared.done():
+        if flight.is_over:
             return None if unfinished else flight
         return flight if asyncio.get_running_loop().time() - flight.begun < age else None
 
@@ -105,8 +136,7 @@ class Flights(Generic[T]):
         task = asyncio.get_running_loop().create_task(fetch(flight), name="regioncache: fetch")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(flight.end)
-        return await _led(flight, task)
+        return await flight.lead(task)
 
     async def drain(self, timeout: float) -> None:
         """Wait up to `timeout` seconds for what is under way, then cancel what is left."""
@@ -120,12 +150,3 @@ class Flights(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._under_way)
-
-
-async def _led(flight: Flight[T], task: asyncio.Task[T]) -> T:
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        if flight.is_alone:  # an answer that nobody takes
-            task.cancel()
-        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import Final
 
@@ -13,6 +14,7 @@ from ..overlay import Fold, Folder, Outcome
 from ..problems import Unanswered
 from ..responses import CACHE_STATUS, as_it_came, cache_name, with_status
 from ..semantics.cache_status import cache_status
+from ..semantics.fields import names_any
 from ..semantics.freshness import Judgement
 from ..settings import Cache
 from ..store import entries
@@ -33,7 +35,7 @@ _UNKNOWN_YET: Final = (Outcome.UNKNOWN_PENDING, Outcome.NEEDS_BASE)
 """What a fold over the origin's own answer comes to while nobody can tell what a pending write does."""
 _CLEAN: Final = Fold(Outcome.CLEAN)
 _UNTOLD: Final = Fold(Outcome.UNKNOWN_PENDING)
-_CONDITIONS: Final = ("If-None-Match", "If-Modified-Since", "Range")
+_CONDITIONS: Final = ("if-none-match", "if-modified-since", "range")
 
 
 class OriginReads:
@@ -60,9 +62,10 @@ class OriginReads:
                     raise
                 logger.warning("%s: the origin failed; served stale", exchange.target.path, exc_info=True)
                 return stale
-            silent = got.fetched.is_unanswered
-            if got.fetched.failed and (stale := _instead(exchange, found, judgement, silent=silent)) is not None:
-                return stale
+            if got.fetched.failed:
+                silent = got.fetched.is_unanswered
+                if (stale := _instead(exchange, found, judgement, silent=silent)) is not None:
+                    return stale
             fold = await self._refolded(exchange, found, got)
             renewed = await self._renewed(exchange, found, fold, attempt) if fold else None
             if renewed is None:
@@ -157,23 +160,31 @@ def _fetched(exchange: Exchange, found: Found, fetched: Fetched, fold: Fold, *, 
         headers = fetched.snapshot.headers if fetched.snapshot else ()
         return answers.folded(exchange, region, fold, headers, fwd=forwarded(exchange, found))
     dirty = fold.outcome is not Outcome.CLEAN
-    status = cache_status(
-        cache_name(region),
-        fwd=forwarded(exchange, found),
-        fwd_status=fetched.response.status if fetched.revalidated else None,
-        stored=fetched.record is not None or None,
-        collapsed=not is_own,
-        detail="dirty" if dirty else fetched.problem or None,
+    status = _status(
+        region,
+        forwarded(exchange, found),
+        fetched.response.status if fetched.revalidated else None,
+        fetched.record is not None or None,
+        not is_own,
+        "dirty" if dirty else fetched.problem or None,
     )
     response = _from_fetched(exchange, fetched, status)
     return as_it_came(answers.not_for_storage(response) if dirty else response)
+
+
+@functools.lru_cache(maxsize=1024)
+def _status(
+    region: str, fwd: str, fwd_status: int | None, stored: bool | None, collapsed: bool, detail: str | None
+) -> str:
+    name = cache_name(region)
+    return cache_status(name, fwd=fwd, fwd_status=fwd_status, stored=stored, collapsed=collapsed, detail=detail)
 
 
 def _from_fetched(exchange: Exchange, fetched: Fetched, status: str) -> web.StreamResponse:
     if fetched.request is not exchange.request and fetched.record is not None:
         return answers.stored(exchange, fetched.record, fetched.record.initial_age, status)
     snapshot = fetched.snapshot
-    conditions = any(name in exchange.request.headers for name in _CONDITIONS)
+    conditions = names_any(exchange.headers, _CONDITIONS)
     # A part that the origin has cut is the client's as it is.
     is_ready = conditions and snapshot is not None and snapshot.status != 206
     if snapshot is None or not (fetched.revalidated or fetched.is_whole or is_ready):

@@ -78,19 +78,21 @@ class Reader:
         lack what is pending there.
         """
         skipped: list[RegionStore] = []
+        if not exchange.touched:
+            return await self._read(exchange, handler, skipped)
 
         def admit(streamed: web.StreamResponse) -> None:
-            if skipped and exchange.touched:
+            if skipped:
                 answers.admit_unreachable(streamed.headers)
 
         try:
             with streaming_too(admit):
                 response = await self._read(exchange, handler, skipped)
         except web.HTTPException as answer:
-            if skipped and exchange.touched:
+            if skipped:
                 answers.may_lack_pending(answer)
             raise
-        return answers.may_lack_pending(response) if skipped and exchange.touched else response
+        return answers.may_lack_pending(response) if skipped else response
 
     async def _read(self, exchange: Exchange, handler: Handler, skipped: list[RegionStore]) -> web.StreamResponse:
         reason = bypass_reason(exchange)

@@ -6,12 +6,12 @@ import functools
 import math
 from typing import Any, Final
 
-from aiohttp import ClientConnectionResetError, HttpVersion11, web
+from aiohttp import web
 from aiohttp.http import SERVER_SOFTWARE
 from multidict import CIMultiDict
 
 from ..records import CacheRecord, Form, from_lines
-from ..responses import CACHE_STATUS, cache_name, is_watched, on_response_prepare
+from ..responses import CACHE_STATUS, cache_name, send_octets, takes_octets
 from ..semantics.cache_status import cache_status
 from ..semantics.freshness import current_age
 
@@ -154,29 +154,7 @@ class ReadyResponse(web.Response):
 
     async def prepare(self, request: web.BaseRequest) -> Any:
         """Send it as it lies there, if nobody has touched it and the connection is one that it was made ready for."""
-        if len(self.__dict__) != 2 or not _takes_octets(request):
+        if len(self.__dict__) != 2 or not takes_octets(request):
             return await super().prepare(request)
         octets = self._ready.head(self._now) if request.method == "HEAD" else self._ready.octets(self._now)
-        transport = request.transport
-        if transport is None or transport.is_closing():
-            raise ClientConnectionResetError("Cannot write to closing transport")
-        transport.write(octets)
-        if request.protocol.writing_paused:
-            await request.writer.drain()
-        self._keep_alive = True
-        self._eof_sent = True
-        self._body_length = len(octets)
-        return request.writer
-
-
-def _takes_octets(request: web.BaseRequest) -> bool:
-    """Whether a response may go to a request as octets: as HTTP/1.1 that stays, and with no signal to be heard."""
-    if request.version != HttpVersion11 or not request.keep_alive or is_watched():
-        return False
-    if not isinstance(request, web.Request):
-        return False
-    for app in request.match_info.apps:
-        for hook in app.on_response_prepare:
-            if hook is not on_response_prepare:
-                return False
-    return True
+        return await send_octets(self, request, octets, b"")

@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 from aiohttp import payload, web
 
-from ..responses import UntypedStream, on_response_prepare, respond
+from ..responses import UntypedStream, hooks_of, respond
 from ..semantics.directives import OWN_FIELDS
-from ..semantics.fields import Headers, values
+from ..semantics.fields import Headers, Indexed, values
 
 _WINDOWS: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _QUICKLY_COMPRESSED: Final = 16 * 1024
@@ -38,10 +38,11 @@ async def take(request: web.Request, response: web.StreamResponse, max_body: int
     if body is None:
         return None
     headers = list(response.headers.items())
-    headers += [("Set-Cookie", morsel.OutputString()) for morsel in response.cookies.values()]
+    if response._cookies:
+        headers += [("Set-Cookie", morsel.OutputString()) for morsel in response._cookies.values()]
     if body and "Content-Type" not in response.headers and not isinstance(response, UntypedStream):
         headers.append(("Content-Type", "application/octet-stream"))  # as aiohttp does when it sends it
-    taken = Snapshot(response.status, response.reason or "", tuple(headers), body)
+    taken = Snapshot(response.status, response.reason or "", Indexed(headers), body)
     return await _coded(request, response, taken) if response.compression else taken
 
 
@@ -80,9 +81,7 @@ async def as_sent(request: web.Request, taken: Snapshot) -> Headers:
 
     They run for this look as well as for every answer: what they add is not stored, but it says what may be.
     """
-    hooks = [
-        hook for app in request.match_info.apps for hook in app.on_response_prepare if hook is not on_response_prepare
-    ]
+    hooks = hooks_of(request)
     if not hooks:
         return taken.headers
     trial = respond(taken.status, taken.reason, taken.headers, taken.body)

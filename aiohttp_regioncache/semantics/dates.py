@@ -1,5 +1,6 @@
 """HTTP dates (RFC 9110 5.6.7), independent of locale and time zone."""
 
+import functools
 import re
 import time
 from datetime import date
@@ -22,6 +23,8 @@ _IMF_FIXDATE = re.compile(f"{_DAY}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{
 _RFC_850 = re.compile(f"{_LONG_DAY}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} GMT", _FLAGS)
 _ASCTIME = re.compile(f"{_DAY} {_MONTH} (?P<day>[0-9]{{2}}| [0-9]) {_TIME} (?P<year>[0-9]{{4}})", _FLAGS)
 
+_IMF_LENGTH = len("Sun, 06 Nov 1994 08:49:37 GMT")
+
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _DAY_SECONDS = 86400
 _LAST_SECOND = (date.max.toordinal() - _EPOCH_DAY + 1) * _DAY_SECONDS - 1
@@ -34,11 +37,19 @@ def parse_date(value: str, *, now: float | None = None) -> float | None:
     two-digit year of the RFC 850 format: more than 50 years ahead means the past century (RFC 9110 5.6.7).
     """
     text = value.strip(OWS)
-    if match := _IMF_FIXDATE.fullmatch(text) or _ASCTIME.fullmatch(text):
+    if len(text) == _IMF_LENGTH:
+        return _parse_imf(text)
+    if match := _ASCTIME.fullmatch(text):
         return _seconds(int(match["year"]), match)
     if match := _RFC_850.fullmatch(text):
         return _seconds(_full_year(int(match["year"]), time.time() if now is None else now), match)
     return None
+
+
+@functools.lru_cache(maxsize=1024)  # many answers are of the same second
+def _parse_imf(text: str) -> float | None:
+    match = _IMF_FIXDATE.fullmatch(text)
+    return None if match is None else _seconds(int(match["year"]), match)
 
 
 def _full_year(year: int, now: float) -> int:
@@ -62,7 +73,12 @@ def _seconds(year: int, match: re.Match[str]) -> float | None:
 
 def format_date(epoch_seconds: float) -> str:
     """Write seconds since the epoch as an IMF-fixdate, rounded down (RFC 9110 5.6.7); 1970 to 9999."""
-    days, seconds = divmod(int(min(max(epoch_seconds, 0), _LAST_SECOND)), _DAY_SECONDS)
+    return _format(int(min(max(epoch_seconds, 0), _LAST_SECOND)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _format(whole_seconds: int) -> str:
+    days, seconds = divmod(whole_seconds, _DAY_SECONDS)
     day = date.fromordinal(days + _EPOCH_DAY)
     clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
     return f"{_DAYS[day.weekday()]}, {day.day:02} {_MONTHS[day.month - 1]} {day.year:04} {clock} GMT"

@@ -1,5 +1,6 @@
 """Cache directives: Cache-Control, Pragma and targeted fields (RFC 9111 5.2 and 5.4, RFC 9213)."""
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ TARGETED = ("Regioncache-Cache-Control", "CDN-Cache-Control")
 LIMIT = 2**31
 """Seconds beyond which a delta-seconds value is clamped (RFC 9111 1.2.2)."""
 
+_SHORT = 256
 _DELTA_SECONDS = ("max-age", "s-maxage", "stale-if-error", "stale-while-revalidate")
 
 
@@ -43,7 +45,8 @@ class Directives(Mapping[str, str | None]):
 
     def all_seconds(self, name: str) -> tuple[int, ...]:
         """Return the delta-seconds of every occurrence; invalid and missing arguments are 0."""
-        return tuple(delta_seconds(value) or 0 for value in self.occurrences.get(name.lower(), ()))
+        arguments = self.occurrences.get(name.lower())
+        return tuple([delta_seconds(value) or 0 for value in arguments]) if arguments else ()
 
     def seconds(self, name: str) -> int | None:
         """Return the smallest delta-seconds of the directive, None when it is absent.
@@ -58,8 +61,8 @@ class Directives(Mapping[str, str | None]):
         Empty when the directive is absent or stands unqualified anywhere, and so covers the whole response
         (RFC 9111 5.2.2.4, 5.2.2.7).
         """
-        arguments = self.occurrences.get(name.lower(), ())
-        if None in arguments:
+        arguments = self.occurrences.get(name.lower())
+        if arguments is None or None in arguments:
             return ()
         listed = (field.lower() for argument in arguments for field in split_list(argument or ""))
         return tuple(dict.fromkeys(listed))
@@ -79,8 +82,17 @@ def delta_seconds(value: str | None) -> int | None:
 
 def parse_directives(values: Iterable[str]) -> Directives:
     """Read the directives of Cache-Control field lines; repeated ones are all kept (RFC 9111 5.2)."""
+    lines = tuple(values)
+    if not lines:
+        return NO_DIRECTIVES
+    is_short = sum(map(len, lines)) <= _SHORT
+    return (_parse if is_short else _parse.__wrapped__)(lines)
+
+
+@functools.lru_cache(maxsize=1024)  # origins send the same few all the time
+def _parse(lines: tuple[str, ...]) -> Directives:
     occurrences: dict[str, list[str | None]] = {}
-    for line in values:
+    for line in lines:
         for element in split_list(line):
             name, equals, argument = element.partition("=")
             arguments = occurrences.setdefault(name.rstrip(OWS).lower(), [])
@@ -97,8 +109,8 @@ def response_directives(headers: Headers, *, targeted: tuple[str, ...] = TARGETE
     Cache-Control and Expires (RFC 9213 2.2); otherwise those of Cache-Control hold.
     """
     for name in targeted:
-        found = _targeted_directives(values(headers, name))
-        if found is not None:
+        lines = values(headers, name)
+        if lines and (found := _targeted_directives(lines)) is not None:
             return found
     return parse_directives(values(headers, "cache-control"))
 

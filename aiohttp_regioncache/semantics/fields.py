@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Sequence
+from typing import Self
 
 Headers = Sequence[tuple[str, str]]
 """Field lines as (name, value) in the order received; names in any case, duplicates kept."""
@@ -32,16 +33,43 @@ _PIECES = {
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
+class Indexed(tuple[tuple[str, str], ...]):
+    """Field lines that are asked for many names: they are looked through once."""
+
+    by_name: dict[str, list[str]]
+
+    def __new__(cls, headers: Headers) -> Self:
+        """Note the values under their names."""
+        made = super().__new__(cls, headers)
+        by_name: dict[str, list[str]] = {}
+        for name, value in made:
+            by_name.setdefault(name.lower(), []).append(value)
+        made.by_name = by_name
+        return made
+
+
 def values(headers: Headers, name: str) -> list[str]:
     """Return the values of every field line called `name`, in order, unsplit."""
     wanted = name.lower()
+    if type(headers) is Indexed:
+        return [*headers.by_name.get(wanted, ())]
     return [value for line, value in headers if line.lower() == wanted]
 
 
 def first(headers: Headers, name: str) -> str | None:
     """Return the value of the first field line called `name`, None when there is none."""
     wanted = name.lower()
+    if type(headers) is Indexed:
+        found = headers.by_name.get(wanted)
+        return None if found is None else found[0]
     return next((value for line, value in headers if line.lower() == wanted), None)
+
+
+def names_any(headers: Headers, names: Collection[str]) -> bool:
+    """Tell whether there is a field line called by one of `names`, which are in lower case."""
+    if type(headers) is Indexed:
+        return any(name in headers.by_name for name in names)
+    return any(name.lower() in names for name, _ in headers)
 
 
 def combined(headers: Headers, name: str) -> str | None:
@@ -52,13 +80,16 @@ def combined(headers: Headers, name: str) -> str | None:
 
 def remove(headers: Headers, names: Collection[str]) -> list[tuple[str, str]]:
     """Return the field lines whose name is not among `names` (any case)."""
+    if not names:
+        return list(headers)
     unwanted = {name.lower() for name in names}
     return [line for line in headers if line[0].lower() not in unwanted]
 
 
 def end_to_end(headers: Headers) -> list[tuple[str, str]]:
     """Drop the hop-by-hop fields and those that Connection names (RFC 9110 7.6.1, RFC 9111 3.1)."""
-    unwanted = HOP_BY_HOP | _connection_options(headers)
+    options = _connection_options(headers)
+    unwanted = HOP_BY_HOP | options if options else HOP_BY_HOP
     return [line for line in headers if line[0].lower() not in unwanted]
 
 

@@ -118,7 +118,7 @@ def _refused_by_owner(directives: Directives, credentials: bool) -> str:
 def _refused_by_cookies(
     headers: Headers, directives: Directives, response_time: float, shared: bool, store_set_cookie: bool
 ) -> str:
-    if first(storable(headers), "set-cookie") is None:
+    if first(headers, "set-cookie") is None or first(storable(headers), "set-cookie") is None:
         return ""
     # RFC 9111 7.3: a cookie does not inhibit storing; but who set it without a word on caching did not think of it.
     explicit = explicit_lifetime(headers, directives, response_time=response_time, shared=shared)
@@ -132,9 +132,10 @@ def _refused_by_freshness(status: int, headers: Headers, policy: Policy, respons
     storable = explicit is not None or heuristically_cacheable(status, directives, shared=shared)
     if not storable and not policy.names(status):
         return "status"
+    if validators(headers):
+        return ""
     found = terms(status, headers, policy, response_time=response_time, shared=shared)
-    useful = validators(headers) or _reusable_unvalidated(found, explicit)
-    return "" if useful else "no freshness"
+    return "" if _reusable_unvalidated(found, explicit) else "no freshness"
 
 
 def _reusable_unvalidated(found: Terms, explicit: float | None) -> bool:

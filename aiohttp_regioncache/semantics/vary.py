@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .fields import OWS, Headers, combined, first, split_list, values
+from .fields import OWS, Headers, first, split_list, values
 from .qualities import preferred, qualities, ranked
 
 # RFC 9110 12.5.2 to 12.5.4: ranges whose case, white space and place among equals mean nothing.
@@ -38,6 +38,8 @@ def vary_names(headers: Headers) -> tuple[str, ...] | None:
 
 
 def _named(lines: Sequence[str]) -> tuple[str, ...] | None:
+    if not lines:
+        return ()
     listed = (name.strip(OWS).lower() for line in lines for name in line.split(","))
     names = {name for name in listed if name}
     return None if "*" in names else tuple(sorted(names))
@@ -58,7 +60,8 @@ def selecting_names(response_headers: Headers) -> tuple[str, ...] | None:
 
 def coding_of(response_headers: Headers) -> str:
     """Return the content coding of a response in lower case; empty for identity."""
-    value = ", ".join(split_list((combined(response_headers, "content-encoding") or "").lower()))
+    lines = values(response_headers, "content-encoding")
+    value = ", ".join(split_list(", ".join(lines).lower())) if lines else ""
     return "" if value == "identity" else value
 
 

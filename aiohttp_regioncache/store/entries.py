@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ OUTBOX_LENGTH: Final = 100_000
 MAX_FOLDED: Final = 512
 """Pending writes that a read folds at most; with more its reader waits for them."""
 _LANDED_PREFIX: Final = 13
+_SHORT: Final = 128
 
 
 class State(msgspec.Struct, frozen=True):
@@ -44,6 +46,11 @@ def parse_state(raw: bytes | None) -> State | None:
     """Read a state; None, nothing known, for what is missing or broken."""
     if raw is None:
         return None
+    return (_parse_state if len(raw) <= _SHORT else _parse_state.__wrapped__)(raw)
+
+
+@functools.lru_cache(maxsize=4096)  # what many read seldom changes
+def _parse_state(raw: bytes) -> State | None:
     try:
         token, trimmed, landed, pending = raw.decode().rsplit("|", 3)
         return State(token, int(trimmed), int(landed), int(pending))

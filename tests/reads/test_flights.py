@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -13,7 +14,7 @@ from aiohttp_regioncache import Cache
 from aiohttp_regioncache.reads.flights import Flight, Flights
 from tests.reads.apps import fresh, running, serving, until_hit
 from tests.support import eventually
-from tests.support.world import REGIONS, Reply, World, one_edge
+from tests.support.world import REGIONS, Edge, Reply, World, one_edge
 
 CROWD = 50
 
@@ -266,6 +267,62 @@ async def test_a_reload_is_not_served_what_was_fetched_before_it(tmp_path: Path)
                 await edge.get("/items/1", headers={"Cache-Control": "no-cache"})
                 assert world.origin.reads["/items/1"] == reads
             await client.client_unpause()
+
+
+class Changing:
+    """A handler whose answers have `control`, and wait for `gate`."""
+
+    def __init__(self, control: str) -> None:
+        self.control = control
+        self.status = 200
+        self.calls = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def page(self, request: web.Request) -> web.Response:
+        self.calls += 1
+        await self.gate.wait()
+        status = 206 if "Range" in request.headers else self.status
+        return web.Response(text="x", status=status, headers={"Cache-Control": self.control, "ETag": '"1"'})
+
+    async def crowd(self, edge: Edge, calls: int, **options: Any) -> None:
+        """Ask many times at once; so many of them must reach this before it answers any."""
+        self.calls = 0
+        self.gate.clear()
+        crowd = [asyncio.ensure_future(edge.get("/page", **options)) for _ in range(10)]
+        await eventually(lambda: self.calls >= calls)
+        await asyncio.sleep(0.1)
+        assert self.calls == calls
+        self.gate.set()
+        await asyncio.gather(*crowd)
+
+
+async def test_who_can_share_nothing_does_not_wait(tmp_path: Path) -> None:
+    """Until there is something to share again."""
+    origin = Changing("no-store")
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(page=origin.page))
+        await origin.crowd(edge, 1)
+        await origin.crowd(edge, 10)
+        origin.control = "max-age=0"
+        await edge.get("/page")
+        await eventually(lambda: not len(edge.cache._tasks))
+        await origin.crowd(edge, 1)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"), [({"Authorization": "Basic YTpi"}, 200), ({"Range": "bytes=0-0"}, 200), ({}, 503)]
+)
+async def test_what_one_request_gets_does_not_say_that_others_share_nothing(
+    tmp_path: Path, headers: dict[str, str], status: int
+) -> None:
+    origin = Changing("max-age=0")
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(page=origin.page))
+        origin.status, origin.control = status, "max-age=0" if status == 200 else "no-store"
+        assert "stored" not in (await edge.get("/page", headers=headers)).cache_status
+        origin.status, origin.control = 200, "max-age=0"
+        await origin.crowd(edge, 1)
 
 
 # --- Flights alone ---

@@ -25,6 +25,20 @@ def test_remove_takes_any_case() -> None:
     assert fields.remove(LINES, ["vArY"]) == [("X", "1")]
 
 
+def test_indexed_lines_say_the_same() -> None:
+    indexed = fields.Indexed([*LINES, ("Connection", "x, close"), ("Age", "1"), ("age", "2")])
+    plain = list(indexed)
+    for name in ("vary", "VARY", "x", "age", "none"):
+        assert fields.values(indexed, name) == fields.values(plain, name)
+        assert fields.first(indexed, name) == fields.first(plain, name)
+        assert fields.combined(indexed, name) == fields.combined(plain, name)
+        assert fields.remove(indexed, [name]) == fields.remove(plain, [name])
+        assert fields.names_any(indexed, {name.lower()}) is fields.names_any(plain, {name.lower()})
+    assert fields.end_to_end(indexed) == fields.end_to_end(plain)
+    fields.values(indexed, "vary").clear()
+    assert fields.values(indexed, "vary") == ["a", "", "b, c"]
+
+
 @pytest.mark.parametrize(
     ("value", "elements"),
     [
