@@ -113,6 +113,7 @@ BOUNDED: Final = {
     "origins/origins.py:Origins._used": ("the keys of _balances", "test_origins_remembered_keep_to_their_number"),
     "store/executor.py:Executor._waiting": ("MAX_WAITING", "test_commands_that_wait_keep_to_their_number"),
     "store/executor.py:Executor._tasks": ("PIPELINES", "test_commands_that_wait_keep_to_their_number"),
+    "store/executor.py:Executor._pipes": ("PIPELINES", "test_commands_that_wait_keep_to_their_number"),
     "store/glances.py:Glances._waiting": ("MAX_WAITING", "test_commands_that_wait_keep_to_their_number"),
     "store/collector.py:Collector._waiting": ("MAX_WAITING", "test_who_waits_for_a_shared_call_keeps_to_a_number"),
     "store/collector.py:Collector._calls": ("UNDER_WAY", "test_who_waits_for_a_shared_call_keeps_to_a_number"),
@@ -134,7 +135,7 @@ UNDER_WAY: Final = {
     "store/events.py:Events._waiters": "an event for each request being answered, gone with it",
     "store/glances.py:_Collected.places": "a part of Glances._waiting",
     "store/glances.py:_Collected.asked": "a part of Glances._waiting",
-    "store/pipe.py:Pipe._waiting": "what Glances has asked for; the oldest one ends the connection after its timeout",
+    "store/pipe.py:Pipe._waiting": "what Glances and Executor have asked for; the oldest one ends the connection after its timeout",
     "sync/batcher.py:_Parcel.items": "writes of one claim, at most Bulk.max_writes",
     "sync/batcher.py:Batcher._waiting": "a parcel for each claim of a loop",
     "sync/batcher.py:Batcher._carriers": "REQUESTS",
@@ -605,6 +606,8 @@ async def test_commands_that_wait_keep_to_their_number(store: RegionStore, monke
     await asyncio.sleep(0)
     assert len(store.queue._tasks) <= executor.PIPELINES
     await asyncio.gather(*commands)
+    await eventually(lambda: not store.queue._tasks)
+    assert 0 < len(store.queue._pipes) <= executor.PIPELINES
 
     told: list[Any] = []
     for number in range(100):
