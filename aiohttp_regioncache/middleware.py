@@ -73,8 +73,10 @@ class Edge:
         return self._reader.plans
 
     def recall(self, request: web.Request) -> Awaitable[web.Response | None]:
-        """Answer a request as it was answered before, where that is a plain hit again; else None."""
-        return self._reader.recall(request)
+        """Answer a request as one like it was before, where that is plain again; else None."""
+        if self._accepter is None or is_safe(request.method):
+            return self._reader.recall(request)
+        return self._accepter.again(request)
 
     async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer one request."""

@@ -279,7 +279,7 @@ class RegionCache:
         self._purger = Purger(self._home_first(), self._site_of, memories)
         name = cdn_id(self.stores, settings.origin)
         self._reader = Reader(settings, Effects(rules.functions()), memories, self._tasks, self._sites)
-        accepter = Accepter(settings, signer, self._location_of, self.hooks) if signer else None
+        accepter = Accepter(settings, signer, self._location_of, self.hooks, self._sites) if signer else None
         intents = Intents(settings.sync.intent_seconds, self._tasks)
         through = self._through = Through(settings.cache, memories.values(), intents, self._tasks)
         hook = SyncHook(settings.webhook, self.served, lambda: self.loops)

@@ -135,7 +135,7 @@ UNDER_WAY: Final = {
     "store/events.py:Events._waiters": "an event for each request being answered, gone with it",
     "store/glances.py:_Collected.places": "a part of Glances._waiting",
     "store/glances.py:_Collected.asked": "a part of Glances._waiting",
-    "store/pipe.py:Pipe._waiting": "what Glances and Executor have asked for; the oldest one ends the connection after its timeout",
+    "store/pipe.py:Pipe._waiting": "what Glances and Executor have asked for; silence ends the connection",
     "sync/batcher.py:_Parcel.items": "writes of one claim, at most Bulk.max_writes",
     "sync/batcher.py:Batcher._waiting": "a parcel for each claim of a loop",
     "sync/batcher.py:Batcher._carriers": "REQUESTS",

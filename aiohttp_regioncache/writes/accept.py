@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
-import secrets
 import time
 from collections.abc import Callable
 from typing import Final
@@ -23,17 +23,19 @@ from ..pin import PIN_COOKIE, PIN_HEADER, make_pin
 from ..principal import Signer
 from ..problems import problem, unavailable
 from ..records import WirePairs, WriteRecord, to_wire
-from ..responses import CACHE_STATUS, cache_name, respond
+from ..responses import CACHE_STATUS, Whole, cache_name, respond
 from ..rules import CompiledRule, effect_name
 from ..semantics.cache_status import cache_status
 from ..semantics.fields import Headers, remove
-from ..semantics.prefer import Preferences, parse_prefer
+from ..semantics.prefer import NO_PREFERENCES, Preferences, parse_prefer
 from ..settings import Settings
+from ..sites.serving import Sites
 from ..store import queue
 from ..store.keyspace import Partition
 from ..store.queue import Acceptance, Accepted, Verdict
 from ..store.region import RegionStore
 from . import preconditions
+from .plans import WritePlans, new_write_id, origin_key
 from .through import Past
 
 logger = logging.getLogger(__name__)
@@ -59,7 +61,10 @@ LocationOf = Callable[[str], str]
 
 
 class Accepter:
-    """Take writes behind. `location_of` makes the path of a status page; `hooks` hear of what is queued."""
+    """Take writes behind. `location_of` makes the path of a status page; `hooks` hear of what is queued.
+
+    `sites` None when the settings' site is the only one.
+    """
 
     def __init__(
         self,
@@ -67,6 +72,7 @@ class Accepter:
         signer: Signer,
         location_of: LocationOf,
         hooks: Hooks | None = None,
+        sites: Sites | None = None,
     ) -> None:
         self._settings = settings
         self._signer = signer
@@ -74,6 +80,7 @@ class Accepter:
         # What is replayed under a credential of our own needs nobody else's.
         self._dropped = _LENGTH | (_CREDENTIALS if settings.sync.authorization else frozenset())
         self._hooks = hooks or Hooks()
+        self.plans = WritePlans(settings, sites)
 
     async def accept(self, exchange: Exchange, rule: CompiledRule) -> web.Response | Past:
         """Queue a write in the user's region and answer it.
@@ -85,6 +92,29 @@ class Accepter:
         """
         answer = await self._take(exchange, rule)
         return answer if isinstance(answer, Past) else _marked(answer, exchange.stores[0])
+
+    async def again(self, request: web.Request) -> web.Response | None:
+        """Queue a write like one that was accepted before, and answer it; None for one that goes the whole way."""
+        plan = self.plans.find(request)
+        length = request.content_length
+        settings = self._settings.queue
+        if plan is None or length is None or length > min(settings.max_body, request.client_max_size):
+            return None
+        try:
+            body = await request.read()
+        except web.RequestPayloadError:
+            return None
+        store = plan.store
+        try:
+            acceptance = plan.acceptance(self._signer, body, settings.inline_body)
+            accepted = await self._store(store, plan.partition, acceptance)
+        except RegionUnavailableError as error:
+            return _unavailable(store, request.path, error)
+        if accepted.verdict is not Verdict.ACCEPTED:
+            return None
+        answer = self._accepted(accepted.detail, NO_PREFERENCES, "pending")
+        self._pin(store, answer, is_secure=plan.is_secure)
+        return _marked(answer, store)
 
     async def _take(self, exchange: Exchange, rule: CompiledRule) -> web.Response | Past:
         authorize = rule.rule.authorize
@@ -101,6 +131,9 @@ class Accepter:
             return problem(400, "Bad Request", "The body is not what its Content-Encoding says.")
         except web.HTTPRequestEntityTooLarge:
             return problem(413, "Content Too Large", f"A write has at most {limit} bytes.")
+        return await self._queue(exchange, rule, body, key)
+
+    async def _queue(self, exchange: Exchange, rule: CompiledRule, body: bytes, key: str | None) -> web.Response | Past:
         store = exchange.stores[0]
         partition = store.partition(exchange.resource)
         acceptance = self._acceptance(exchange, rule, store, partition, body, key)
@@ -110,25 +143,25 @@ class Accepter:
                 return problem(412, "Precondition Failed", "The state that If-Match names has vanished; read it again.")
             accepted = await self._store(store, partition, checked)
         except RegionUnavailableError as error:
-            logger.debug("a write of %s was not queued: %s", exchange.target.path, error)
             if rule.rule.when_region_down == "through":
                 return Past(acceptance.record, body, "through-down")
-            return _refused(store, "down", "The region cannot take writes now.", error.retry_after)
+            return _unavailable(store, exchange.target.path, error)
         if accepted.verdict is Verdict.FULL:
             return _full(store, checked, body, accepted)
         answer = await self._answer(exchange, rule, store, partition, acceptance, accepted)
         if accepted.verdict is not Verdict.MISMATCH:
-            self._pin(exchange, store, answer)
+            self._pin(store, answer, is_secure=exchange.target.scheme == "https")
+        if accepted.verdict is Verdict.ACCEPTED and checked is acceptance:
+            self.plans.learn(exchange, rule, partition, acceptance)
         return answer
 
-    def _pin(self, exchange: Exchange, store: RegionStore, answer: web.Response) -> None:
+    def _pin(self, store: RegionStore, answer: web.Response, *, is_secure: bool) -> None:
         """Keep the writer on this region, where their write is and its idempotency key is known."""
         seconds = int(self._settings.queue.pin_seconds)
         if len(self._settings.regions) == 1 or not seconds:
             return
         pin = make_pin(self._signer, store.name, int(time.time()) + seconds)
         answer.headers[PIN_HEADER] = pin
-        is_secure = exchange.target.scheme == "https"
         answer.set_cookie(PIN_COOKIE, pin, max_age=seconds, path="/", httponly=True, samesite="Lax", secure=is_secure)
 
     @staticmethod
@@ -139,6 +172,8 @@ class Accepter:
         resolved = await preconditions.resolve(
             store, partition, acceptance.record, exchange.resource.digest, exchange.principal.ids
         )
+        if resolved is acceptance.record:
+            return acceptance
         if resolved is not None:
             return msgspec.structs.replace(acceptance, record=resolved)
         return acceptance if await queue.is_known(store, partition, acceptance.record.idempotency) else None
@@ -162,7 +197,7 @@ class Accepter:
         body: bytes,
         client_key: str | None,
     ) -> Acceptance:
-        write_id = f"{store.name}-{partition.number}-{secrets.token_hex(16)}"
+        write_id = new_write_id(store, partition)
         paths = rule.affected(exchange.target.path, exchange.served.groups)
         resources = [exchange.resource_at(other.path) for other in paths]
         headers, size = self._told(exchange)
@@ -195,7 +230,6 @@ class Accepter:
         method = exchange.request.method
         content_type = exchange.request.headers.get("Content-Type", "")
         scope = (exchange.site.id, exchange.principal.oldest, method, exchange.target.url)
-        key_parts = (*scope[1:], client_key or write_id)
         return WriteRecord(
             id=write_id,
             site=exchange.site.id,
@@ -210,7 +244,7 @@ class Accepter:
             effect=effect_for(effect_name(rule.rule.effect), method, content_type),
             path=exchange.target.path,
             group=exchange.resource.group,
-            idempotency_key=self._signer.sign_oldest("origin-key", *key_parts),
+            idempotency_key=origin_key(self._signer, method, exchange.target.url, client_key or write_id),
             accepted=int(store.now() * 1000),
             max_tries=rule.rule.max_tries or 0,
             max_age=rule.rule.max_age or 0.0,
@@ -294,7 +328,7 @@ class Accepter:
 
     def _accepted(self, write_id: str, wishes: Preferences, state: str) -> web.Response:
         location = self._location_of(write_id)
-        response = web.Response(
+        response = Whole(
             status=202,
             body=msgspec.json.encode({"id": write_id, "state": state, "status": location}),
             headers={
@@ -374,6 +408,11 @@ def _full(store: RegionStore, acceptance: Acceptance, body: bytes, accepted: Acc
     return _refused(store, "full", f"Try again later: {_FULL[accepted.detail]}.")
 
 
+def _unavailable(store: RegionStore, path: str, error: RegionUnavailableError) -> web.Response:
+    logger.debug("a write of %s was not queued: %s", path, error)
+    return _refused(store, "down", "The region cannot take writes now.", error.retry_after)
+
+
 def _refused(store: RegionStore, why: str, detail: str, retry_after: int = 1) -> web.Response:
     response = unavailable(detail, retry_after=retry_after)
     response.headers[CACHE_STATUS] = cache_status(cache_name(store.name), detail=f"refused-{why}")
@@ -381,5 +420,10 @@ def _refused(store: RegionStore, why: str, detail: str, retry_after: int = 1) ->
 
 
 def _marked(response: web.Response, store: RegionStore) -> web.Response:
-    response.headers.setdefault(CACHE_STATUS, cache_status(cache_name(store.name), detail="write-behind"))
+    response.headers.setdefault(CACHE_STATUS, _taken_by(store.name))
     return response
+
+
+@functools.lru_cache(maxsize=256)
+def _taken_by(region: str) -> str:
+    return cache_status(cache_name(region), detail="write-behind")

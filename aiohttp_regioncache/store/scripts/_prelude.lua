@@ -94,9 +94,8 @@ local function move_watermark(processed, queue, seq_key)
   redis.call('SET', processed, first and tonumber(string.sub(first, 1, 16)) - 1 or redis.call('GET', seq_key) or 0)
 end
 
--- Count one more pending: bytes in all and of the resource, writes of the principal.
-local function count_pending(bytes, sizes, principals, digest, principal, size)
-  redis.call('INCRBY', bytes, size)
+-- Count one more pending: bytes of the resource, writes of the principal.
+local function count_pending(sizes, principals, digest, principal, size)
   if redis.call('HINCRBY', sizes, digest, size) <= 0 then redis.call('HDEL', sizes, digest) end
   redis.call('HINCRBY', principals, principal, 1)
 end

@@ -13,6 +13,9 @@ local max_resource_bytes, max_principal = tonumber(ARGV[8]), tonumber(ARGV[9])
 
 local now = now_ms()
 local is_new = false
+-- What the partition has pending, counted once for all of them: writes, dead ones that hold back others, and octets.
+local waiting_writes, dead_writes, held_bytes = redis.call('ZCARD', queue), redis.call('HLEN', blocked), nil
+local more_bytes = 0
 
 local function accept(key, last_key, at, last)
   local idempotency, status, body, first_resource = KEYS[key], KEYS[key + 1], KEYS[key + 2], key + 3
@@ -37,23 +40,28 @@ local function accept(key, last_key, at, last)
   end
 
   local target = resource(first_resource)
+  local own = redis.call('ZCARD', target.queue)
+  local is_blocked = dead_writes > 0 and redis.call('HEXISTS', blocked, digest) == 1
   local function full(cap)
-    return {'full', cap, redis.call('ZCARD', target.queue) + redis.call('HEXISTS', blocked, digest)}
+    return {'full', cap, own + (is_blocked and 1 or 0)}
   end
+  held_bytes = held_bytes or tonumber(redis.call('GET', bytes) or '0')
   -- A blocked resource holds a dead write that waits for an operator: it takes a place too.
-  if redis.call('ZCARD', queue) + redis.call('HLEN', blocked) >= max_writes then return full('writes') end
-  if tonumber(redis.call('GET', bytes) or '0') + size > max_bytes then return full('bytes') end
-  if redis.call('ZCARD', target.queue) >= max_resource then return full('resource') end
-  local waiting = tonumber(redis.call('HGET', sizes, digest) or '0')
+  if waiting_writes + dead_writes >= max_writes then return full('writes') end
+  if held_bytes + more_bytes + size > max_bytes then return full('bytes') end
+  if own >= max_resource then return full('resource') end
+  local waiting = own > 0 and tonumber(redis.call('HGET', sizes, digest) or '0') or 0
   if waiting > 0 and waiting + size > max_resource_bytes then return full('resource') end
   if tonumber(redis.call('HGET', principals, principal) or '0') >= max_principal then return full('principal') end
   if body_stored and redis.call('EXISTS', body) == 0 then return {'no-body', id, 0} end
 
   local seq = redis.call('INCR', seq_key)
   if body_stored then redis.call('PERSIST', body) end
-  count_pending(bytes, sizes, principals, digest, principal, size, 1)
+  count_pending(sizes, principals, digest, principal, size)
+  more_bytes = more_bytes + size
   redis.call('ZADD', queue, seq, numbered(seq, id))
-  local before = redis.call('ZREVRANGE', target.queue, 0, 0, 'WITHSCORES')[2]
+  waiting_writes = waiting_writes + 1
+  local before = own > 0 and redis.call('ZREVRANGE', target.queue, 0, 0, 'WITHSCORES')[2]
   for first = first_resource, last_key, 4 do
     local keys = resource(first)
     local state, minted = read_or_mint_state(keys, token)
@@ -63,16 +71,20 @@ local function accept(key, last_key, at, last)
     else
       add_affected(keys.affected, shared, principal, seq, ARGV[element])
     end
-    write_state(keys, state, state_ms)
+    write_state(keys, state, state_ms, first == first_resource and own + 1 or nil)
     element = element + 1
   end
   -- Without a lifetime until the write has settled: it may not be evicted before.
   if has_key then redis.call('SET', idempotency, id .. '|' .. fingerprint) end
   redis.call('HSET', status, 'state', 'pending', 'seq', seq, 'after', before or 0, 'accepted', now, 'tries', 0,
     unpack(ARGV, element, last))
-  local stands = redis.call('HEXISTS', blocked, digest) == 0 and redis.call('ZADD', due, 'NX', now, digest) == 1
+  local stands = not is_blocked and redis.call('ZADD', due, 'NX', now, digest) == 1
   is_new = is_new or stands
   return {'accepted', id, seq}
+end
+
+local function count_bytes()
+  if more_bytes > 0 then redis.call('INCRBY', bytes, more_bytes) end
 end
 
 local answers = {}
@@ -84,10 +96,14 @@ while key <= #KEYS do
     local text = type(answer) == 'table' and answer.err or tostring(answer)
     answer = redis.error_reply(text)
     -- A server that takes no writes now takes none of these.
-    if string.sub(text, 1, 9) ~= 'WRONGTYPE' then return answer end
+    if string.sub(text, 1, 9) ~= 'WRONGTYPE' then
+      count_bytes()
+      return answer
+    end
   end
   answers[#answers + 1] = answer
   key, at = last_key + 1, last + 1
 end
+count_bytes()
 if is_new then redis.call('PUBLISH', channel, message) end
 return answers

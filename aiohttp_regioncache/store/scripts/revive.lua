@@ -20,7 +20,8 @@ if owner ~= '' and due_at and tonumber(due_at) > now_ms() then return 'busy' end
 redis.call('PERSIST', status)
 redis.call('PERSIST', body)
 redis.call('PERSIST', idempotency)
-count_pending(bytes, sizes, principals, digest, principal, size)
+redis.call('INCRBY', bytes, size)
+count_pending(sizes, principals, digest, principal, size)
 redis.call('ZADD', queue, seq, numbered(seq, id))
 for at = first_resource, #KEYS, 4 do
   local keys = resource(at)
