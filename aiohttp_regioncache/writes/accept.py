@@ -244,7 +244,7 @@ class Accepter:
             effect=effect_for(effect_name(rule.rule.effect), method, content_type),
             path=exchange.target.path,
             group=exchange.resource.group,
-            idempotency_key=origin_key(self._signer, method, exchange.target.url, client_key or write_id),
+            idempotency_key=origin_key(self._signer, *scope[1:], client_key or write_id),
             accepted=int(store.now() * 1000),
             max_tries=rule.rule.max_tries or 0,
             max_age=rule.rule.max_age or 0.0,

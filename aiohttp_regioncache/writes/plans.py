@@ -46,11 +46,13 @@ Key = tuple[str, str, str, str, bool, str | None, tuple[tuple[bytes, bytes], ...
 class WritePlan(msgspec.Struct, frozen=True):
     """How the writes of one kind are queued: `like` is one of them without its body.
 
-    `url` and `is_secure` as the user's request had them, `size` the octets of the fields.
+    `principal` is its id under the oldest secret; `url` and `is_secure` as the user's request had them, `size` the
+    octets of the fields.
     """
 
     served: ServedSite
     host: str
+    principal: str
     url: str
     is_secure: bool
     store: RegionStore
@@ -68,7 +70,7 @@ class WritePlan(msgspec.Struct, frozen=True):
             id=write_id,
             body=b"" if stored else body,
             body_stored=stored,
-            idempotency_key=origin_key(signer, like.record.method, self.url, write_id),
+            idempotency_key=origin_key(signer, self.principal, like.record.method, self.url, write_id),
             accepted=int(store.now() * 1000),
         )
         return Acceptance(
@@ -123,6 +125,7 @@ class WritePlans:
         plan = WritePlan(
             exchange.served,
             exchange.target.host,
+            exchange.principal.oldest,
             exchange.target.url,
             exchange.target.scheme == "https",
             exchange.stores[0],
@@ -144,9 +147,9 @@ def new_write_id(store: RegionStore, partition: Partition) -> str:
     return f"{store.name}-{partition.number}-{secrets.token_hex(16)}"
 
 
-def origin_key(signer: Signer, method: str, url: str, named: str) -> str:
-    """The key by which an origin knows a write again: `named` is the client's own key, or the write's id."""
-    return signer.sign_oldest("origin-key", method, url, named)
+def origin_key(signer: Signer, principal: str, method: str, url: str, named: str) -> str:
+    """The key by which an origin knows a write again; `named` is the client's own key, or the write's id."""
+    return signer.sign_oldest("origin-key", principal, method, url, named)
 
 
 def _emptied(record: WriteRecord) -> WriteRecord:

@@ -1,0 +1,184 @@
+"""Writes like one that was accepted before: queued as that was, and never for somebody else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from aiohttp_regioncache import Affect, Rule
+from aiohttp_regioncache.records import WriteRecord
+from aiohttp_regioncache.settings import Queue, Sync
+from aiohttp_regioncache.store import queue
+from aiohttp_regioncache.store.queue import Acceptance
+from aiohttp_regioncache.store.region import RegionStore
+from aiohttp_regioncache.writes.plans import WritePlans
+from tests.support import eventually
+from tests.support.world import REGIONS, World
+
+ANN, BOB = {"Authorization": "Bearer ann"}, {"Authorization": "Bearer bob"}
+ITEM = Rule("/items/{id}", write="behind", affects=("/items", Affect("/items/{id}/copy", "auto")))
+_OWN = ("id", "body", "idempotency_key", "accepted")
+
+
+class Accepted:
+    """What is accepted, and how many of these writes were found a plan for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.all: list[Acceptance] = []
+        self.planned = 0
+        accept, find = queue.accept, WritePlans.find
+
+        async def accepting(store: RegionStore, partition: Any, acceptance: Acceptance, caps: Queue) -> Any:
+            self.all.append(acceptance)
+            return await accept(store, partition, acceptance, caps)
+
+        def finding(plans: WritePlans, request: web.Request) -> Any:
+            plan = find(plans, request)
+            self.planned += plan is not None
+            return plan
+
+        monkeypatch.setattr(queue, "accept", accepting)
+        monkeypatch.setattr(WritePlans, "find", finding)
+
+    @property
+    def records(self) -> list[WriteRecord]:
+        return [acceptance.record for acceptance in self.all]
+
+
+@pytest.fixture
+def accepted(monkeypatch: pytest.MonkeyPatch) -> Accepted:
+    return Accepted(monkeypatch)
+
+
+def _alike(acceptance: Acceptance) -> Any:
+    """An acceptance without what each write has of its own."""
+    records = [acceptance.record, *[copy for _, copy in acceptance.affected]]
+    kept = [{k: v for k, v in msgspec.structs.asdict(each).items() if k not in _OWN} for each in records]
+    resources = [acceptance.target, *[resource for resource, _ in acceptance.affected]]
+    return kept, resources, acceptance.fingerprint, acceptance.durability, acceptance.size - len(acceptance.record.body)
+
+
+def _without_ids(octets: object) -> str:
+    return re.sub(r"[0-9a-f]{32}|\d\d:\d\d:\d\d|\d{10}\.[\w.-]+", "*", str(octets))
+
+
+@pytest.mark.parametrize("effect", ["replace", "merge-patch", "unknown", "delete"])
+@pytest.mark.parametrize("regions", [REGIONS, REGIONS[:1]])
+async def test_the_next_one_is_queued_and_answered_as_the_first(
+    tmp_path: Path, accepted: Accepted, effect: str, regions: Sequence[str]
+) -> None:
+    rule = msgspec.structs.replace(ITEM, effect=effect)
+    async with World(tmp_path, regions=regions) as world:
+        edge = await world.edge(rules=[rule])
+        replies = [await edge.put("/items/1", {"n": number}, headers=ANN) for number in range(3)]
+        assert accepted.planned == 2
+        first, *others = accepted.all
+        assert [_alike(each) for each in others] == [_alike(first)] * 2
+        assert len({each.id for each in accepted.records} | {each.idempotency_key for each in accepted.records}) == 6
+        assert [copy.id for _, copy in others[0].affected] == [others[0].record.id] * 2
+        assert [reply.status for reply in replies] == [202] * 3
+        shapes = {(_without_ids(sorted(reply.headers.items())), _without_ids(reply.body)) for reply in replies}
+        assert len(shapes) == 1
+        await eventually(lambda: len(world.origin.effects) == 3)
+        assert [effect.body for effect in world.origin.effects] == [b'{"n": %d}' % number for number in range(3)]
+
+
+async def test_a_large_body_is_stored_beside_as_that_of_the_first(tmp_path: Path, accepted: Accepted) -> None:
+    async with World(tmp_path) as world:
+        edge = await world.edge(rules=[ITEM], queue=Queue(inline_body=100))
+        for text in ("short", "x" * 200, "short", "y" * 300):
+            assert (await edge.put("/items/1", {"text": text})).status == 202
+        assert accepted.planned == 3
+        assert [record.body_stored for record in accepted.records] == [False, True, False, True]
+        await eventually(lambda: len(world.origin.effects) == 4)
+        assert world.origin.effects[-1].body == b'{"text": "%b"}' % (b"y" * 300)
+
+
+async def test_everybody_has_writes_of_their_own(tmp_path: Path, accepted: Accepted) -> None:
+    async with World(tmp_path) as world:
+        edge = await world.edge(rules=[ITEM])
+        for who in (ANN, BOB, ANN, BOB, {}):
+            await edge.put("/items/1", {}, headers=who)
+        assert accepted.planned == 2
+        principals = [record.principal for record in accepted.records]
+        assert principals[:2] == principals[2:4]
+        assert len(set(principals)) == 3
+        is_anns = ["Bearer ann" in str(record.headers) for record in accepted.records]
+        assert is_anns == [True, False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"Idempotency-Key": '"k"'},
+        {"If-Match": '"x"'},
+        {"If-None-Match": "*"},
+        {"Prefer": "respond-async"},
+        {"Content-Encoding": "gzip"},
+    ],
+)
+async def test_what_more_has_to_be_looked_at_goes_the_whole_way(
+    tmp_path: Path, accepted: Accepted, fields: dict[str, str]
+) -> None:
+    async with World(tmp_path) as world:
+        edge = await world.edge(rules=[ITEM])
+        for _ in range(3):
+            await edge.put("/items/1", {}, headers=fields)
+        assert accepted.planned == 0
+
+
+async def _yes(_request: web.Request) -> bool:
+    return True
+
+
+def _somebody(_request: web.Request) -> str:
+    return "somebody"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"authorize": _yes},
+        {"principal": _somebody},
+        {"when_region_down": "through"},
+        {"answer": "optimistic", "effect": "replace"},
+    ],
+)
+async def test_rules_that_have_a_word_to_say_hear_of_each_write(
+    tmp_path: Path, accepted: Accepted, changes: dict[str, Any]
+) -> None:
+    async with World(tmp_path) as world:
+        edge = await world.edge(rules=[msgspec.structs.replace(ITEM, **changes)])
+        for _ in range(3):
+            await edge.put("/items/1", {})
+        assert accepted.planned == 0
+
+
+async def test_a_full_queue_and_a_large_body_are_refused_as_ever(tmp_path: Path, accepted: Accepted) -> None:
+    async with World(tmp_path) as world:
+        edge = await world.edge(
+            rules=[ITEM], sync=Sync(enabled=False), queue=Queue(max_writes_per_resource=2, max_body=1000)
+        )
+        statuses = [(await edge.put("/items/1", {"n": number})).status for number in range(3)]
+        assert statuses == [202, 202, 503]
+        assert (await edge.put("/items/1", {"text": "x" * 2000})).status == 413
+        assert accepted.planned >= 2
+
+
+async def test_a_region_that_is_down_refuses_and_doubles_nothing(tmp_path: Path, accepted: Accepted) -> None:
+    async with World(tmp_path) as world:
+        edge = await world.edge(rules=[ITEM])
+        await edge.put("/items/1", {"n": 0})
+        await eventually(lambda: len(world.origin.effects) == 1)
+        for server in world.servers.values():
+            await server.kill()
+        reply = await edge.put("/items/1", {"n": 1})
+        assert (reply.status, reply.headers["Retry-After"].isdigit()) == (503, True)
+        assert "refused-down" in reply.headers["Cache-Status"]
+        assert len(accepted.all) <= 2
