@@ -95,6 +95,22 @@ async def test_a_site_that_is_turned_off_and_on(tmp_path: Path) -> None:
         await eventually(is_served)
 
 
+@pytest.mark.parametrize(("change", "status"), [({"enabled": False}, 503), ({"rules": []}, 200)])
+async def test_a_change_of_a_site_is_one_for_writes_that_were_queued_before(
+    tmp_path: Path, change: dict[str, Any], status: int
+) -> None:
+    async with tenants(tmp_path) as place:
+        site = await place.put("shop.example", rules=BEHIND)
+        for number in range(3):
+            assert (await place.ask("shop.example", "/items/1", "PUT", json={"n": number})).status == 202
+        await put_site(list(place.edge.cache.stores.values()), msgspec.structs.replace(site, **change))
+
+        async def has_changed() -> bool:
+            return (await place.ask("shop.example", "/items/1", "PUT", json={"n": 3})).status == status
+
+        await eventually(has_changed)
+
+
 async def test_rules_of_a_site_that_contradict_the_settings_are_told_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
