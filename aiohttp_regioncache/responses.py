@@ -128,7 +128,13 @@ def takes_octets(request: web.BaseRequest) -> bool:
     """Whether a response may go to a request as octets: as HTTP/1.1 that stays, and with no signal to be heard."""
     if request.version != HttpVersion11 or not request.keep_alive or is_watched():
         return False
-    return isinstance(request, web.Request) and not hooks_of(request)
+    if not isinstance(request, web.Request):
+        return False
+    for app in request.match_info.apps:  # as `hooks_of`, without lists: every hit comes here
+        for hook in app.on_response_prepare:
+            if hook is not on_response_prepare and _is_due(hook):
+                return False
+    return True
 
 
 async def send_octets(
