@@ -88,6 +88,11 @@ class Acceptance(msgspec.Struct, frozen=True):
         """The target and what is affected, in the order of the script's keys."""
         return (self.target, *(resource for resource, _ in self.affected))
 
+    @property
+    def records(self) -> tuple[WriteRecord, ...]:
+        """The write and its copies, in the same order."""
+        return (self.record, *[copy for _, copy in self.affected])
+
 
 class Claimed(msgspec.Struct, frozen=True, gc=False):
     """A claimed resource: its digest, the fence that holds it, and how often a holder stalled."""
@@ -483,20 +488,16 @@ async def depth(store: RegionStore, partition: Partition) -> Depth:
     return Depth(writes, int(size or 0), due, blocked, int(newest or 0), int(processed or 0), age)
 
 
-def tags_of(record: WriteRecord, affected: Sequence[WriteRecord]) -> tuple[bytes, ...]:
-    """The lines that the script `look` chooses by, for a write and for its copies."""
-    return tuple(map(_tags_of, (record, *affected)))
-
-
-def _tags_of(record: WriteRecord) -> bytes:
+def tags_of(record: WriteRecord) -> bytes:
+    """The line that the script `look` chooses by, for a write or a copy of it."""
     kind = "A" if record.effect in ABSOLUTE and not is_partial(record) else "R"
     return f"{int(record.shared)} {record.principal} {kind} {url_digest(record.url)}\n".encode()
 
 
 def _listed(store: RegionStore, acceptance: Acceptance) -> list[bytes]:
     """A write and its copies as they stand in lists of pending ones."""
-    records = [acceptance.record, *[copy for _, copy in acceptance.affected]]
-    tags = acceptance.tags or map(_tags_of, records)
+    records = acceptance.records
+    tags = acceptance.tags or map(tags_of, records)
     return [line + seal_record(store.cipher, record) for line, record in zip(tags, records, strict=True)]
 
 

@@ -109,7 +109,8 @@ class Accepter:
             acceptance = plan.acceptance(self._signer, body, settings.inline_body)
             accepted = await self._store(store, plan.partition, acceptance)
         except RegionUnavailableError as error:
-            return _unavailable(store, request.path, error)
+            logger.debug("a write of %s was not queued: %s", request.path, error)
+            return _unavailable(store, error)
         if accepted.verdict is not Verdict.ACCEPTED:
             return None
         answer = self._accepted(accepted.detail, NO_PREFERENCES, "pending")
@@ -143,9 +144,10 @@ class Accepter:
                 return problem(412, "Precondition Failed", "The state that If-Match names has vanished; read it again.")
             accepted = await self._store(store, partition, checked)
         except RegionUnavailableError as error:
+            logger.debug("a write of %s was not queued: %s", exchange.target.path, error)
             if rule.rule.when_region_down == "through":
                 return Past(acceptance.record, body, "through-down")
-            return _unavailable(store, exchange.target.path, error)
+            return _unavailable(store, error)
         if accepted.verdict is Verdict.FULL:
             return _full(store, checked, body, accepted)
         answer = await self._answer(exchange, rule, store, partition, acceptance, accepted)
@@ -408,8 +410,7 @@ def _full(store: RegionStore, acceptance: Acceptance, body: bytes, accepted: Acc
     return _refused(store, "full", f"Try again later: {_FULL[accepted.detail]}.")
 
 
-def _unavailable(store: RegionStore, path: str, error: RegionUnavailableError) -> web.Response:
-    logger.debug("a write of %s was not queued: %s", path, error)
+def _unavailable(store: RegionStore, error: RegionUnavailableError) -> web.Response:
     return _refused(store, "down", "The region cannot take writes now.", error.retry_after)
 
 

@@ -120,7 +120,7 @@ class WritePlans:
             record=_emptied(record),
             affected=tuple((resource, _emptied(copy)) for resource, copy in accepted.affected),
             body=b"",
-            tags=tags_of(record, [copy for _, copy in accepted.affected]),
+            tags=tuple(map(tags_of, accepted.records)),
         )
         plan = WritePlan(
             exchange.served,

@@ -60,8 +60,7 @@ def accepted(monkeypatch: pytest.MonkeyPatch) -> Accepted:
 
 def _alike(acceptance: Acceptance) -> Any:
     """An acceptance without what each write has of its own."""
-    records = [acceptance.record, *[copy for _, copy in acceptance.affected]]
-    kept = [{k: v for k, v in msgspec.structs.asdict(each).items() if k not in _OWN} for each in records]
+    kept = [{k: v for k, v in msgspec.structs.asdict(each).items() if k not in _OWN} for each in acceptance.records]
     resources = [acceptance.target, *[resource for resource, _ in acceptance.affected]]
     return kept, resources, acceptance.fingerprint, acceptance.durability, acceptance.size - len(acceptance.record.body)
 
