@@ -166,7 +166,7 @@ async def test_one_node_that_may_evict_queued_writes_is_enough_to_be_refused(clu
         await raw(client, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
         try:
             with pytest.raises(EvictionPolicyError):
-                async with opened(cluster.url, partitions=PARTITIONS):
+                async with opened(cluster.url, partitions=PARTITIONS, timeout=5.0):  # not one that is slow
                     pass
         finally:
             await raw(client, "CONFIG", "SET", "maxmemory-policy", "noeviction")
