@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -17,6 +17,7 @@ COOKIE_PREFIX: Final = "regioncache-"
 """Cookies of our own begin with this; they are never part of an identity."""
 
 
+_DIGEST_BYTES: Final = 16
 # Nothing that any server may read as a second cookie.
 _OWN_COOKIE: Final = re.compile(rf"{COOKIE_PREFIX}[a-z0-9-]+=[A-Za-z0-9:._~+/=%-]*")
 
@@ -53,6 +54,18 @@ class Signer:
         """Hash `parts` under the oldest secret: the same on edges that have a newer one already as on the others."""
         return self._hash(self._keys[-1], purpose, parts)
 
+    def oldest_for(self, purpose: str, *parts: str) -> Callable[[str], str]:
+        """Hash many last parts as `sign_oldest` does, behind the same `parts` before it."""
+        octets = _joined((purpose, *parts)).encode("utf-8", "surrogateescape")
+        begun = hashlib.blake2b(octets, digest_size=_DIGEST_BYTES, key=self._keys[-1])
+
+        def sign(last: str) -> str:
+            going_on = begun.copy()
+            going_on.update(_joined((last,)).encode("utf-8", "surrogateescape"))
+            return going_on.hexdigest()
+
+        return sign
+
     def sign_all(self, purpose: str, *parts: str) -> tuple[str, ...]:
         """Hash `parts` under every secret, the newest first."""
         return tuple(self._hash(key, purpose, parts) for key in self._keys)
@@ -65,7 +78,7 @@ class Signer:
     @staticmethod
     def _hash(key: bytes, purpose: str, parts: Sequence[str]) -> str:
         octets = _joined((purpose, *parts)).encode("utf-8", "surrogateescape")
-        return hashlib.blake2b(octets, digest_size=16, key=key).hexdigest()
+        return hashlib.blake2b(octets, digest_size=_DIGEST_BYTES, key=key).hexdigest()
 
 
 class Principal(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ lines that go out, so that a hit sends them as they are.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntFlag
 from typing import Final, NamedTuple
 
@@ -195,6 +195,33 @@ _UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 def encode(record: CacheRecord | WriteRecord) -> bytes:
     """Write a record as MessagePack."""
     return _encode(record)
+
+
+class Mould:
+    """A write of which the fields `varying` differ from one to the next: only those are written anew."""
+
+    __slots__ = ("_pieces",)
+
+    def __init__(self, record: WriteRecord, varying: Sequence[str]) -> None:
+        parts = [(name, _encode(getattr(record, name))) for name in record.__struct_fields__]
+        length = sum(len(part) for _, part in parts)
+        self._pieces = [_encode(record)[:-length]]  # how many fields follow
+        for name, part in parts:
+            if name in varying:
+                self._pieces += [part, b""]
+            else:
+                self._pieces[-1] += part
+
+    def cast(self, values: Sequence[bytes]) -> bytes:
+        """Write the record with other values of the varying fields, encoded, in the order of the record."""
+        pieces = self._pieces.copy()
+        pieces[1::2] = values
+        return b"".join(pieces)
+
+
+def encoded(*values: object) -> list[bytes]:
+    """Write each of some values as MessagePack, as they stand in a record."""
+    return [_encode(value) for value in values]
 
 
 def decode_cache_record(data: bytes) -> CacheRecord | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextvars import ContextVar, Token
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 from aiohttp import ClientConnectionResetError, HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
@@ -102,19 +102,10 @@ class Whole(web.Response):
 
     async def prepare(self, request: web.BaseRequest) -> Any:
         """Send it as aiohttp would, if it is plain and goes to a connection that stays."""
-        headers, body = self.headers, self.body or b""
+        body = self.body or b""
         if not (isinstance(body, bytes) and self._is_plain(request) and takes_octets(request)):
             return await super().prepare(request)
-        headers["Content-Length"] = str(len(body))
-        if isinstance(self, UntypedStream):
-            headers.popall("Content-Type", None)
-        elif body:
-            headers.setdefault("Content-Type", "application/octet-stream")
-        if "Date" not in headers:
-            headers["Date"] = rfc822_formatted_time()
-        headers.setdefault("Server", SERVER_SOFTWARE)
-        head = _serialize_headers(f"HTTP/1.1 {self.status} {self.reason}", headers)
-        return await send_octets(self, request, head, body)
+        return await send_octets(self, request, head_of(self, len(body)), body)
 
     def _is_plain(self, request: web.BaseRequest) -> bool:
         """Whether it is one with a length that nothing has been added to but fields."""
@@ -122,6 +113,83 @@ class Whole(web.Response):
         is_whole = self.status >= 200 and self.status not in EMPTY_BODY_STATUS_CODES and request.method != "HEAD"
         is_described = "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
         return is_whole and not (is_changed or is_described or "Transfer-Encoding" in request.headers)
+
+
+def head_of(response: web.Response, length: int) -> bytes:
+    """Finish the fields of a response with a body of `length` octets as aiohttp does, and write them."""
+    headers = response.headers
+    for cookie in response.cookies.values():
+        headers.add("Set-Cookie", cookie.output(header="")[1:])
+    headers["Content-Length"] = str(length)
+    if isinstance(response, UntypedStream):
+        headers.popall("Content-Type", None)
+    elif length:
+        headers.setdefault("Content-Type", "application/octet-stream")
+    if "Date" not in headers:
+        headers["Date"] = rfc822_formatted_time()
+    headers.setdefault("Server", SERVER_SOFTWARE)
+    return _serialize_headers(f"HTTP/1.1 {response.status} {response.reason}", headers)
+
+
+_Of = TypeVar("_Of", contravariant=True)
+
+
+class Octets(Protocol[_Of]):
+    """Responses of one kind as the octets that go out; what tells one from the other is given each time."""
+
+    def octets(self, of: _Of, /) -> bytes:
+        """The whole response."""
+        ...
+
+    def head(self, of: _Of, /) -> bytes:
+        """The status line and the fields."""
+        ...
+
+    def ordinary(self, of: _Of, /) -> web.Response:
+        """The response as a middleware sees it."""
+        ...
+
+
+class _LaterBody:
+    """The body of a `ReadyResponse`, of which `web.Response` would say that there is none before it has one."""
+
+    def __get__(self, response: ReadyResponse | None, owner: type) -> Any:
+        if response is None:
+            return None
+        response.become_ordinary()
+        return response.__dict__["_body"]
+
+
+class ReadyResponse(web.Response):
+    """A response whose octets are there; an ordinary one as soon as anybody looks at it or changes it.
+
+    It is `made` `of` what it is told. What `web.Response` keeps of itself comes into being when it is asked for.
+    """
+
+    __http_exception__ = False
+    _body = _LaterBody()
+
+    def __init__(self, made: Octets[_Of], of: _Of) -> None:
+        self._made = made
+        self._of = of
+
+    def __getattr__(self, name: str) -> Any:
+        # What an instance of web.Response has and this one does not yet.
+        if name.startswith("__") or "_headers" in self.__dict__:
+            raise AttributeError(name)
+        self.become_ordinary()
+        return getattr(self, name)
+
+    def become_ordinary(self) -> None:
+        """Have all that `web.Response` has; what has been changed already stays."""
+        self.__dict__.update({**vars(self._made.ordinary(self._of)), **self.__dict__})
+
+    async def prepare(self, request: web.BaseRequest) -> Any:
+        """Send it as it is, if nobody has touched it and the connection is one that it was made ready for."""
+        if len(self.__dict__) != 2 or not takes_octets(request):
+            return await super().prepare(request)
+        octets = self._made.head(self._of) if request.method == "HEAD" else self._made.octets(self._of)
+        return await send_octets(self, request, octets, b"")
 
 
 def takes_octets(request: web.BaseRequest) -> bool:

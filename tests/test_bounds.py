@@ -56,12 +56,12 @@ from aiohttp_regioncache.sites.directory import Directory, _Pulse
 from aiohttp_regioncache.sites.serving import Sites
 from aiohttp_regioncache.sites.store import put_site
 from aiohttp_regioncache.store import collector, entries, executor, glances, keyspace, purging, queue
+from aiohttp_regioncache.store.accepting import Verdict
 from aiohttp_regioncache.store.collector import Collector
 from aiohttp_regioncache.store.events import Events
 from aiohttp_regioncache.store.keyspace import Partition
 from aiohttp_regioncache.store.outbox import announce
 from aiohttp_regioncache.store.pipe import packed
-from aiohttp_regioncache.store.queue import Verdict
 from aiohttp_regioncache.store.region import RegionStore
 from aiohttp_regioncache.sync.outlets import SiteOutlets
 from aiohttp_regioncache.tasks import Tasks

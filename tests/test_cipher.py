@@ -16,7 +16,7 @@ from aiohttp_regioncache.effects import Effects
 from aiohttp_regioncache.errors import CorruptRecordError, UnreadableRecordError
 from aiohttp_regioncache.overlay import Outcome, fold, steps
 from aiohttp_regioncache.store import entries, queue
-from aiohttp_regioncache.store.queue import Verdict
+from aiohttp_regioncache.store.accepting import Verdict
 from tests.store.tools import accept, acceptance, claim_one, end_lease, look, opened, raw, resource, settle
 from tests.support.origin import Origin
 from tests.support.servers import ValkeyServer

@@ -14,7 +14,7 @@ from aiohttp_regioncache import Queue, Rule
 from aiohttp_regioncache.durability import FSYNC, MEMORY, Durability, parse_durability
 from aiohttp_regioncache.errors import DurabilityError, RegionUnavailableError
 from aiohttp_regioncache.store import queue
-from aiohttp_regioncache.store.queue import Acceptance, Verdict
+from aiohttp_regioncache.store.accepting import Acceptance, Verdict
 from aiohttp_regioncache.store.region import RegionStore
 from tests.store.tools import accept, acceptance, claim_one, opened, raw
 from tests.support import eventually

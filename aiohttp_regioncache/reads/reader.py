@@ -12,7 +12,7 @@ from ..errors import RegionUnavailableError
 from ..exchange import Exchange, Handler
 from ..overlay import Folder, Outcome
 from ..records import CacheRecord
-from ..responses import streaming_too
+from ..responses import ReadyResponse, streaming_too
 from ..semantics.freshness import Judgement, Verdict
 from ..settings import Settings
 from ..sites.serving import Sites
@@ -29,7 +29,6 @@ from .memory import Memory
 from .origin import OriginReads
 from .passing import pass_by, pass_dirty
 from .plans import Plans
-from .ready import ReadyResponse
 
 RENEW_AT: Final = 4
 """A base is renewed when it lacks this part of the landed writes that are kept: one in four."""

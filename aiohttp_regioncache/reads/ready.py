@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 from aiohttp.http import SERVER_SOFTWARE
 from multidict import CIMultiDict
 
 from ..records import CacheRecord, Form, from_lines
-from ..responses import CACHE_STATUS, cache_name, send_octets, takes_octets
+from ..responses import CACHE_STATUS, cache_name
 from ..semantics.cache_status import cache_status
 from ..semantics.freshness import current_age
 
@@ -80,14 +80,15 @@ class Ready:
             self._joined = joined
         return joined
 
-    def fields(self, now: float) -> CIMultiDict[str]:
-        """The fields as a middleware sees them: without those that aiohttp adds when it sends them."""
+    def ordinary(self, now: float) -> web.Response:
+        """The response as a middleware sees it: without the fields that aiohttp adds when it sends it."""
         record = self.record
         age = current_age(record.initial_age, record.response_time, now)
         fields = CIMultiDict(from_lines(record.sent_lines))
         fields.add("Age", str(max(0, int(age))))
         fields.add(CACHE_STATUS, self.status(now))
-        return fields
+        reason = record.reason.decode("latin-1")
+        return web.Response(status=record.status, reason=reason, headers=fields, body=record.body or None)
 
     def status(self, now: float) -> str:
         """The value of `Cache-Status`."""
@@ -110,51 +111,3 @@ def _status_parts(region: str, detail: str | None) -> tuple[bytes, bytes]:
     said = cache_status(cache_name(region), hit=True, ttl=0, detail=detail)
     before, _, after = said.rpartition("ttl=0")
     return f"\r\n{CACHE_STATUS}: {before}ttl=".encode(), after.encode()
-
-
-class _LaterBody:
-    """The body of a `ReadyResponse`, of which `web.Response` would say that there is none before it has one."""
-
-    def __get__(self, response: ReadyResponse | None, owner: type) -> Any:
-        if response is None:
-            return None
-        response.become_ordinary()
-        return response.__dict__["_body"]
-
-
-class ReadyResponse(web.Response):
-    """A stored response that is sent as it lies there; an ordinary one as soon as anybody looks at it or changes it.
-
-    `now` is the time that it is sent for. What `web.Response` keeps of itself comes into being when it is asked for.
-    """
-
-    __http_exception__ = False
-    _body = _LaterBody()
-
-    def __init__(self, ready: Ready, now: float) -> None:
-        self._ready = ready
-        self._now = now
-
-    def __getattr__(self, name: str) -> Any:
-        # What an instance of web.Response has and this one does not yet.
-        if name.startswith("__") or "_headers" in self.__dict__:
-            raise AttributeError(name)
-        self.become_ordinary()
-        return getattr(self, name)
-
-    def become_ordinary(self) -> None:
-        """Have all that `web.Response` has; what has been changed already stays."""
-        changed = dict(self.__dict__)
-        record = self._ready.record
-        reason = record.reason.decode("latin-1")
-        super().__init__(
-            status=record.status, reason=reason, headers=self._ready.fields(self._now), body=record.body or None
-        )
-        self.__dict__.update(changed)
-
-    async def prepare(self, request: web.BaseRequest) -> Any:
-        """Send it as it lies there, if nobody has touched it and the connection is one that it was made ready for."""
-        if len(self.__dict__) != 2 or not takes_octets(request):
-            return await super().prepare(request)
-        octets = self._ready.head(self._now) if request.method == "HEAD" else self._ready.octets(self._now)
-        return await send_octets(self, request, octets, b"")

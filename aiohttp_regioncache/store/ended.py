@@ -8,6 +8,7 @@ from typing import Final, Literal, get_args
 
 import msgspec
 
+from .accepting import TOLD, read_told
 from .entries import STATE_SECONDS
 from .executor import as_mapping
 from .keyspace import WAKE_CHANNEL, Partition
@@ -19,8 +20,8 @@ Kind = Literal["pending", "dead", "rejected", "blocking"]
 """The lists of writes: `blocking` are the dead ones that keep others waiting."""
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 _OVERVIEW: Final = (
-    "state", "seq", "method", "url", "principal", "site", "digest", "size", "tries", "reason", "problem",
-    "accepted", "revived", "settled", "blocks", "dropped",
+    "state", "seq", "principal", "size", "tries", "reason", "problem", "accepted", "revived", "settled", "blocks",
+    "dropped", TOLD,
 )  # fmt: skip
 _AT_ONCE: Final = 1_000
 
@@ -180,9 +181,10 @@ def _is_beyond(place: Place, after: Place | None, newest: bool) -> bool:
 
 
 def _overview(values: Sequence[bytes | None]) -> Mapping[str, str] | None:
-    found = zip(_OVERVIEW, values, strict=True)
-    known = {name: value.decode("utf-8", "replace") for name, value in found if value is not None}
-    return known if "state" in known else None
+    found = dict(zip(_OVERVIEW, values, strict=True))
+    told = read_told(found.pop(TOLD))
+    known = {name: value.decode("utf-8", "replace") for name, value in found.items() if value is not None}
+    return {**told, **known} if "state" in known else None
 
 
 def _wake(store: RegionStore, partition: Partition) -> tuple[str, str]:

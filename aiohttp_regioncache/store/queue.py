@@ -1,4 +1,4 @@
-"""The queue of a region: accept, claim, settle, status. Thin calls of the scripts."""
+"""The queue of a region: claim, settle, status. Thin calls of the scripts."""
 
 from __future__ import annotations
 
@@ -7,29 +7,25 @@ import contextlib
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from typing import Any, Final
 
 import msgspec
 
 from ..durability import MEMORY, Durability
-from ..effects import ABSOLUTE
 from ..errors import CorruptRecordError, RegionUnavailableError, UnreadableRecordError
-from ..keys import Resource, url_digest
-from ..overlay import is_partial
+from ..keys import Resource
 from ..records import WriteRecord
-from ..settings import Queue, Settings
+from ..settings import Settings
+from .accepting import TOLD, read_told
 from .collector import Collector
 from .entries import OUTBOX_LENGTH, STATE_SECONDS, parse_state
 from .events import names
 from .executor import as_mapping
-from .keyspace import TAKEN, WAKE_CHANNEL, Partition, events_channel
+from .keyspace import Partition, events_channel
 from .region import RegionStore
 from .scripts import script
-from .sealed import open_body, open_record, seal_body, seal_record
+from .sealed import open_body, open_record
 
-BODY_SECONDS: Final = 60
-"""How long a body stays whose accept never came."""
 ENDED_SECONDS: Final = 30 * 86_400
 """How long a dead write is kept."""
 ENDED_LENGTH: Final = 10_000
@@ -38,60 +34,9 @@ READ_AHEAD: Final = 32
 """Writes of one resource read at once."""
 READ_BYTES: Final = 1024 * 1024
 """Bytes of the writes of several resources read at once, without the last one's."""
-ACCEPTED_AT_ONCE: Final = 8
-"""Writes that are accepted in one call, for whose time Redis serves nobody else: a quarter of a millisecond."""
 SETTLED_AT_ONCE: Final = 32
 """Writes that end in one call, for whose time Redis serves nobody else: half a millisecond."""
-_INTERNAL: Final = frozenset({b"record", b"fence", b"repeats"})
-
-
-class Verdict(Enum):
-    """What became of an accept call."""
-
-    ACCEPTED = "accepted"
-    KNOWN = "known"  # the same idempotency key and payload: the write of before
-    MISMATCH = "mismatch"  # the same idempotency key, another payload
-    FULL = "full"  # a cap is reached
-    NO_BODY = "no-body"  # the body that was stored beside is gone
-    UNCONFIRMED = "unconfirmed"  # it is queued, but not as safe as was asked
-
-
-class Accepted(msgspec.Struct, frozen=True):
-    """The answer to an accept call: `detail` is the write's id, or with `FULL` the cap that is reached.
-
-    `seq` is the write's number; with `FULL` how many writes of the resource are pending or hold others back.
-    """
-
-    verdict: Verdict
-    detail: str
-    seq: int
-
-
-class Acceptance(msgspec.Struct, frozen=True):
-    """A write to accept: its record, target, what it affects with the records that stand there.
-
-    Without `idempotency` in the record nothing is kept by which a repeated request is known. `tags` are the lines that
-    stand before the record and the others in the lists of pending writes, where they have been written already.
-    """
-
-    record: WriteRecord
-    target: Resource
-    affected: tuple[tuple[Resource, WriteRecord], ...]
-    fingerprint: str
-    size: int
-    body: bytes = b""
-    durability: Durability = MEMORY
-    tags: tuple[bytes, ...] = ()
-
-    @property
-    def resources(self) -> tuple[Resource, ...]:
-        """The target and what is affected, in the order of the script's keys."""
-        return (self.target, *(resource for resource, _ in self.affected))
-
-    @property
-    def records(self) -> tuple[WriteRecord, ...]:
-        """The write and its copies, in the same order."""
-        return (self.record, *[copy for _, copy in self.affected])
+_INTERNAL: Final = frozenset({b"record", b"fence", b"repeats", TOLD.encode()})
 
 
 class Claimed(msgspec.Struct, frozen=True, gc=False):
@@ -161,73 +106,6 @@ class Ending(msgspec.Struct, frozen=True, gc=False):
     seq: int
     settlement: Settlement
     digests: tuple[str, ...]
-
-
-async def accept(store: RegionStore, partition: Partition, acceptance: Acceptance, caps: Queue) -> Accepted:
-    """Accept a write: all or nothing, harmless to repeat. Those of one moment are accepted in one call.
-
-    Raises `RegionUnavailableError`.
-    """
-    kind = (partition.number, acceptance.durability, caps)
-    if kind not in store.accepts:
-        call = functools.partial(_accept_all, store, partition, acceptance.durability, caps)
-        store.accepts[kind] = Collector(store.name, call, ACCEPTED_AT_ONCE)
-    for _ in range(2):
-        accepted: Accepted = await store.accepts[kind].ask(acceptance)
-        if accepted.verdict is not Verdict.NO_BODY:
-            return accepted
-    raise RegionUnavailableError(store.name, "the body of a write could not be stored beside it")
-
-
-async def _accept_all(
-    store: RegionStore, partition: Partition, durability: Durability, caps: Queue, acceptances: Sequence[Acceptance]
-) -> list[Accepted | Exception]:
-    executor = store.queue if durability == MEMORY else store.durable
-    keys = [
-        partition.seq, partition.queue, partition.due, partition.bytes, partition.principals, partition.sizes,
-        partition.blocked,
-    ]  # fmt: skip
-    work = f"{store.name}:{partition.number}{TAKEN if store.events.has_worker else ''}"
-    arguments: list[Any] = [
-        store.new_token(), STATE_SECONDS * 1000, WAKE_CHANNEL, work,
-        caps.max_writes, caps.max_bytes, caps.max_writes_per_resource, caps.max_bytes_per_resource,
-        caps.max_writes_per_principal,
-    ]  # fmt: skip
-    for acceptance in acceptances:
-        record = acceptance.record
-        keys += (partition.idempotency(record.idempotency), partition.status(record.id), partition.body(record.id))
-        keys += partition.resources(acceptance.resources)
-        described = _described(store, acceptance)
-        arguments += (1 + len(acceptance.affected), len(described), *described)
-        if record.body_stored:  # the same pipeline: it is there when the script runs
-            # One that is there stays as it is: pending, and so without a lifetime, when the accept is a repeated one.
-            body = seal_body(store.cipher, acceptance.body, record.id)
-            stored = executor.submit("SET", partition.body(record.id), body, "EX", BODY_SECONDS, "NX")
-            stored.add_done_callback(_swallow)
-    answers, confirmed = await executor.run_confirmed(script("accept"), keys, arguments, store.confirmation(durability))
-    store.events.work_here()
-    return [answer if isinstance(answer, Exception) else _accepted(answer, confirmed) for answer in answers]
-
-
-def _described(store: RegionStore, acceptance: Acceptance) -> list[Any]:
-    """What the script gets of one write."""
-    record, digest = acceptance.record, acceptance.target.digest
-    return [
-        record.id, acceptance.fingerprint, digest, record.principal, acceptance.size, int(record.body_stored),
-        int(bool(record.idempotency)), int(record.shared),
-        *_listed(store, acceptance),
-        "method", record.method, "url", record.url, "principal", record.principal, "site", record.site,
-        "digest", digest, "size", acceptance.size, "group", acceptance.target.group,
-        "body", int(record.body_stored), "shared", int(record.shared), "idempotency", record.idempotency,
-        "affected", " ".join([resource.digest for resource, _ in acceptance.affected]),
-    ]  # fmt: skip
-
-
-def _accepted(answer: Sequence[Any], confirmed: bool) -> Accepted:
-    verdict, detail, seq = Verdict(answer[0].decode()), answer[1].decode(), answer[2]
-    if verdict in (Verdict.ACCEPTED, Verdict.KNOWN) and not confirmed:
-        verdict = Verdict.UNCONFIRMED
-    return Accepted(verdict, detail, seq)
 
 
 async def claim(store: RegionStore, partition: Partition, fence: str, limit: int, lease: float) -> list[Claimed]:
@@ -414,13 +292,13 @@ async def _settle_all(
 
 async def status(store: RegionStore, partition: Partition, write_id: str) -> dict[str, str] | None:
     """Read the status of a write; None when none is known. Raises `RegionUnavailableError`."""
-    flat = await store.queue.command("HGETALL", partition.status(write_id))
+    found = as_mapping(await store.queue.command("HGETALL", partition.status(write_id)))
     fields = {
         name.decode(): value.decode("utf-8", "replace")
-        for name, value in as_mapping(flat).items()
+        for name, value in found.items()
         if name not in _INTERNAL and not name.startswith(b"copy")
     }
-    return fields or None
+    return {**read_told(found.get(TOLD.encode())), **fields} if fields else None
 
 
 def answer_headers(status: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -486,22 +364,3 @@ async def depth(store: RegionStore, partition: Partition) -> Depth:
         accepted = await store.queue.command("HGET", partition.status(first[0].decode().partition("|")[2]), "accepted")
         age = max(0.0, store.now() - int(accepted) / 1000) if accepted else 0.0
     return Depth(writes, int(size or 0), due, blocked, int(newest or 0), int(processed or 0), age)
-
-
-def tags_of(record: WriteRecord) -> bytes:
-    """The line that the script `look` chooses by, for a write or a copy of it."""
-    kind = "A" if record.effect in ABSOLUTE and not is_partial(record) else "R"
-    return f"{int(record.shared)} {record.principal} {kind} {url_digest(record.url)}\n".encode()
-
-
-def _listed(store: RegionStore, acceptance: Acceptance) -> list[bytes]:
-    """A write and its copies as they stand in lists of pending ones."""
-    records = acceptance.records
-    tags = acceptance.tags or map(tags_of, records)
-    return [line + seal_record(store.cipher, record) for line, record in zip(tags, records, strict=True)]
-
-
-def _swallow(answer: Any) -> None:
-    """Take note of a failure that the script's own answer reports as well."""
-    if not answer.cancelled():
-        answer.exception()

@@ -16,6 +16,7 @@ import msgspec
 
 from ..errors import CorruptRecordError, RecordError, SettingsError, UnreadableRecordError
 from ..site import Site, host_candidates, site_data, site_from
+from .accepting import TOLD, read_told
 from .entries import OUTBOX_LENGTH
 from .keyspace import SITES, Partition, domain_key, events_channel, site_key
 from .region import RegionStore
@@ -189,8 +190,8 @@ async def pending_writes(store: RegionStore, site_id: str) -> int:
 
 
 async def _of_site(store: RegionStore, partition: Partition, ids: Sequence[str], site_id: str) -> int:
-    asked = (store.queue.command("HGET", partition.status(write_id), "site") for write_id in ids)
-    return (await asyncio.gather(*asked)).count(site_id.encode())
+    asked = (store.queue.command("HGET", partition.status(write_id), TOLD) for write_id in ids)
+    return [read_told(told).get("site") for told in await asyncio.gather(*asked)].count(site_id)
 
 
 async def _put(

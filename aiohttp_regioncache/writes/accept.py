@@ -14,7 +14,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError
 
-from ..durability import parse_durability
+from ..durability import MEMORY, parse_durability
 from ..effects import AUTO, DELETE, UNKNOWN_EFFECT, effect_for
 from ..errors import RegionUnavailableError
 from ..exchange import Exchange, described_body, fingerprint_of, idempotency_key, read_body
@@ -23,7 +23,7 @@ from ..pin import PIN_COOKIE, PIN_HEADER, make_pin
 from ..principal import Signer
 from ..problems import problem, unavailable
 from ..records import WirePairs, WriteRecord, to_wire
-from ..responses import CACHE_STATUS, Whole, cache_name, respond
+from ..responses import CACHE_STATUS, ReadyResponse, Whole, cache_name, respond
 from ..rules import CompiledRule, effect_name
 from ..semantics.cache_status import cache_status
 from ..semantics.fields import Headers, remove
@@ -31,11 +31,12 @@ from ..semantics.prefer import NO_PREFERENCES, Preferences, parse_prefer
 from ..settings import Settings
 from ..sites.serving import Sites
 from ..store import queue
+from ..store.accepting import Acceptance, Accepted, Verdict, accept, accept_packed
 from ..store.keyspace import Partition
-from ..store.queue import Acceptance, Accepted, Verdict
 from ..store.region import RegionStore
 from . import preconditions
-from .plans import WritePlans, new_write_id, origin_key
+from .plans import WritePlans, new_write_id, origin_keys
+from .receipts import Receipts
 from .through import Past
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,8 @@ class Accepter:
         # What is replayed under a credential of our own needs nobody else's.
         self._dropped = _LENGTH | (_CREDENTIALS if settings.sync.authorization else frozenset())
         self._hooks = hooks or Hooks()
-        self.plans = WritePlans(settings, sites)
+        self._kinds: dict[tuple[str, int, bool], Receipts] = {}
+        self.plans = WritePlans(settings, signer, sites)
 
     async def accept(self, exchange: Exchange, rule: CompiledRule) -> web.Response | Past:
         """Queue a write in the user's region and answer it.
@@ -105,17 +107,18 @@ class Accepter:
         except web.RequestPayloadError:
             return None
         store = plan.store
+        packed = plan.pack(body, settings.inline_body)
         try:
-            acceptance = plan.acceptance(self._signer, body, settings.inline_body)
-            accepted = await self._store(store, plan.partition, acceptance)
+            _require_checked(store)
+            accepted = await accept_packed(store, plan.partition, packed, MEMORY, settings)
         except RegionUnavailableError as error:
             logger.debug("a write of %s was not queued: %s", request.path, error)
             return _unavailable(store, error)
         if accepted.verdict is not Verdict.ACCEPTED:
             return None
-        answer = self._accepted(accepted.detail, NO_PREFERENCES, "pending")
-        self._pin(store, answer, is_secure=plan.is_secure)
-        return _marked(answer, store)
+        if self._hooks.are_heard("pending"):
+            self._hooks.announce(_accepted_event(plan.record(packed.write_id), store.name))
+        return ReadyResponse(plan.receipts, packed.write_id)
 
     async def _take(self, exchange: Exchange, rule: CompiledRule) -> web.Response | Past:
         authorize = rule.rule.authorize
@@ -142,20 +145,36 @@ class Accepter:
             checked = await self._checked(exchange, store, partition, acceptance)
             if checked is None:
                 return problem(412, "Precondition Failed", "The state that If-Match names has vanished; read it again.")
-            accepted = await self._store(store, partition, checked)
+            _require_checked(store)
+            accepted = await accept(store, partition, checked, self._settings.queue)
         except RegionUnavailableError as error:
             logger.debug("a write of %s was not queued: %s", exchange.target.path, error)
             if rule.rule.when_region_down == "through":
                 return Past(acceptance.record, body, "through-down")
             return _unavailable(store, error)
+        self._announce(acceptance.record, store, accepted)
         if accepted.verdict is Verdict.FULL:
             return _full(store, checked, body, accepted)
         answer = await self._answer(exchange, rule, store, partition, acceptance, accepted)
         if accepted.verdict is not Verdict.MISMATCH:
             self._pin(store, answer, is_secure=exchange.target.scheme == "https")
         if accepted.verdict is Verdict.ACCEPTED and checked is acceptance:
-            self.plans.learn(exchange, rule, partition, acceptance)
+            is_secure = exchange.target.scheme == "https"
+            self.plans.learn(exchange, rule, partition, acceptance, self._receipts(store, partition, is_secure))
         return answer
+
+    def _receipts(self, store: RegionStore, partition: Partition, is_secure: bool) -> Receipts:
+        """How the writes of plans are answered."""
+        kind = (store.name, partition.number, is_secure)
+        if kind not in self._kinds:
+
+            def make(write_id: str) -> web.Response:
+                answer = self._accepted(write_id, NO_PREFERENCES, "pending")
+                self._pin(store, answer, is_secure=is_secure)
+                return _marked(answer, store)
+
+            self._kinds[kind] = Receipts(make)
+        return self._kinds[kind]
 
     def _pin(self, store: RegionStore, answer: web.Response, *, is_secure: bool) -> None:
         """Keep the writer on this region, where their write is and its idempotency key is known."""
@@ -180,15 +199,11 @@ class Accepter:
             return msgspec.structs.replace(acceptance, record=resolved)
         return acceptance if await queue.is_known(store, partition, acceptance.record.idempotency) else None
 
-    async def _store(self, store: RegionStore, partition: Partition, acceptance: Acceptance) -> Accepted:
-        if not store.is_checked:
-            raise RegionUnavailableError(store.name, "not checked yet")
-        accepted = await queue.accept(store, partition, acceptance, self._settings.queue)
-        record = acceptance.record
+    def _announce(self, record: WriteRecord, store: RegionStore, accepted: Accepted) -> None:
+        """Tell who listens of a write that is queued now, and was not before."""
         is_new = accepted.detail == record.id and accepted.verdict in (Verdict.ACCEPTED, Verdict.UNCONFIRMED)
         if is_new and self._hooks.are_heard("pending"):
             self._hooks.announce(_accepted_event(record, store.name))
-        return accepted
 
     def _acceptance(
         self,
@@ -246,7 +261,7 @@ class Accepter:
             effect=effect_for(effect_name(rule.rule.effect), method, content_type),
             path=exchange.target.path,
             group=exchange.resource.group,
-            idempotency_key=origin_key(self._signer, *scope[1:], client_key or write_id),
+            idempotency_key=origin_keys(self._signer, *scope[1:])(client_key or write_id),
             accepted=int(store.now() * 1000),
             max_tries=rule.rule.max_tries or 0,
             max_age=rule.rule.max_age or 0.0,
@@ -382,6 +397,11 @@ def _accepted_event(record: WriteRecord, region: str) -> WriteEvent:
         principal=record.principal,
         accepted=record.accepted / 1000,
     )
+
+
+def _require_checked(store: RegionStore) -> None:
+    if not store.is_checked:
+        raise RegionUnavailableError(store.name, "not checked yet")
 
 
 def _optimistic(exchange: Exchange, record: WriteRecord, acceptance: Acceptance) -> web.Response | None:

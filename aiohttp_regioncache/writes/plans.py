@@ -7,6 +7,7 @@ decided how. All of that is a part of the plan's key, or is looked at again each
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -18,16 +19,18 @@ from ..effects import DELETE, UNKNOWN_EFFECT
 from ..exchange import Exchange, peer_of
 from ..pin import PIN_HEADER
 from ..principal import Signer
-from ..records import WriteRecord
+from ..records import Mould, WriteRecord, encoded
 from ..regions import TrustedProxies
 from ..replays import CDN_LOOP, REPLAY_HEADER
 from ..rules import CompiledRule
 from ..served import ServedSite
 from ..settings import Settings
 from ..sites.serving import Sites
+from ..store.accepting import Acceptance, Common, Packed, pack, tags_of
 from ..store.keyspace import Partition
-from ..store.queue import Acceptance, tags_of
 from ..store.region import RegionStore
+from ..store.sealed import seal_encoded
+from .receipts import Receipts
 
 _LENGTH: Final = b"content-length"
 _LEFT: Final = frozenset({
@@ -35,6 +38,7 @@ _LEFT: Final = frozenset({
     "prefer", "transfer-encoding", "upgrade",
 })  # fmt: skip
 """Fields whose requests go the whole way."""
+_NO_BODY: Final = encoded(b"", False)
 _OVERHEAD: Final = 4096
 """Octets that a plan takes beside its key, about."""
 MAX_OCTETS: Final = 4096
@@ -43,51 +47,60 @@ MAX_OCTETS: Final = 4096
 Key = tuple[str, str, str, str, bool, str | None, tuple[tuple[bytes, bytes], ...]]
 
 
-class WritePlan(msgspec.Struct, frozen=True):
-    """How the writes of one kind are queued: `like` is one of them without its body.
+_VARYING: Final = ("id", "body", "body_stored", "idempotency_key", "accepted")
+"""The fields of a record that differ from one write of a plan to the next, in their order."""
 
-    `principal` is its id under the oldest secret; `url` and `is_secure` as the user's request had them, `size` the
-    octets of the fields.
+
+class WritePlan(msgspec.Struct, frozen=True):
+    """How the writes of one kind are queued: `like` is one of them.
+
+    `lists` make what stands of them in the lists of what they touch: the line before the record, the record, and
+    whether it has the body. `overhead` are the octets that a write counts for beside its body. `sign` makes the key by
+    which the origin knows a write, from its id; `receipts` their answers.
     """
 
     served: ServedSite
     host: str
-    principal: str
-    url: str
-    is_secure: bool
     store: RegionStore
     partition: Partition
-    like: Acceptance
-    size: int
+    like: WriteRecord
+    common: Common
+    lists: tuple[tuple[bytes, Mould, bool], ...]
+    overhead: int
+    sign: Callable[[str], str]
+    receipts: Receipts
 
-    def acceptance(self, signer: Signer, body: bytes, inline: int) -> Acceptance:
-        """The next one; a body of more than `inline` octets is stored beside it."""
-        like, store = self.like, self.store
+    def record(self, write_id: str) -> WriteRecord:
+        """One that is queued now, without its body."""
+        return msgspec.structs.replace(self.like, id=write_id, accepted=int(self.store.now() * 1000))
+
+    def pack(self, body: bytes, inline: int) -> Packed:
+        """Make what is queued of the next one; a body of more than `inline` octets is stored beside it."""
+        store = self.store
         write_id = new_write_id(store, self.partition)
-        stored = len(body) > inline
-        record = msgspec.structs.replace(
-            like.record,
-            id=write_id,
-            body=b"" if stored else body,
-            body_stored=stored,
-            idempotency_key=origin_key(signer, self.principal, like.record.method, self.url, write_id),
-            accepted=int(store.now() * 1000),
-        )
-        return Acceptance(
-            record,
-            like.target,
-            tuple([(resource, _copied(copy, record)) for resource, copy in like.affected]),
-            "",
-            len(body) + self.size,
-            body if stored else b"",
-            tags=like.tags,
+        is_stored = len(body) > inline
+        key, accepted = self.sign(write_id), int(store.now() * 1000)
+        whole = encoded(write_id, b"" if is_stored else body, is_stored, key, accepted)
+        bare = [whole[0], *_NO_BODY, *whole[3:]]
+        return pack(
+            store,
+            self.partition,
+            self.common,
+            write_id,
+            len(body) + self.overhead,
+            [
+                line + seal_encoded(store.cipher, mould.cast(whole if has_body else bare))
+                for line, mould, has_body in self.lists
+            ],
+            body=body if is_stored else None,
         )
 
 
 class WritePlans:
     """Make plans of writes, and find them; `sites` None when the settings' site is the only one."""
 
-    def __init__(self, settings: Settings, sites: Sites | None) -> None:
+    def __init__(self, settings: Settings, signer: Signer, sites: Sites | None) -> None:
+        self._signer = signer
         self._sites = sites
         self._trusted = TrustedProxies(settings.trusted_proxies)
         self._plans: Bounded[Key, WritePlan] = Bounded(settings.cache.table_bytes)
@@ -101,7 +114,14 @@ class WritePlans:
             return None
         return plan
 
-    def learn(self, exchange: Exchange, rule: CompiledRule, partition: Partition, accepted: Acceptance) -> None:
+    def learn(
+        self,
+        exchange: Exchange,
+        rule: CompiledRule,
+        partition: Partition,
+        accepted: Acceptance,
+        receipts: Receipts,
+    ) -> None:
         """Make a plan of a write that was accepted, unless the next one may go another way."""
         request, said = exchange.request, rule.rule
         if callable(said.authorize) or callable(said.principal) or said.when_region_down == "through":
@@ -115,23 +135,18 @@ class WritePlans:
         if size > MAX_OCTETS:
             return
         record = accepted.record
-        like = msgspec.structs.replace(
-            accepted,
-            record=_emptied(record),
-            affected=tuple((resource, _emptied(copy)) for resource, copy in accepted.affected),
-            body=b"",
-            tags=tuple(map(tags_of, accepted.records)),
-        )
+        store, principal = exchange.stores[0], exchange.principal.oldest
         plan = WritePlan(
             exchange.served,
             exchange.target.host,
-            exchange.principal.oldest,
-            exchange.target.url,
-            exchange.target.scheme == "https",
-            exchange.stores[0],
+            store,
             partition,
-            like,
+            msgspec.structs.replace(record, body=b""),
+            Common.of(partition, accepted),
+            tuple((tags_of(each), Mould(each, _VARYING), _has_body(each, record)) for each in accepted.records),
             accepted.size - len(accepted.body or record.body),
+            origin_keys(self._signer, principal, record.method, exchange.target.url),
+            receipts,
         )
         self._plans.put(key, plan, size + _OVERHEAD)
 
@@ -147,25 +162,11 @@ def new_write_id(store: RegionStore, partition: Partition) -> str:
     return f"{store.name}-{partition.number}-{secrets.token_hex(16)}"
 
 
-def origin_key(signer: Signer, principal: str, method: str, url: str, named: str) -> str:
-    """The key by which an origin knows a write again; `named` is the client's own key, or the write's id."""
-    return signer.sign_oldest("origin-key", principal, method, url, named)
+def origin_keys(signer: Signer, principal: str, method: str, url: str) -> Callable[[str], str]:
+    """Make the keys by which an origin knows writes again, each of the client's own key, or of the write's id."""
+    return signer.oldest_for("origin-key", principal, method, url)
 
 
-def _emptied(record: WriteRecord) -> WriteRecord:
-    return msgspec.structs.replace(record, body=b"", body_stored=False)
-
-
-def _copied(copy: WriteRecord, record: WriteRecord) -> WriteRecord:
-    """The copy of a write that stands with a resource that it affects."""
-    replace = msgspec.structs.replace
-    if copy.effect in (UNKNOWN_EFFECT, DELETE):
-        return replace(copy, id=record.id, idempotency_key=record.idempotency_key, accepted=record.accepted)
-    return replace(
-        copy,
-        id=record.id,
-        body=record.body,
-        body_stored=record.body_stored,
-        idempotency_key=record.idempotency_key,
-        accepted=record.accepted,
-    )
+def _has_body(listed: WriteRecord, record: WriteRecord) -> bool:
+    """Whether what stands of a write with a resource has its body: a copy that nothing can be folded from has none."""
+    return listed is record or listed.effect not in (UNKNOWN_EFFECT, DELETE)

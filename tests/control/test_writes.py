@@ -19,8 +19,8 @@ from aiohttp_regioncache.errors import UnknownWriteError, WriteBusyError, WriteE
 from aiohttp_regioncache.regions import Region
 from aiohttp_regioncache.settings import Queue, Settings, Sync
 from aiohttp_regioncache.store import ended, outbox, queue
+from aiohttp_regioncache.store.accepting import Acceptance
 from aiohttp_regioncache.store.ended import Kind
-from aiohttp_regioncache.store.queue import Acceptance
 from aiohttp_regioncache.store.region import RegionStore
 from tests.store.tools import accept, acceptance, claim_one, opened, settle
 from tests.support import eventually

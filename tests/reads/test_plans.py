@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp_regioncache import Cache, Purge, Rule
 from aiohttp_regioncache.reads import plans
 from aiohttp_regioncache.reads.plans import MAX_OCTETS
-from aiohttp_regioncache.reads.ready import ReadyResponse
+from aiohttp_regioncache.responses import ReadyResponse
 from tests.reads.apps import serving, until_hit
 from tests.sites.world import tenants
 from tests.support import eventually

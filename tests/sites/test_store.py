@@ -20,10 +20,10 @@ from aiohttp_regioncache.errors import (
 from aiohttp_regioncache.settings import Queue
 from aiohttp_regioncache.site import Site
 from aiohttp_regioncache.sites.store import delete_site, get_site, list_sites, put_site
-from aiohttp_regioncache.store import outbox, queue, sites
+from aiohttp_regioncache.store import outbox, sites
+from aiohttp_regioncache.store.accepting import Acceptance, accept
 from aiohttp_regioncache.store.events import Changed
 from aiohttp_regioncache.store.keyspace import SITES
-from aiohttp_regioncache.store.queue import Acceptance
 from aiohttp_regioncache.store.region import RegionStore
 from aiohttp_regioncache.sync.courier import Courier
 from tests.sites.tools import Regions, site
@@ -126,7 +126,7 @@ async def test_a_site_with_pending_writes_is_not_deleted(store: RegionStore) -> 
     put = await put_site([store], site(id="shop"))
     write = _of_site(put.id, acceptance("/items/1"))
     partition = store.partition(write.target)
-    accepted = await queue.accept(store, partition, write, Queue())
+    accepted = await accept(store, partition, write, Queue())
     with pytest.raises(SiteBusyError, match="site shop: 1 writes are pending in region ap-northeast-1"):
         await delete_site([store], put.id)
     other = await put_site([store], site("other.example"))
@@ -141,7 +141,7 @@ async def test_a_site_with_pending_writes_is_not_deleted(store: RegionStore) -> 
 async def test_pending_writes_in_any_region_count(regions: Regions) -> None:
     put = await put_site(regions.stores, site(id="shop"))
     write = _of_site(put.id, acceptance("/items/1", region=SAO_PAULO))
-    await queue.accept(regions.second, regions.second.partition(write.target), write, Queue())
+    await accept(regions.second, regions.second.partition(write.target), write, Queue())
     with pytest.raises(SiteBusyError, match=SAO_PAULO):
         await delete_site(regions.stores, put.id)
     assert await get_site(regions.first, put.id) == put

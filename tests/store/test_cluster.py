@@ -15,8 +15,8 @@ from aiohttp_regioncache.keys import Resource
 from aiohttp_regioncache.purges import Line
 from aiohttp_regioncache.reads.decide import Standing
 from aiohttp_regioncache.store import entries, outbox, purging, queue
+from aiohttp_regioncache.store.accepting import Verdict
 from aiohttp_regioncache.store.events import Changed
-from aiohttp_regioncache.store.queue import Verdict
 from aiohttp_regioncache.store.region import RegionStore
 from aiohttp_regioncache.sync.courier import Courier
 from tests.store import tools

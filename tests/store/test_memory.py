@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 from aiohttp_regioncache.durability import MEMORY
 from aiohttp_regioncache.errors import RegionUnavailableError
 from aiohttp_regioncache.store import entries, outbox, queue
+from aiohttp_regioncache.store.accepting import Acceptance
 from aiohttp_regioncache.store.outbox import Cursor
-from aiohttp_regioncache.store.queue import Acceptance
 from aiohttp_regioncache.store.region import RegionStore
 from tests.store import tools
 from tests.store.tools import accept, acceptance, look, opened, raw, resource, settle

@@ -14,8 +14,8 @@ from aiohttp_regioncache.errors import RegionUnavailableError, UnreadableRecordE
 from aiohttp_regioncache.records import decode_write_record
 from aiohttp_regioncache.settings import Queue
 from aiohttp_regioncache.store import ended, entries, intents, outbox, queue
+from aiohttp_regioncache.store.accepting import Acceptance, Accepted, Verdict
 from aiohttp_regioncache.store.events import Changed
-from aiohttp_regioncache.store.queue import Accepted, Verdict
 from aiohttp_regioncache.store.region import RegionStore
 from tests.store import tools
 from tests.store.tools import TAGS, accept, acceptance, claim_one, look, raw, resource, settle
@@ -335,7 +335,7 @@ async def test_a_newer_record_ends_what_is_read_and_a_corrupt_one_is_told(store:
 # --- eviction ---
 
 
-async def _land(store: RegionStore, write: queue.Acceptance) -> None:
+async def _land(store: RegionStore, write: Acceptance) -> None:
     partition = store.partitions[0]
     seq = (await accept(store, write)).seq
     await settle(store, partition, await claim_one(store, partition), write, seq)
@@ -688,7 +688,7 @@ async def test_intents_are_told_oldest_first_and_so_many_at_once(store: RegionSt
 # --- many at once ---
 
 
-async def _claimed(store: RegionStore, writes: list[queue.Acceptance]) -> list[queue.Claimed]:
+async def _claimed(store: RegionStore, writes: list[Acceptance]) -> list[queue.Claimed]:
     """Accept writes of different resources and claim them, in their order."""
     for write in writes:
         await accept(store, write)
@@ -696,7 +696,7 @@ async def _claimed(store: RegionStore, writes: list[queue.Acceptance]) -> list[q
     return [found[write.target.digest] for write in writes]
 
 
-async def _seqs(store: RegionStore, writes: list[queue.Acceptance]) -> list[int]:
+async def _seqs(store: RegionStore, writes: list[Acceptance]) -> list[int]:
     partition = store.partitions[0]
     return [int((await queue.status(store, partition, write.record.id) or {})["seq"]) for write in writes]
 

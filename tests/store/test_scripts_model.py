@@ -11,10 +11,11 @@ import pytest
 from redis.asyncio import Redis
 
 from aiohttp_regioncache.store import ended, entries, queue
+from aiohttp_regioncache.store.accepting import Acceptance, Verdict
 from aiohttp_regioncache.store.entries import Remembered
 from aiohttp_regioncache.store.executor import as_mapping
 from aiohttp_regioncache.store.keyspace import Partition
-from aiohttp_regioncache.store.queue import Acceptance, Claimed, SettleLimits, Verdict
+from aiohttp_regioncache.store.queue import Claimed, SettleLimits
 from aiohttp_regioncache.store.region import RegionStore
 from tests.store import tools
 from tests.store.tools import raw, resource

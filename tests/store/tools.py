@@ -20,10 +20,11 @@ from aiohttp_regioncache.records import CacheRecord, WriteRecord
 from aiohttp_regioncache.regions import Region
 from aiohttp_regioncache.semantics.freshness import Terms
 from aiohttp_regioncache.settings import Connections, Queue
-from aiohttp_regioncache.store import entries, purging, queue
+from aiohttp_regioncache.store import accepting, entries, purging, queue
+from aiohttp_regioncache.store.accepting import Acceptance, Accepted
 from aiohttp_regioncache.store.entries import Remembered
 from aiohttp_regioncache.store.keyspace import Partition
-from aiohttp_regioncache.store.queue import Acceptance, Accepted, Claimed, SettleLimits, Settlement
+from aiohttp_regioncache.store.queue import Claimed, SettleLimits, Settlement
 from aiohttp_regioncache.store.region import RegionStore
 
 TOKYO = "ap-northeast-1"
@@ -137,7 +138,7 @@ def _copy(record: WriteRecord, path: str) -> WriteRecord:
 async def accept(store: RegionStore, write: Acceptance, caps: Queue | None = None) -> Accepted:
     """Accept a write in the partition where it belongs."""
     partition = store.partition(write.target)
-    return await queue.accept(store, partition, write, caps or Queue())
+    return await accepting.accept(store, partition, write, caps or Queue())
 
 
 async def settle(

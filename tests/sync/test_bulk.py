@@ -33,7 +33,7 @@ from aiohttp_regioncache.replays import REPLAY_HEADER, verify_replay
 from aiohttp_regioncache.rules import Bulk, BulkAnswer, BulkItem, BulkRequest, ItemAnswer, Rule
 from aiohttp_regioncache.settings import Settings, Sync
 from aiohttp_regioncache.store import queue
-from aiohttp_regioncache.store.queue import Acceptance
+from aiohttp_regioncache.store.accepting import Acceptance
 from aiohttp_regioncache.store.region import RegionStore
 from aiohttp_regioncache.sync.batcher import Reply
 from aiohttp_regioncache.sync.bulk import decode_json, encode_json

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from aiohttp_regioncache import Rule
 from aiohttp_regioncache.store import queue
-from aiohttp_regioncache.store.queue import Acceptance
+from aiohttp_regioncache.store.accepting import Acceptance
 from aiohttp_regioncache.store.region import RegionStore
 from tests.store.tools import acceptance, claim_one, end_lease, resource
 from tests.support import eventually

@@ -22,8 +22,9 @@ from redis.asyncio import Redis
 from aiohttp_regioncache.errors import RegionUnavailableError
 from aiohttp_regioncache.settings import Sync
 from aiohttp_regioncache.store import entries, queue
+from aiohttp_regioncache.store.accepting import Acceptance
 from aiohttp_regioncache.store.keyspace import Partition
-from aiohttp_regioncache.store.queue import Acceptance, Claimed, Queued
+from aiohttp_regioncache.store.queue import Claimed, Queued
 from aiohttp_regioncache.store.region import RegionStore
 from aiohttp_regioncache.sync.intents import Sweeper
 from aiohttp_regioncache.sync.leases import Leases

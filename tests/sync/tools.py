@@ -12,7 +12,7 @@ from aiohttp_regioncache.regions import Region
 from aiohttp_regioncache.rules import Bulk
 from aiohttp_regioncache.settings import Settings, Sync
 from aiohttp_regioncache.store import queue
-from aiohttp_regioncache.store.queue import Acceptance
+from aiohttp_regioncache.store.accepting import Acceptance
 from aiohttp_regioncache.store.region import RegionStore
 from aiohttp_regioncache.sync.loop import SyncLoop
 from aiohttp_regioncache.sync.outlets import OneOutlet, Outlet

@@ -13,11 +13,10 @@ from aiohttp import web
 
 from aiohttp_regioncache import Affect, Rule
 from aiohttp_regioncache.pin import PIN_HEADER
-from aiohttp_regioncache.records import WriteRecord
+from aiohttp_regioncache.records import WriteRecord, decode_write_record
 from aiohttp_regioncache.settings import Queue, Sync
-from aiohttp_regioncache.store import queue
-from aiohttp_regioncache.store.queue import Acceptance
-from aiohttp_regioncache.store.region import RegionStore
+from aiohttp_regioncache.store import accepting
+from aiohttp_regioncache.store.accepting import Packed
 from aiohttp_regioncache.writes.plans import WritePlans
 from tests.support import eventually
 from tests.support.world import REGIONS, Reply, World
@@ -25,6 +24,8 @@ from tests.support.world import REGIONS, Reply, World
 ANN, BOB = {"Authorization": "Bearer ann"}, {"Authorization": "Bearer bob"}
 ITEM = Rule("/items/{id}", write="behind", affects=("/items", Affect("/items/{id}/copy", "auto")))
 _DATED = ("Date", "Set-Cookie", PIN_HEADER)
+_FIXED = 8
+"""Arguments of the script for each write, before its elements."""
 _OWN = ("id", "body", "idempotency_key", "accepted")
 
 
@@ -32,25 +33,25 @@ class Accepted:
     """What is accepted, and how many of these writes were found a plan for."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.all: list[Acceptance] = []
+        self.all: list[Packed] = []
         self.planned = 0
-        accept, find = queue.accept, WritePlans.find
+        accept_all, find = accepting._accept_all, WritePlans.find
 
-        async def accepting(store: RegionStore, partition: Any, acceptance: Acceptance, caps: Queue) -> Any:
-            self.all.append(acceptance)
-            return await accept(store, partition, acceptance, caps)
+        def accept_these(*arguments: Any) -> Any:
+            self.all += arguments[-1]
+            return accept_all(*arguments)
 
         def finding(plans: WritePlans, request: web.Request) -> Any:
             plan = find(plans, request)
             self.planned += plan is not None
             return plan
 
-        monkeypatch.setattr(queue, "accept", accepting)
+        monkeypatch.setattr(accepting, "_accept_all", accept_these)
         monkeypatch.setattr(WritePlans, "find", finding)
 
     @property
     def records(self) -> list[WriteRecord]:
-        return [acceptance.record for acceptance in self.all]
+        return [_listed(packed)[0][1] for packed in self.all]
 
 
 @pytest.fixture
@@ -58,11 +59,22 @@ def accepted(monkeypatch: pytest.MonkeyPatch) -> Accepted:
     return Accepted(monkeypatch)
 
 
-def _alike(acceptance: Acceptance) -> Any:
-    """An acceptance without what each write has of its own."""
-    kept = [{k: v for k, v in msgspec.structs.asdict(each).items() if k not in _OWN} for each in acceptance.records]
-    resources = [acceptance.target, *[resource for resource, _ in acceptance.affected]]
-    return kept, resources, acceptance.fingerprint, acceptance.durability, acceptance.size - len(acceptance.record.body)
+def _listed(packed: Packed) -> list[tuple[bytes, WriteRecord]]:
+    """The line and the record of a write and of each copy of it."""
+    parts = (element.partition(b"\n") for element in packed.arguments[_FIXED:])
+    return [(line, decode_write_record(octets)) for line, _, octets in parts]
+
+
+def _alike(packed: Packed) -> Any:
+    """What is queued of a write without what each has of its own."""
+    kept = [
+        (line, {name: value for name, value in msgspec.structs.asdict(record).items() if name not in _OWN})
+        for line, record in _listed(packed)
+    ]
+    fixed = list(packed.arguments[:_FIXED])
+    assert fixed[1] == packed.write_id
+    size = fixed[5] - len(_listed(packed)[0][1].body)
+    return kept, packed.keys[1:], [fixed[0], *fixed[2:5], size, *fixed[6:]]
 
 
 def _shape(reply: Reply) -> str:
@@ -84,7 +96,7 @@ async def test_the_next_one_is_queued_and_answered_as_the_first(
         first, *others = accepted.all
         assert [_alike(each) for each in others] == [_alike(first)] * 2
         assert len({each.id for each in accepted.records} | {each.idempotency_key for each in accepted.records}) == 6
-        assert [copy.id for _, copy in others[0].affected] == [others[0].record.id] * 2
+        assert [copy.id for _, copy in _listed(others[0])] == [others[0].write_id] * 3
         assert [reply.status for reply in replies] == [202] * 3
         assert len(set(map(_shape, replies))) == 1
         await eventually(lambda: len(world.origin.effects) == 3)

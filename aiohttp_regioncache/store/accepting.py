@@ -1,0 +1,264 @@
+"""Writes that are accepted: what Redis gets of each, those of one moment in one call."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any, Final
+
+import msgspec
+
+from ..durability import MEMORY, Durability
+from ..effects import ABSOLUTE
+from ..errors import RegionUnavailableError
+from ..keys import Resource, url_digest
+from ..overlay import is_partial
+from ..records import WriteRecord
+from ..settings import Queue
+from .collector import Collector
+from .entries import STATE_SECONDS
+from .keyspace import TAKEN, WAKE_CHANNEL, Partition
+from .region import RegionStore
+from .scripts import script
+from .sealed import seal_body, seal_record
+
+BODY_SECONDS: Final = 60
+"""How long a body stays whose accept never came."""
+ACCEPTED_AT_ONCE: Final = 8
+"""Writes that are accepted in one call, for whose time Redis serves nobody else: a fifth of a millisecond."""
+
+
+class Verdict(Enum):
+    """What became of an accept call."""
+
+    ACCEPTED = "accepted"
+    KNOWN = "known"  # the same idempotency key and payload: the write of before
+    MISMATCH = "mismatch"  # the same idempotency key, another payload
+    FULL = "full"  # a cap is reached
+    NO_BODY = "no-body"  # the body that was stored beside is gone
+    UNCONFIRMED = "unconfirmed"  # it is queued, but not as safe as was asked
+
+
+class Accepted(msgspec.Struct, frozen=True, gc=False):
+    """The answer to an accept call: `detail` is the write's id, or with `FULL` the cap that is reached.
+
+    `seq` is the write's number; with `FULL` how many writes of the resource are pending or hold others back.
+    """
+
+    verdict: Verdict
+    detail: str
+    seq: int
+
+
+class Acceptance(msgspec.Struct, frozen=True):
+    """A write to accept: its record, target, what it affects with the records that stand there.
+
+    Without `idempotency` in the record nothing is kept by which a repeated request is known.
+    """
+
+    record: WriteRecord
+    target: Resource
+    affected: tuple[tuple[Resource, WriteRecord], ...]
+    fingerprint: str
+    size: int
+    body: bytes = b""
+    durability: Durability = MEMORY
+
+    @property
+    def resources(self) -> tuple[Resource, ...]:
+        """The target and what is affected, in the order of the script's keys."""
+        return (self.target, *(resource for resource, _ in self.affected))
+
+    @property
+    def records(self) -> tuple[WriteRecord, ...]:
+        """The write and its copies, in the same order."""
+        return (self.record, *[copy for _, copy in self.affected])
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What the status of a write says of it from the beginning: what no script needs to know, in one field."""
+
+    method: str
+    url: str
+    site: str
+    digest: str
+    group: str
+    idempotency: str = ""
+    affected: str = ""
+
+
+TOLD: Final = "about"
+"""The field of a status that holds it, as JSON."""
+_told_decoder = msgspec.json.Decoder(Told)
+
+
+def read_told(raw: bytes | None) -> Mapping[str, str]:
+    """Read what a status says of its write; nothing for what is missing or broken."""
+    try:
+        return msgspec.structs.asdict(_told_decoder.decode(raw or b""))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+
+
+class Common(msgspec.Struct, frozen=True):
+    """What all writes of one kind have in common for the script.
+
+    `keys` are those of the target and of what is affected, `flags` whether they are shared and chained; `told` is the
+    JSON of `Told`.
+    """
+
+    keys: tuple[str, ...]
+    count: int
+    flags: str
+    digest: str
+    principal: str
+    told: bytes
+
+    @classmethod
+    def of(cls, partition: Partition, acceptance: Acceptance) -> Common:
+        """Find it in one of them."""
+        record, digest = acceptance.record, acceptance.target.digest
+        told = Told(
+            record.method,
+            record.url,
+            record.site,
+            digest,
+            acceptance.target.group,
+            record.idempotency,
+            " ".join([resource.digest for resource, _ in acceptance.affected]),
+        )
+        return cls(
+            tuple(partition.resources(acceptance.resources)),
+            1 + len(acceptance.affected),
+            f"{record.shared:d}{record.chained:d}",
+            digest,
+            record.principal,
+            msgspec.json.encode(told),
+        )
+
+
+class Packed(msgspec.Struct, frozen=True, gc=False):
+    """A write as it is accepted: the script's keys and arguments, and a body that is stored beside it."""
+
+    write_id: str
+    keys: tuple[str, ...]
+    arguments: tuple[Any, ...]
+    body: bytes | None
+
+
+def pack(
+    store: RegionStore,
+    partition: Partition,
+    common: Common,
+    write_id: str,
+    size: int,
+    elements: Sequence[bytes],
+    *,
+    body: bytes | None = None,
+    fingerprint: str = "",
+    idempotency: str = "",
+) -> Packed:
+    """Make what the script gets of a write. `elements` stand in the lists of its target and of what it affects.
+
+    `size` is octets; `body` one that is stored beside it; `idempotency` the hash of the client's key, or empty.
+    """
+    has_body, has_key = body is not None, bool(idempotency)
+    keys = [partition.status(write_id)]
+    if has_body:
+        keys.append(partition.body(write_id))
+    if has_key:
+        keys.append(partition.idempotency(idempotency))
+    return Packed(
+        write_id,
+        (*keys, *common.keys),
+        (
+            common.count, write_id, f"{has_body:d}{has_key:d}{common.flags}", common.digest, common.principal, size,
+            common.told, fingerprint, *elements,
+        ),
+        None if body is None else seal_body(store.cipher, body, write_id),
+    )  # fmt: skip
+
+
+def tags_of(record: WriteRecord) -> bytes:
+    """The line that the script `look` chooses by, for a write or a copy of it."""
+    kind = "A" if record.effect in ABSOLUTE and not is_partial(record) else "R"
+    return f"{int(record.shared)} {record.principal} {kind} {url_digest(record.url)}\n".encode()
+
+
+async def accept(store: RegionStore, partition: Partition, acceptance: Acceptance, caps: Queue) -> Accepted:
+    """Accept a write: all or nothing, harmless to repeat. Raises `RegionUnavailableError`."""
+    record = acceptance.record
+    packed = pack(
+        store,
+        partition,
+        Common.of(partition, acceptance),
+        record.id,
+        acceptance.size,
+        [tags_of(each) + seal_record(store.cipher, each) for each in acceptance.records],
+        body=acceptance.body if record.body_stored else None,
+        fingerprint=acceptance.fingerprint,
+        idempotency=record.idempotency,
+    )
+    return await accept_packed(store, partition, packed, acceptance.durability, caps)
+
+
+async def accept_packed(
+    store: RegionStore, partition: Partition, packed: Packed, durability: Durability, caps: Queue
+) -> Accepted:
+    """Accept a write: all or nothing, harmless to repeat. Those of one moment are accepted in one call.
+
+    Raises `RegionUnavailableError`.
+    """
+    kind = (partition.number, durability, caps)
+    if kind not in store.accepts:
+        call = functools.partial(_accept_all, store, partition, durability, caps)
+        store.accepts[kind] = Collector(store.name, call, ACCEPTED_AT_ONCE)
+    for _ in range(2):
+        accepted: Accepted = await store.accepts[kind].ask(packed)
+        if accepted.verdict is not Verdict.NO_BODY:
+            return accepted
+    raise RegionUnavailableError(store.name, "the body of a write could not be stored beside it")
+
+
+async def _accept_all(
+    store: RegionStore, partition: Partition, durability: Durability, caps: Queue, writes: Sequence[Packed]
+) -> list[Accepted | Exception]:
+    executor = store.queue if durability == MEMORY else store.durable
+    keys = [
+        partition.seq, partition.queue, partition.due, partition.bytes, partition.principals, partition.sizes,
+        partition.blocked,
+    ]  # fmt: skip
+    work = f"{store.name}:{partition.number}{TAKEN if store.events.has_worker else ''}"
+    arguments: list[Any] = [
+        store.new_token(), STATE_SECONDS * 1000, WAKE_CHANNEL, work,
+        caps.max_writes, caps.max_bytes, caps.max_writes_per_resource, caps.max_bytes_per_resource,
+        caps.max_writes_per_principal,
+    ]  # fmt: skip
+    for write in writes:
+        keys += write.keys
+        arguments += write.arguments
+        if write.body is not None:  # the same pipeline: it is there when the script runs
+            # One that is there stays as it is: pending, and so without a lifetime, when the accept is a repeated one.
+            body_key = partition.body(write.write_id)
+            stored = executor.submit("SET", body_key, write.body, "EX", BODY_SECONDS, "NX")
+            stored.add_done_callback(_swallow)
+    answers, confirmed = await executor.run_confirmed(script("accept"), keys, arguments, store.confirmation(durability))
+    store.events.work_here()
+    return [
+        answer if isinstance(answer, Exception) else _accepted(write, answer, confirmed)
+        for write, answer in zip(writes, answers, strict=True)
+    ]
+
+
+def _accepted(write: Packed, answer: Any, confirmed: bool) -> Accepted:
+    if isinstance(answer, int):
+        return Accepted(Verdict.ACCEPTED if confirmed else Verdict.UNCONFIRMED, write.write_id, answer)
+    verdict, detail, seq = Verdict(answer[0].decode()), answer[1].decode(), answer[2]
+    return Accepted(Verdict.UNCONFIRMED if verdict is Verdict.KNOWN and not confirmed else verdict, detail, seq)
+
+
+def _swallow(answer: Any) -> None:
+    """Take note of a failure that the script's own answer reports as well."""
+    if not answer.cancelled():
+        answer.exception()
