@@ -212,6 +212,11 @@ class Mould:
             else:
                 self._pieces[-1] += part
 
+    @property
+    def size(self) -> int:
+        """The octets that it keeps."""
+        return sum(map(len, self._pieces))
+
     def cast(self, values: Sequence[bytes]) -> bytes:
         """Write the record with other values of the varying fields, encoded, in the order of the record."""
         pieces = self._pieces.copy()

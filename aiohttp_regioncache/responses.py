@@ -116,10 +116,8 @@ class Whole(web.Response):
 
 
 def head_of(response: web.Response, length: int) -> bytes:
-    """Finish the fields of a response with a body of `length` octets as aiohttp does, and write them."""
+    """Finish the fields of a response with a body of `length` octets as aiohttp does, but for cookies; write them."""
     headers = response.headers
-    for cookie in response.cookies.values():
-        headers.add("Set-Cookie", cookie.output(header="")[1:])
     headers["Content-Length"] = str(length)
     if isinstance(response, UntypedStream):
         headers.popall("Content-Type", None)

@@ -113,10 +113,10 @@ BOUNDED: Final = {
     "origins/origins.py:Origins._used": ("the keys of _balances", "test_origins_remembered_keep_to_their_number"),
     "store/executor.py:Executor._waiting": ("MAX_WAITING", "test_commands_that_wait_keep_to_their_number"),
     "store/executor.py:Executor._tasks": ("PIPELINES", "test_commands_that_wait_keep_to_their_number"),
+    "store/executor.py:Executor._sent": ("PIPELINES", "test_commands_that_wait_keep_to_their_number"),
     "store/executor.py:Executor._pipes": ("PIPELINES", "test_commands_that_wait_keep_to_their_number"),
     "store/glances.py:Glances._waiting": ("MAX_WAITING", "test_commands_that_wait_keep_to_their_number"),
     "store/collector.py:Collector._waiting": ("MAX_WAITING", "test_who_waits_for_a_shared_call_keeps_to_a_number"),
-    "store/collector.py:Collector._calls": ("UNDER_WAY", "test_who_waits_for_a_shared_call_keeps_to_a_number"),
     "store/region.py:RegionStore.purge_lines": ("MAX_LINES for each partition", "test_purges_keep_to_their_lines"),
     "purges.py:_Index._numbers": ("MAX_LINES and their groups", "test_purges_keep_to_their_lines"),
     "purges.py:_Index._lengths": ("MAX_LINES", "test_purges_keep_to_their_lines"),
@@ -141,6 +141,7 @@ UNDER_WAY: Final = {
     "sync/batcher.py:Batcher._carriers": "REQUESTS",
     "sync/loop.py:SyncLoop._using": "a count for each claim, forgotten at zero",
     "sync/loop.py:SyncLoop._batchers": "weakly by outlet, and by the endpoints of its rules",
+    "records.py:Mould._pieces": "a part of a plan of WritePlans",
     "control/writes.py:_List._ahead": "one page of a listing, for one call",
     "writes/flush.py:Flush._stores": "the regions",
 }
@@ -162,6 +163,8 @@ BY_OPERATORS: Final = {
     "keys.py:QueryForm._globs": "the patterns of the settings or a rule",
     "origins/balance.py:Balance._health": "the addresses of an origin",
     "origins/origins.py:Origins._sessions": "four kinds",
+    "writes/accept.py:Accepter._kinds": "partitions, over http and https",
+    "writes/receipts.py:Receipts._pieces": "one answer",
     "plugin.py:RegionCache.stores": "regions",
     "plugin.py:RegionCache.loops": "regions",
     "plugin.py:RegionCache.couriers": "regions",
@@ -608,6 +611,7 @@ async def test_commands_that_wait_keep_to_their_number(store: RegionStore, monke
     await asyncio.gather(*commands)
     await eventually(lambda: not store.queue._tasks)
     assert 0 < len(store.queue._pipes) <= executor.PIPELINES
+    assert not store.queue._sent
 
     told: list[Any] = []
     for number in range(100):
@@ -621,11 +625,10 @@ async def test_who_waits_for_a_shared_call_keeps_to_a_number(monkeypatch: pytest
     monkeypatch.setattr(collector, "MAX_WAITING", 50)
     gate = asyncio.Event()
 
-    async def call(asked: Any) -> list[int | Exception]:
-        await gate.wait()
-        return list(asked)
+    def call(_asked: Any) -> asyncio.Future[Any]:
+        return asyncio.ensure_future(gate.wait())
 
-    shared: Collector[int, int] = Collector("eu", call, 4)
+    shared: Collector[int, int] = Collector("eu", call, lambda asked, _answer: asked, 4)
     answers = []
     refused = 0
     for number in range(200):
@@ -635,7 +638,7 @@ async def test_who_waits_for_a_shared_call_keeps_to_a_number(monkeypatch: pytest
             refused += 1
         await asyncio.sleep(0)
         assert len(shared._waiting) <= 50
-        assert len(shared._calls) <= collector.UNDER_WAY
+        assert shared._calls <= collector.UNDER_WAY
     assert refused > 100
     gate.set()
     assert len(await asyncio.gather(*answers)) == 200 - refused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Mapping, Sequence
 from enum import Enum
@@ -213,7 +214,8 @@ async def accept_packed(
     kind = (partition.number, durability, caps)
     if kind not in store.accepts:
         call = functools.partial(_accept_all, store, partition, durability, caps)
-        store.accepts[kind] = Collector(store.name, call, ACCEPTED_AT_ONCE)
+        read = functools.partial(_read_all, store)
+        store.accepts[kind] = Collector(store.name, call, read, ACCEPTED_AT_ONCE)
     for _ in range(2):
         accepted: Accepted = await store.accepts[kind].ask(packed)
         if accepted.verdict is not Verdict.NO_BODY:
@@ -221,9 +223,9 @@ async def accept_packed(
     raise RegionUnavailableError(store.name, "the body of a write could not be stored beside it")
 
 
-async def _accept_all(
+def _accept_all(
     store: RegionStore, partition: Partition, durability: Durability, caps: Queue, writes: Sequence[Packed]
-) -> list[Accepted | Exception]:
+) -> asyncio.Future[Any]:
     executor = store.queue if durability == MEMORY else store.durable
     keys = [
         partition.seq, partition.queue, partition.due, partition.bytes, partition.principals, partition.sizes,
@@ -243,7 +245,11 @@ async def _accept_all(
             body_key = partition.body(write.write_id)
             stored = executor.submit("SET", body_key, write.body, "EX", BODY_SECONDS, "NX")
             stored.add_done_callback(_swallow)
-    answers, confirmed = await executor.run_confirmed(script("accept"), keys, arguments, store.confirmation(durability))
+    return executor.submit_confirmed(script("accept"), keys, arguments, store.confirmation(durability))
+
+
+def _read_all(store: RegionStore, writes: Sequence[Packed], answer: Any) -> list[Accepted | Exception]:
+    answers, confirmed = answer
     store.events.work_here()
     return [
         answer if isinstance(answer, Exception) else _accepted(write, answer, confirmed)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Generic, TypeVar
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Generic, TypeVar
 
 from ..errors import RegionUnavailableError
 from .executor import MAX_WAITING
 
 _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
+_Some = Sequence[tuple[_Asked, "asyncio.Future[_Answer]"]]
 
 UNDER_WAY: Final = 3
 """Calls under way at once. A second one begins only when it is full: what is asked for meanwhile waits for company."""
@@ -19,22 +21,25 @@ UNDER_WAY: Final = 3
 class Collector(Generic[_Asked, _Answer]):
     """Ask for several things together, up to `most` in one call.
 
-    `call` gives what becomes of each of them, in their order: an answer or an error. What nobody else comes to goes out
-    at the end of the tick. Whoever stops waiting takes nothing back. `region` is asked, and named when too many wait.
+    `call` asks, and `read` gives what the answer to that says of each of them, in their order: an answer or an error.
+    What nobody else comes to goes out at the end of the tick. Whoever stops waiting takes nothing back. `region` is
+    asked, and named when too many wait.
     """
 
     def __init__(
         self,
         region: str,
-        call: Callable[[Sequence[_Asked]], Awaitable[Sequence[_Answer | Exception]]],
+        call: Callable[[Sequence[_Asked]], asyncio.Future[Any]],
+        read: Callable[[Sequence[_Asked], Any], Sequence[_Answer | Exception]],
         most: int,
     ) -> None:
         self._region = region
         self._call = call
+        self._read = read
         self._most = most
         self._waiting: list[tuple[_Asked, asyncio.Future[_Answer]]] = []
         self._is_scheduled = False
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls = 0
 
     def ask(self, asked: _Asked) -> asyncio.Future[_Answer]:
         """Ask for one thing; the answer comes later. Raises `RegionUnavailableError` when too many wait."""
@@ -48,15 +53,19 @@ class Collector(Generic[_Asked, _Answer]):
     @property
     def _may_go(self) -> bool:
         is_full = len(self._waiting) >= self._most
-        return bool(self._waiting) and len(self._calls) < (UNDER_WAY if is_full else 1)
+        return bool(self._waiting) and self._calls < (UNDER_WAY if is_full else 1)
 
     def _go(self) -> None:
         """Begin one call; the next has a tick of its own, so that their answers come one after another."""
         self._is_scheduled = False
         some, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
-        task = asyncio.get_running_loop().create_task(self._answer(some))
-        self._calls.add(task)
-        task.add_done_callback(self._done)
+        try:
+            answer = self._call([asked for asked, _ in some])
+        except Exception as error:  # whatever happens, nobody may wait for ever
+            _tell(some, [error] * len(some))
+        else:
+            self._calls += 1
+            answer.add_done_callback(functools.partial(self._answered, some))
         self._schedule()
 
     def _schedule(self) -> None:
@@ -64,24 +73,26 @@ class Collector(Generic[_Asked, _Answer]):
             self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._go)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._calls.discard(task)
+    def _answered(self, some: _Some[_Asked, _Answer], answer: asyncio.Future[Any]) -> None:
+        self._calls -= 1
         self._schedule()
-
-    async def _answer(self, some: Sequence[tuple[_Asked, asyncio.Future[_Answer]]]) -> None:
-        answers: Sequence[_Answer | Exception]
-        try:
-            answers = await self._call([asked for asked, _ in some])
-        except asyncio.CancelledError:
+        if answer.cancelled():
             for _, future in some:
                 future.cancel()
-            raise
+            return
+        answers: Sequence[_Answer | Exception]
+        try:
+            answers = self._read([asked for asked, _ in some], answer.result())
         except Exception as error:
             answers = [error] * len(some)
-        for (_, future), answer in zip(some, answers, strict=True):
-            if future.done():
-                continue
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
+        _tell(some, answers)
+
+
+def _tell(some: _Some[_Asked, _Answer], answers: Sequence[_Answer | Exception]) -> None:
+    for (_, future), answer in zip(some, answers, strict=True):
+        if future.done():
+            continue
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)

@@ -62,11 +62,19 @@ class Confirmation(msgspec.Struct, frozen=True):
     least: int
 
 
+_NOTHING: Final = Confirmation((), 0)
+"""For what is safe enough as soon as it is done."""
+
+
 class _Command(msgspec.Struct, frozen=True, gc=False):
     arguments: tuple[Argument, ...]
     script: Script | None
     answer: asyncio.Future[Any]
     confirmation: Confirmation | None = None
+
+
+_Came = list[Any] | Exception | None
+"""What came of a batch that was sent: a result for each command, or why there is none."""
 
 
 class Executor:
@@ -88,6 +96,7 @@ class Executor:
         self._idle = PIPELINES
         self._scheduled = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sent: set[asyncio.Future[None]] = set()
 
     async def command(self, *arguments: Argument) -> Any:
         """Run one command; its keys must lie in one slot."""
@@ -95,7 +104,7 @@ class Executor:
 
     async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """Run a script, loaded again when the server has forgotten it."""
-        return await self._submit(("EVALSHA", script.sha, len(keys), *keys, *arguments), script)
+        return await self.submit_script(script, keys, arguments)
 
     async def run_confirmed(
         self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], confirmation: Confirmation | None
@@ -104,11 +113,19 @@ class Executor:
 
         A script that is repeated must write again: what counts is what the same connection has written.
         """
-        command = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
-        if confirmation is None:
-            return await self._submit(command, script), True
-        answer, confirmed = await self._submit(command, script, confirmation)
+        answer, confirmed = await self.submit_confirmed(script, keys, arguments, confirmation)
         return answer, confirmed
+
+    def submit_script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> asyncio.Future[Any]:
+        """Queue a script as `run` does; the answer comes later."""
+        return self._submit(("EVALSHA", script.sha, len(keys), *keys, *arguments), script)
+
+    def submit_confirmed(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], confirmation: Confirmation | None
+    ) -> asyncio.Future[Any]:
+        """Queue a script as `run_confirmed` does; the answer and whether it is confirmed come later."""
+        command = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        return self._submit(command, script, confirmation or _NOTHING)
 
     def submit(self, *arguments: Argument) -> asyncio.Future[Any]:
         """Queue one command behind those already queued in this tick; the answer comes later."""
@@ -116,8 +133,8 @@ class Executor:
 
     async def close(self) -> None:
         """Wait for what is under way, then refuse what still waits."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while under_way := self._tasks | self._sent:
+            await asyncio.wait(under_way)
         self._refuse(self._waiting, "closed")
         self._waiting = []
         self._close_pipes()
@@ -137,7 +154,7 @@ class Executor:
 
     @property
     def _is_probing(self) -> bool:
-        return self._attempts == 1 and self._breaker.is_half_open and bool(self._tasks)
+        return self._attempts == 1 and self._breaker.is_half_open and self._idle < PIPELINES
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._scheduled and self._idle and self._waiting:
@@ -152,19 +169,69 @@ class Executor:
         batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
         if batch:
             self._idle -= 1
-            task = asyncio.get_running_loop().create_task(self._send(batch))
-            self._tasks.add(task)
-            task.add_done_callback(self._sent)
+            pipe = self._idle_pipe()
+            if pipe is None:
+                self._begin(batch)
+            else:
+                self._send_over(pipe, batch)
         self._schedule(asyncio.get_running_loop())
 
-    def _sent(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._idle += 1
-        self._schedule(task.get_loop())
+    def _idle_pipe(self) -> Pipe | None:
+        while self._pipes:
+            pipe = self._pipes.pop()
+            if pipe.is_open:
+                return pipe
+        return None
 
-    async def _send(self, batch: list[_Command]) -> None:
+    def _begin(self, batch: list[_Command], came: _Came = None) -> None:
+        task = asyncio.get_running_loop().create_task(self._send(batch, came))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._idle += 1
+        self._schedule(asyncio.get_running_loop())
+
+    def _send_over(self, pipe: Pipe, batch: list[_Command]) -> None:
+        """Send a batch over an open pipe, without a task; what does not go well goes on in one."""
+        confirmations = self._confirmations(batch)
+        commands = _commands(batch, confirmations)
         try:
-            results = await self._reload(batch, await self._patiently(batch))
+            wire = _packed(commands)
+        except Exception as error:  # an argument that cannot be sent
+            self._pipes.append(pipe)
+            self._begin(batch, error)
+            return
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sent.add(ended)
+
+        def answered(answers: list[Any]) -> None:
+            self._sent.discard(ended)
+            ended.set_result(None)
+            if pipe.is_open:
+                self._pipes.append(pipe)
+            came: list[Any] | Exception
+            try:
+                came = self._read(batch, confirmations, answers)
+            except Exception as error:
+                came = error
+            if isinstance(came, Exception) or any(isinstance(result, NoScriptError) for result in came):
+                self._begin(batch, came)
+                return
+            self._breaker.succeeded()
+            self._tell(batch, came)
+            self._go_on()
+
+        pipe.ask_for(wire, len(commands), answered)
+
+    async def _send(self, batch: list[_Command], came: _Came) -> None:
+        """Send a batch, or go on with what came of it already."""
+        try:
+            results = await self._reload(batch, await self._patiently(batch, came))
         except UNREACHABLE as error:
             refused = unreachable(self._region, error)
             for command in batch:
@@ -173,22 +240,31 @@ class Executor:
             self._refuse(batch, "closing")
             raise
         except Exception as error:  # whatever happens, nobody may wait for ever
-            logger.exception("region %s: a pipeline failed", self._region)
-            self._refuse(batch, str(error))
+            self._give_up(batch, error)
         else:
-            for command, result in zip(batch, results, strict=True):
-                _resolve(command.answer, refusal(self._region, result) if isinstance(result, Exception) else result)
+            self._tell(batch, results)
 
-    async def _patiently(self, commands: Sequence[_Command]) -> list[Any]:
+    def _tell(self, batch: Sequence[_Command], results: Sequence[Any]) -> None:
+        for command, result in zip(batch, results, strict=True):
+            _resolve(command.answer, refusal(self._region, result) if isinstance(result, Exception) else result)
+
+    def _give_up(self, batch: Sequence[_Command], error: Exception) -> None:
+        logger.error("region %s: a pipeline failed", self._region, exc_info=error)
+        self._refuse(batch, str(error))
+
+    async def _patiently(self, commands: Sequence[_Command], came: _Came = None) -> list[Any]:
         pause = _FIRST_PAUSE
         for attempt in range(1, self._attempts + 1):
             try:
-                results = await self._pipeline(commands)
+                if isinstance(came, Exception):
+                    raise came
+                results = await self._pipeline(commands) if came is None else came
             except UNREACHABLE as error:
                 await self._forget_addresses(error)
                 if attempt == self._attempts:
                     self._breaker.failed()
                     raise
+                came = None
                 await asyncio.sleep(pause)
                 pause *= 2
             else:
@@ -212,39 +288,48 @@ class Executor:
     async def _pipeline(self, commands: Sequence[_Command]) -> list[Any]:
         if isinstance(self._client, RedisCluster):
             await self._client.initialize()  # which node holds a key is not known before
-        # On each node's connection, behind everything that it has written.
-        confirmations = dict.fromkeys(
-            (command.confirmation, self._node(command)) for command in commands if command.confirmation is not None
-        )
+        confirmations = self._confirmations(commands)
+        answers: Sequence[Any]
         if isinstance(self._client, RedisCluster):
-            results = await _to_nodes(self._client, commands, list(confirmations))
+            answers = await _to_nodes(self._client, commands, confirmations)
         else:
-            wanted = [command.arguments for command in commands]
-            results = await self._through_pipe(
-                self._client, wanted + [confirmation.arguments for confirmation, _ in confirmations]
-            )
-        for result in results:
-            if isinstance(result, UNREACHABLE):
-                raise result
-        if not confirmations:
-            return results
-        answers = dict(zip(confirmations, results[len(commands) :], strict=True))
+            answers = await self._through_pipe(self._client, _commands(commands, confirmations))
+        return self._read(commands, confirmations, answers)
+
+    def _confirmations(self, commands: Sequence[_Command]) -> list[tuple[Confirmation, Any]]:
+        """What is to be waited for: on each node's connection, behind everything that it has written."""
+        found: dict[tuple[Confirmation, Any], None] = {}
+        for command in commands:
+            if command.confirmation is not None and command.confirmation is not _NOTHING:
+                found[command.confirmation, self._node(command)] = None
+        return list(found)
+
+    def _read(
+        self, commands: Sequence[_Command], confirmations: Sequence[tuple[Confirmation, Any]], answers: Sequence[Any]
+    ) -> list[Any]:
+        """What the answers to some commands, and to what was to be confirmed of them, say of each."""
+        results = list(answers[: len(commands)])
+        if not isinstance(self._client, RedisCluster):
+            results = [
+                _parsed(self._client, command.arguments[0], result)
+                for command, result in zip(commands, results, strict=True)
+            ]
+        for answer in answers:
+            if isinstance(answer, Exception) and isinstance(answer, UNREACHABLE):
+                raise answer
+        known = dict(zip(confirmations, answers[len(commands) :], strict=True))
         return [
-            self._confirmed(command, result, answers) for command, result in zip(commands, results, strict=False)
-        ]  # fmt: skip
+            result if command.confirmation is None else self._confirmed(command, command.confirmation, result, known)
+            for command, result in zip(commands, results, strict=True)
+        ]
 
     async def _through_pipe(self, client: Redis, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
-        while self._pipes and not self._pipes[-1].is_open:
-            self._pipes.pop()
-        pipe = self._pipes.pop() if self._pipes else await Pipe.open(client)
+        pipe = self._idle_pipe() or await Pipe.open(client)
         try:
-            # Its types know tuples of one argument only.
-            packed: list[bytes] = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
-            answers = await pipe.ask(b"".join(packed), len(commands))
+            return await pipe.ask(_packed(commands), len(commands))
         finally:
             if pipe.is_open:
                 self._pipes.append(pipe)
-        return [_parsed(client, command[0], answer) for command, answer in zip(commands, answers, strict=True)]
 
     def _node(self, command: _Command) -> Any:
         """The node of a Cluster that holds the keys of a command to be confirmed."""
@@ -252,15 +337,17 @@ class Executor:
             return None
         return self._client.get_node_from_key(str(command.arguments[3]))
 
-    def _confirmed(self, command: _Command, result: Any, answers: Mapping[Any, Any]) -> Any:
-        if command.confirmation is None or isinstance(result, Exception):
+    def _confirmed(self, command: _Command, confirmation: Confirmation, result: Any, answers: Mapping[Any, Any]) -> Any:
+        if isinstance(result, Exception):
             return result
-        answer = answers.get((command.confirmation, self._node(command)))  # None: the command was led to another node
+        if confirmation is _NOTHING:
+            return result, True
+        answer = answers.get((confirmation, self._node(command)))  # None: the command was led to another node
         if isinstance(answer, Exception):
-            logger.warning("region %s: %s: %s", self._region, command.confirmation.arguments[0], answer)
+            logger.warning("region %s: %s: %s", self._region, confirmation.arguments[0], answer)
         # WAIT answers a number, WAITAOF one for the server itself and one for its replicas.
         number = answer[0] if isinstance(answer, list) else answer
-        return result, isinstance(number, int) and number >= command.confirmation.least
+        return result, isinstance(number, int) and number >= confirmation.least
 
     async def _reload(self, batch: Sequence[_Command], results: list[Any]) -> list[Any]:
         """Send scripts that the server does not know once more, with their text."""
@@ -293,6 +380,23 @@ async def _to_nodes(
             pipeline.execute_command(*confirmation.arguments, target_nodes=node)
         results: list[Any] = await pipeline.execute(raise_on_error=False)
     return results
+
+
+def _commands(
+    batch: Sequence[_Command], confirmations: Sequence[tuple[Confirmation, Any]]
+) -> list[tuple[Argument, ...]]:
+    """What goes over one connection."""
+    return [
+        *[command.arguments for command in batch],
+        *[confirmation.arguments for confirmation, _ in confirmations],
+    ]
+
+
+def _packed(commands: Sequence[tuple[Argument, ...]]) -> bytes:
+    """Commands in their form on the wire."""
+    # Its types know tuples of one argument only.
+    packed: list[bytes] = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
+    return b"".join(packed)
 
 
 def _parsed(client: Redis, name: Argument, answer: Any) -> Any:

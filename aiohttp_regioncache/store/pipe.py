@@ -82,17 +82,25 @@ class Pipe(asyncio.Protocol):
 
     async def ask(self, commands: bytes, count: int) -> list[Any]:
         """Send `count` commands in their form on the wire and wait for their answers, errors among them."""
+        answer: asyncio.Future[list[Any]] = self._loop.create_future()
+
+        def answered(answers: list[Any]) -> None:
+            if not answer.done():
+                answer.set_result(answers)
+
+        self.ask_for(commands, count, answered)
+        return await answer
+
+    def ask_for(self, commands: bytes, count: int, answered: Callable[[list[Any]], None]) -> None:
+        """Send `count` commands in their form on the wire. `answered` hears all answers, and must not raise."""
         answers: list[Any] = []
-        are_there: asyncio.Future[None] = self._loop.create_future()
 
-        def answered(answer: Any) -> None:
+        def one_answered(answer: Any) -> None:
             answers.append(answer)
-            if len(answers) == count and not are_there.done():
-                are_there.set_result(None)
+            if len(answers) == count:
+                answered(answers)
 
-        self.send(commands, answered, count)
-        await are_there
-        return answers
+        self.send(commands, one_answered, count)
 
     def close(self) -> None:
         """End the connection; commands without an answer hear of it."""

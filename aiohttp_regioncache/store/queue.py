@@ -247,15 +247,15 @@ async def settle(
     kind = (partition.number, limits)
     if kind not in store.settles:
         call = functools.partial(_settle_all, store, partition, limits)
-        store.settles[kind] = Collector(store.name, call, SETTLED_AT_ONCE)
+        store.settles[kind] = Collector(store.name, call, _read_settled, SETTLED_AT_ONCE)
     digests = (claimed.digest, *affected)
     ending = Ending(claimed, write_id, seq, settlement, digests)
     return await store.settles[kind].ask(ending)
 
 
-async def _settle_all(
+def _settle_all(
     store: RegionStore, partition: Partition, limits: SettleLimits, endings: Sequence[Ending]
-) -> list[tuple[str, int] | Exception]:
+) -> asyncio.Future[Any]:
     keys = [
         partition.lease, partition.due, partition.queue, partition.processed, partition.bytes, partition.seq,
         partition.out, partition.principals, partition.sizes, partition.blocked, partition.ended("dead"),
@@ -286,7 +286,10 @@ async def _settle_all(
             int(settlement.keep_record), int(settlement.blocks), int(settlement.anywhere), int(settlement.attempted),
             *fields,
         )  # fmt: skip
-    answers = await store.queue.run(script("settle"), keys, arguments)
+    return store.queue.submit_script(script("settle"), keys, arguments)
+
+
+def _read_settled(_endings: Sequence[Ending], answers: Sequence[Any]) -> list[tuple[str, int] | Exception]:
     return [answer if isinstance(answer, Exception) else (answer[0].decode(), answer[1]) for answer in answers]
 
 

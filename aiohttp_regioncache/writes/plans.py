@@ -148,7 +148,7 @@ class WritePlans:
             origin_keys(self._signer, principal, record.method, exchange.target.url),
             receipts,
         )
-        self._plans.put(key, plan, size + _OVERHEAD)
+        self._plans.put(key, plan, _OVERHEAD + size + sum(mould.size for _, mould, _ in plan.lists))
 
     def _key(self, request: web.Request) -> Key:
         peer = peer_of(request)

@@ -89,17 +89,17 @@ class Points:
         _put(queue, "settle", watched)
 
     def _around_replies(self) -> None:
-        pipeline = Executor._pipeline
+        read = Executor._read
 
-        async def watched(executor: Executor, commands: Sequence[Any]) -> list[Any]:
-            results = await pipeline(executor, commands)
+        def watched(executor: Executor, commands: Sequence[Any], *answers: Any) -> list[Any]:
+            results = read(executor, commands, *answers)
             for command, result in zip(commands, results, strict=True):
                 point = _REPLIES.get(command.script.name) if command.script else None
                 if point is not None and not isinstance(result, Exception) and self.reach(point):
                     raise RedisConnectionError("the reply was lost")
             return results
 
-        _put(Executor, "_pipeline", watched)
+        _put(Executor, "_read", watched)
 
     def _after_forwarding(self) -> None:
         forward = Forwarder.forward

@@ -18,13 +18,19 @@ class _Server:
         self.gate = asyncio.Event()
         self.gate.set()
         self.failure: Exception | None = None
-        self.collector: Collector[int, int] = Collector("eu-west-1", self._call, most)
+        self.collector: Collector[int, int] = Collector("eu-west-1", self._call, self._read, most)
 
-    async def _call(self, asked: Sequence[int]) -> list[int | Exception]:
+    def _call(self, asked: Sequence[int]) -> asyncio.Future[None]:
         self.calls.append(list(asked))
+        return asyncio.ensure_future(self._answer())
+
+    async def _answer(self) -> None:
         await self.gate.wait()
         if self.failure is not None:
             raise self.failure
+
+    @staticmethod
+    def _read(asked: Sequence[int], _answer: None) -> list[int | Exception]:
         return [ValueError(str(number)) if number % 2 else 2 * number for number in asked]
 
 

@@ -63,6 +63,14 @@ async def test_an_error_answer_goes_to_its_own_command_alone(store: RegionStore)
     assert isinstance(results[1], ResponseError)
 
 
+async def test_an_argument_that_cannot_be_sent_holds_up_nobody_for_long(store: RegionStore) -> None:
+    await store.queue.command("ECHO", "connected")
+    for _ in range(2 * PIPELINES):
+        with pytest.raises(RegionUnavailableError):
+            await asyncio.wait_for(store.queue.command("SET", "\udcff", "no text"), 5)
+    assert await asyncio.wait_for(store.queue.command("ECHO", "still"), 5) == b"still"
+
+
 async def test_a_forgotten_script_is_loaded_again(store: RegionStore, client: Redis) -> None:
     for _ in range(2):
         await raw(client, "SCRIPT", "FLUSH", "SYNC")

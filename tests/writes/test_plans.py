@@ -98,7 +98,7 @@ async def test_the_next_one_is_queued_and_answered_as_the_first(
         assert len({each.id for each in accepted.records} | {each.idempotency_key for each in accepted.records}) == 6
         assert [copy.id for _, copy in _listed(others[0])] == [others[0].write_id] * 3
         assert [reply.status for reply in replies] == [202] * 3
-        assert len(set(map(_shape, replies))) == 1
+        assert len(set(map(_shape, replies))) == 1, "\n".join(map(_shape, replies))
         await eventually(lambda: len(world.origin.effects) == 3)
         assert [effect.body for effect in world.origin.effects] == [b'{"n": %d}' % number for number in range(3)]
 
