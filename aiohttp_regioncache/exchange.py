@@ -78,6 +78,15 @@ ASKER: Final = web.RequestKey("regioncache_asker", Asker)
 """Where a request keeps who asked: of a connection that is gone nothing can be found out any more."""
 
 
+IS_FIRST: Final = web.RequestKey("regioncache_is_first", bool)
+"""Whether no other middleware sees a request before ours."""
+
+
+def match_of(request: web.Request) -> web.UrlMappingMatchInfo | None:
+    """The route of a request, if plans of it may be followed before that is looked for."""
+    return request.match_info if request.get(IS_FIRST) else None
+
+
 class Said:
     """What the fields of a request say, found out once for all requests with the same ones.
 
@@ -227,6 +236,16 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     if len(body) > limit:
         raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=len(body))
     return body
+
+
+def body_at_hand(request: web.Request) -> bytes | None:
+    """The body of a request if it is there as a whole; None while it is still coming."""
+    if request._read_bytes is None:
+        content = request.content
+        if not content.is_eof() or content.exception() is not None:
+            return None
+        request._read_bytes = content.read_nowait()
+    return request._read_bytes
 
 
 def with_body(request: web.Request, headers: CIMultiDict[str], body: bytes) -> web.Request:

@@ -14,12 +14,12 @@ from .control.health import Health
 from .control.status import write_status
 from .control.webhook import SyncHook
 from .errors import RegionUnavailableError, SettingsError
-from .exchange import ASKER, SERVED_SITE, Asker, Exchange, Handler, peer_of
+from .exchange import ASKER, IS_FIRST, SERVED_SITE, Asker, Exchange, Handler, peer_of
 from .exchanges import Exchanges
 from .keys import Target, normalize_octets
 from .principal import Signer
 from .problems import problem, shown_problem
-from .reads.plans import Plans
+from .reads.plans import Plan, Plans
 from .reads.reader import Reader
 from .replays import CDN_LOOP, REPLAY_HEADER, is_looping, verify_replay
 from .responses import ask_marked, cache_name
@@ -30,12 +30,17 @@ from .settings import Settings
 from .sites.serving import Sites
 from .store.region import RegionStore
 from .writes.accept import Accepter
+from .writes.plans import WritePlan
 from .writes.through import Past, Through
 
 logger = logging.getLogger(__name__)
 
 CONTROL_PATH: Final = "/_regioncache"
 """Everything of our own lies under this path of the application."""
+
+
+TRIED: Final = web.RequestKey("regioncache_tried", bool)
+"""Whether a plan for the request was looked for already."""
 
 
 class Edge:
@@ -72,11 +77,18 @@ class Edge:
         """How requests that were answered before are answered again."""
         return self._reader.plans
 
-    def recall(self, request: web.Request) -> Awaitable[web.Response | None]:
-        """Answer a request as one like it was before, where that is plain again; else None."""
+    def find(self, request: web.Request) -> Plan | WritePlan | None:
+        """Find how a request like this one was answered before, if the next may be answered so again."""
         if self._accepter is None or is_safe(request.method):
-            return self._reader.recall(request)
-        return self._accepter.again(request)
+            return self._reader.plans.find(request)
+        return self._accepter.plans.find(request)
+
+    def follow(self, plan: Plan | WritePlan, request: web.Request) -> Awaitable[web.Response | None]:
+        """Answer a request by its plan; None where that turns out not to do."""
+        if isinstance(plan, Plan):
+            return self._reader.follow(plan)
+        assert self._accepter is not None  # noqa: S101 - nobody else makes the others
+        return self._accepter.follow(plan, request)
 
     async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer one request."""
@@ -172,8 +184,13 @@ def make_middleware(find: Callable[[web.Request], Mounted], applications: Sequen
             return await handler(request)
         mounted = find(request)
         edge = mounted.edge
-        if (recalled := await edge.recall(request)) is not None:
-            return recalled
+        if TRIED not in request:
+            plan = edge.find(request)
+            if plan is not None and (answer := await edge.follow(plan, request)) is not None:
+                return answer
+        # What is planned now comes first the next time only where nobody else would have come before us.
+        outermost = request.match_info.apps[0].middlewares[:1]
+        request[IS_FIRST] = bool(outermost) and outermost[0] is regioncache
         prefix = mounted.control_prefix
         if request.path.startswith(prefix):
             return await edge.control(request, request.path[len(prefix) :])

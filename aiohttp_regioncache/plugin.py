@@ -10,6 +10,7 @@ from typing import Final
 from aiohttp import web
 from aiosignal import Signal
 
+from . import shortcut
 from .cipher import Cipher
 from .control.health import Health
 from .control.purger import Purger, PurgeReport
@@ -419,7 +420,10 @@ def setup(
         cache.control_prefix = resource.canonical.removesuffix("{path}")
         try:
             await cache.start([rule for each in applications for rule in decorated_rules(each)])
+            is_taken = shortcut.take(app, cache.edge)
             yield
+            if is_taken:
+                shortcut.give_back(app)
         finally:
             await cache.stop()
 

@@ -8,7 +8,6 @@ from contextvars import ContextVar, Token
 from typing import Any, Final, Protocol, TypeVar
 
 from aiohttp import ClientConnectionResetError, HttpVersion11, web
-from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import EMPTY_BODY_STATUS_CODES, rfc822_formatted_time
 from aiohttp.http import SERVER_SOFTWARE
 from aiohttp.http_writer import _serialize_headers
@@ -105,7 +104,10 @@ class Whole(web.Response):
         body = self.body or b""
         if not (isinstance(body, bytes) and self._is_plain(request) and takes_octets(request)):
             return await super().prepare(request)
-        return await send_octets(self, request, head_of(self, len(body)), body)
+        send_octets(self, request, head_of(self, len(body)), body)
+        if request.protocol.writing_paused:
+            await request.writer.drain()
+        return request.writer
 
     def _is_plain(self, request: web.BaseRequest) -> bool:
         """Whether it is one with a length that nothing has been added to but fields."""
@@ -187,7 +189,10 @@ class ReadyResponse(web.Response):
         if len(self.__dict__) != 2 or not takes_octets(request):
             return await super().prepare(request)
         octets = self._made.head(self._of) if request.method == "HEAD" else self._made.octets(self._of)
-        return await send_octets(self, request, octets, b"")
+        send_octets(self, request, octets, b"")
+        if request.protocol.writing_paused:
+            await request.writer.drain()
+        return request.writer
 
 
 def takes_octets(request: web.BaseRequest) -> bool:
@@ -203,24 +208,22 @@ def takes_octets(request: web.BaseRequest) -> bool:
     return True
 
 
-async def send_octets(
-    response: web.StreamResponse, request: web.BaseRequest, head: bytes, body: bytes
-) -> AbstractStreamWriter:
-    """Send a whole response to a request that takes octets, and note that it has been."""
+def send_octets(response: web.StreamResponse, request: web.BaseRequest, head: bytes, body: bytes) -> None:
+    """Send a whole response to a request that takes octets, and note that it has been.
+
+    Wait for its `writer.drain()` where `protocol.writing_paused`.
+    """
     transport = request.transport
     if transport is None or transport.is_closing():
         raise ClientConnectionResetError("Cannot write to closing transport")
     if len(body) <= _JOINED:
-        transport.write(head + body)
+        transport.write(head + body if body else head)
     else:
         transport.write(head)
         transport.write(body)
-    if request.protocol.writing_paused:
-        await request.writer.drain()
     response._keep_alive = True
     response._eof_sent = True
     response._body_length = len(head) + len(body)
-    return request.writer
 
 
 class _Untyped(Whole, UntypedStream):

@@ -14,7 +14,7 @@ from typing import Final
 from aiohttp import web
 
 from ..bounded import Bounded
-from ..exchange import Exchange, Inquiry, peer_of
+from ..exchange import Exchange, Inquiry, match_of, peer_of
 from ..pin import PIN_HEADER
 from ..purges import UNPURGED
 from ..records import CacheRecord, decode_cache_record
@@ -76,11 +76,19 @@ class Plan:
 
     __slots__ = (
         "_has_features", "_raw_state", "_state", "base_key", "checked", "counting", "host", "inquiry",
-        "is_void", "keys", "memory", "partition", "store", "variant",
+        "is_void", "keys", "match", "memory", "partition", "store", "variant",
     )  # fmt: skip
 
-    def __init__(self, inquiry: Inquiry, store: RegionStore, memory: Memory, counting: frozenset[bytes] | None) -> None:
+    def __init__(
+        self,
+        inquiry: Inquiry,
+        store: RegionStore,
+        memory: Memory,
+        counting: frozenset[bytes] | None,
+        match: web.UrlMappingMatchInfo | None,
+    ) -> None:
         self.inquiry = inquiry
+        self.match = match
         self.host = inquiry.target.host
         self.store = store
         self.memory = memory
@@ -241,7 +249,7 @@ class Plans:
 
     def _made(self, exchange: Exchange, store: RegionStore, counting: frozenset[bytes] | None) -> Plan:
         inquiry = Inquiry(**{name: getattr(exchange, name) for name in Inquiry.__struct_fields__})
-        return Plan(inquiry, store, self._memories[store.name], counting)
+        return Plan(inquiry, store, self._memories[store.name], counting, match_of(exchange.request))
 
     def _named_by(self, exchange: Exchange) -> frozenset[bytes]:
         """The inert fields that the settings, the site or the rules of a request name."""

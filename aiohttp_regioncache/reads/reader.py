@@ -28,7 +28,7 @@ from .lookup import Found, entry_key, find, is_known, wait_until_told
 from .memory import Memory
 from .origin import OriginReads
 from .passing import pass_by, pass_dirty
-from .plans import Plans
+from .plans import Plan, Plans
 
 RENEW_AT: Final = 4
 """A base is renewed when it lacks this part of the landed writes that are kept: one in four."""
@@ -59,11 +59,8 @@ class Reader:
         """Transform nothing more, when nothing is read any more."""
         self._fetching.close()
 
-    async def recall(self, request: web.Request) -> web.Response | None:
-        """Answer a request as it was answered before, where that is a plain hit again; else None."""
-        plan = self.plans.find(request)
-        if plan is None:
-            return None
+    async def follow(self, plan: Plan) -> web.Response | None:
+        """Answer a request by its plan, where that is a plain hit again; else None."""
         now = plan.store.now()
         ready = self.plans.kept(plan, now)
         if ready is None:

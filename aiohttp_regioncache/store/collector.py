@@ -15,7 +15,8 @@ _Answer = TypeVar("_Answer")
 _Some = Sequence[tuple[_Asked, "asyncio.Future[_Answer]"]]
 
 UNDER_WAY: Final = 3
-"""Calls under way at once. A second one begins only when it is full: what is asked for meanwhile waits for company."""
+"""Calls under way at once. A further one begins only when more waits than fits into it: what is asked for
+meanwhile waits for company, and whoever asks has something to do."""
 
 
 class Collector(Generic[_Asked, _Answer]):
@@ -52,8 +53,8 @@ class Collector(Generic[_Asked, _Answer]):
 
     @property
     def _may_go(self) -> bool:
-        is_full = len(self._waiting) >= self._most
-        return bool(self._waiting) and self._calls < (UNDER_WAY if is_full else 1)
+        is_too_much = len(self._waiting) > self._most
+        return bool(self._waiting) and self._calls < (UNDER_WAY if is_too_much else 1)
 
     def _go(self) -> None:
         """Begin one call; the next has a tick of its own, so that their answers come one after another."""

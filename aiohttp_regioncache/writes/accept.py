@@ -14,10 +14,10 @@ import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError
 
-from ..durability import MEMORY, parse_durability
+from ..durability import parse_durability
 from ..effects import AUTO, DELETE, UNKNOWN_EFFECT, effect_for
 from ..errors import RegionUnavailableError
-from ..exchange import Exchange, described_body, fingerprint_of, idempotency_key, read_body
+from ..exchange import Exchange, body_at_hand, described_body, fingerprint_of, idempotency_key, read_body
 from ..hooks import Hooks, WriteEvent
 from ..pin import PIN_COOKIE, PIN_HEADER, make_pin
 from ..principal import Signer
@@ -31,11 +31,11 @@ from ..semantics.prefer import NO_PREFERENCES, Preferences, parse_prefer
 from ..settings import Settings
 from ..sites.serving import Sites
 from ..store import queue
-from ..store.accepting import Acceptance, Accepted, Verdict, accept, accept_packed
+from ..store.accepting import Acceptance, Accepted, Verdict, accept
 from ..store.keyspace import Partition
 from ..store.region import RegionStore
 from . import preconditions
-from .plans import WritePlans, new_write_id, origin_keys
+from .plans import WritePlan, WritePlans, new_write_id, origin_keys
 from .receipts import Receipts
 from .through import Past
 
@@ -95,22 +95,23 @@ class Accepter:
         answer = await self._take(exchange, rule)
         return answer if isinstance(answer, Past) else _marked(answer, exchange.stores[0])
 
-    async def again(self, request: web.Request) -> web.Response | None:
-        """Queue a write like one that was accepted before, and answer it; None for one that goes the whole way."""
-        plan = self.plans.find(request)
+    async def follow(self, plan: WritePlan, request: web.Request) -> web.Response | None:
+        """Queue a write by its plan, and answer it; None for one that has to go the whole way."""
         length = request.content_length
         settings = self._settings.queue
-        if plan is None or length is None or length > min(settings.max_body, request.client_max_size):
+        if length is None or length > min(settings.max_body, request.client_max_size):
             return None
-        try:
-            body = await request.read()
-        except web.RequestPayloadError:
-            return None
+        body = body_at_hand(request)
+        if body is None:
+            try:
+                body = await request.read()
+            except web.RequestPayloadError:
+                return None
         store = plan.store
         packed = plan.pack(body, settings.inline_body)
         try:
             _require_checked(store)
-            accepted = await accept_packed(store, plan.partition, packed, MEMORY, settings)
+            accepted = await plan.queue.ask(packed)
         except RegionUnavailableError as error:
             logger.debug("a write of %s was not queued: %s", request.path, error)
             return _unavailable(store, error)

@@ -16,7 +16,7 @@ from aiohttp import web
 from ..bounded import Bounded
 from ..durability import MEMORY
 from ..effects import DELETE, UNKNOWN_EFFECT
-from ..exchange import Exchange, peer_of
+from ..exchange import Exchange, match_of, peer_of
 from ..pin import PIN_HEADER
 from ..principal import Signer
 from ..records import Mould, WriteRecord, encoded
@@ -26,7 +26,8 @@ from ..rules import CompiledRule
 from ..served import ServedSite
 from ..settings import Settings
 from ..sites.serving import Sites
-from ..store.accepting import Acceptance, Common, Packed, pack, tags_of
+from ..store.accepting import Acceptance, Accepted, Common, Packed, pack, tags_of, taking
+from ..store.collector import Collector
 from ..store.keyspace import Partition
 from ..store.region import RegionStore
 from ..store.sealed import seal_encoded
@@ -56,19 +57,21 @@ class WritePlan(msgspec.Struct, frozen=True):
 
     `lists` make what stands of them in the lists of what they touch: the line before the record, the record, and
     whether it has the body. `overhead` are the octets that a write counts for beside its body. `sign` makes the key by
-    which the origin knows a write, from its id; `receipts` their answers.
+    which the origin knows a write, from its id; `receipts` their answers; `match` is the route, as in `match_of`.
     """
 
     served: ServedSite
     host: str
     store: RegionStore
     partition: Partition
+    queue: Collector[Packed, Accepted]
     like: WriteRecord
     common: Common
     lists: tuple[tuple[bytes, Mould, bool], ...]
     overhead: int
     sign: Callable[[str], str]
     receipts: Receipts
+    match: web.UrlMappingMatchInfo | None
 
     def record(self, write_id: str) -> WriteRecord:
         """One that is queued now, without its body."""
@@ -101,6 +104,7 @@ class WritePlans:
 
     def __init__(self, settings: Settings, signer: Signer, sites: Sites | None) -> None:
         self._signer = signer
+        self._caps = settings.queue
         self._sites = sites
         self._trusted = TrustedProxies(settings.trusted_proxies)
         self._plans: Bounded[Key, WritePlan] = Bounded(settings.cache.table_bytes)
@@ -141,12 +145,14 @@ class WritePlans:
             exchange.target.host,
             store,
             partition,
+            taking(store, partition, MEMORY, self._caps),
             msgspec.structs.replace(record, body=b""),
             Common.of(partition, accepted),
             tuple((tags_of(each), Mould(each, _VARYING), _has_body(each, record)) for each in accepted.records),
             accepted.size - len(accepted.body or record.body),
             origin_keys(self._signer, principal, record.method, exchange.target.url),
             receipts,
+            match_of(request),
         )
         self._plans.put(key, plan, _OVERHEAD + size + sum(mould.size for _, mould, _ in plan.lists))
 
