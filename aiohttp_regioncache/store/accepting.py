@@ -20,6 +20,7 @@ from ..settings import Queue
 from .collector import Collector
 from .entries import STATE_SECONDS
 from .keyspace import TAKEN, WAKE_CHANNEL, Partition
+from .pipe import Chunk, chunk, packed
 from .region import RegionStore
 from .scripts import script
 from .sealed import seal_body, seal_record
@@ -28,6 +29,10 @@ BODY_SECONDS: Final = 60
 """How long a body stays whose accept never came."""
 ACCEPTED_AT_ONCE: Final = 16
 """Writes that are accepted in one call, for whose time Redis serves nobody else: a third of a millisecond."""
+
+
+_FIXED: Final = 8
+"""Arguments of the script for each write, before its elements."""
 
 
 class Verdict(Enum):
@@ -103,17 +108,16 @@ def read_told(raw: bytes | None) -> Mapping[str, str]:
 
 
 class Common(msgspec.Struct, frozen=True):
-    """What all writes of one kind have in common for the script.
+    """What all writes of one kind have in common for the script, in its form on the wire.
 
-    `keys` are those of the target and of what is affected, `flags` whether they are shared and chained; `told` is the
-    JSON of `Told`.
+    `keys` are those of the target and of what is affected, `count` how many resources these are; `flags` whether they
+    are shared and chained, `who` digest and principal, `told` the JSON of `Told`.
     """
 
-    keys: tuple[str, ...]
-    count: int
-    flags: str
-    digest: str
-    principal: str
+    keys: Chunk
+    count: bytes
+    flags: bytes
+    who: bytes
     told: bytes
 
     @classmethod
@@ -130,12 +134,11 @@ class Common(msgspec.Struct, frozen=True):
             " ".join([resource.digest for resource, _ in acceptance.affected]),
         )
         return cls(
-            tuple(partition.resources(acceptance.resources)),
-            1 + len(acceptance.affected),
-            f"{record.shared:d}{record.chained:d}",
-            digest,
-            record.principal,
-            msgspec.json.encode(told),
+            chunk(*partition.resources(acceptance.resources)),
+            chunk(1 + len(acceptance.affected)).wire,
+            b"%d%d" % (record.shared, record.chained),
+            chunk(digest, record.principal).wire,
+            chunk(msgspec.json.encode(told)).wire,
         )
 
 
@@ -143,8 +146,8 @@ class Packed(msgspec.Struct, frozen=True, gc=False):
     """A write as it is accepted: the script's keys and arguments, and a body that is stored beside it."""
 
     write_id: str
-    keys: tuple[str, ...]
-    arguments: tuple[Any, ...]
+    keys: Chunk
+    arguments: Chunk
     body: bytes | None
 
 
@@ -165,20 +168,24 @@ def pack(
     `size` is octets; `body` one that is stored beside it; `idempotency` the hash of the client's key, or empty.
     """
     has_body, has_key = body is not None, bool(idempotency)
-    keys = [partition.status(write_id)]
+    keys = packed(partition.status(write_id))
     if has_body:
-        keys.append(partition.body(write_id))
+        keys += packed(partition.body(write_id))
     if has_key:
-        keys.append(partition.idempotency(idempotency))
+        keys += packed(partition.idempotency(idempotency))
+    octets, printed = fingerprint.encode(), b"%d" % size
+    arguments = b"%b%b$4\r\n%d%d%b\r\n%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n" % (
+        common.count, packed(write_id), has_body, has_key, common.flags, common.who, len(printed), printed,
+        common.told, len(octets), octets,
+    )  # fmt: skip
+    for element in elements:
+        arguments += b"$%d\r\n%b\r\n" % (len(element), element)
     return Packed(
         write_id,
-        (*keys, *common.keys),
-        (
-            common.count, write_id, f"{has_body:d}{has_key:d}{common.flags}", common.digest, common.principal, size,
-            common.told, fingerprint, *elements,
-        ),
+        Chunk(keys + common.keys.wire, 1 + has_body + has_key + common.keys.count),
+        Chunk(arguments, _FIXED + len(elements)),
         None if body is None else seal_body(store.cipher, body, write_id),
-    )  # fmt: skip
+    )
 
 
 def tags_of(record: WriteRecord) -> bytes:
@@ -229,25 +236,32 @@ def _accept_all(
     store: RegionStore, partition: Partition, durability: Durability, caps: Queue, writes: Sequence[Packed]
 ) -> asyncio.Future[Any]:
     executor = store.queue if durability == MEMORY else store.durable
-    keys = [
+    keys = chunk(
         partition.seq, partition.queue, partition.due, partition.bytes, partition.principals, partition.sizes,
         partition.blocked,
-    ]  # fmt: skip
+    )  # fmt: skip
     work = f"{store.name}:{partition.number}{TAKEN if store.events.has_worker else ''}"
-    arguments: list[Any] = [
+    arguments = chunk(
         store.new_token(), STATE_SECONDS * 1000, WAKE_CHANNEL, work,
         caps.max_writes, caps.max_bytes, caps.max_writes_per_resource, caps.max_bytes_per_resource,
         caps.max_writes_per_principal,
-    ]  # fmt: skip
+    )  # fmt: skip
     for write in writes:
-        keys += write.keys
-        arguments += write.arguments
         if write.body is not None:  # the same pipeline: it is there when the script runs
             # One that is there stays as it is: pending, and so without a lifetime, when the accept is a repeated one.
             body_key = partition.body(write.write_id)
             stored = executor.submit("SET", body_key, write.body, "EX", BODY_SECONDS, "NX")
             stored.add_done_callback(_swallow)
-    return executor.submit_confirmed(script("accept"), keys, arguments, store.confirmation(durability))
+    return executor.submit_written(
+        script("accept"),
+        _joined([keys, *[write.keys for write in writes]]),
+        _joined([arguments, *[write.arguments for write in writes]]),
+        store.confirmation(durability),
+    )
+
+
+def _joined(chunks: Sequence[Chunk]) -> Chunk:
+    return Chunk(b"".join([each.wire for each in chunks]), sum([each.count for each in chunks]))
 
 
 def _read_all(store: RegionStore, writes: Sequence[Packed], answer: Any) -> list[Accepted | Exception]:

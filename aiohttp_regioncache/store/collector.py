@@ -46,15 +46,12 @@ class Collector(Generic[_Asked, _Answer]):
         """Ask for one thing; the answer comes later. Raises `RegionUnavailableError` when too many wait."""
         if len(self._waiting) >= MAX_WAITING:
             raise RegionUnavailableError(self._region, "too many commands are waiting")
-        answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[_Answer] = loop.create_future()
         self._waiting.append((asked, answer))
-        self._schedule()
+        if not self._is_scheduled:
+            self._schedule(loop)
         return answer
-
-    @property
-    def _may_go(self) -> bool:
-        is_too_much = len(self._waiting) > self._most
-        return bool(self._waiting) and self._calls < (UNDER_WAY if is_too_much else 1)
 
     def _go(self) -> None:
         """Begin one call; the next has a tick of its own, so that their answers come one after another."""
@@ -67,16 +64,18 @@ class Collector(Generic[_Asked, _Answer]):
         else:
             self._calls += 1
             answer.add_done_callback(functools.partial(self._answered, some))
-        self._schedule()
+        self._schedule(asyncio.get_running_loop())
 
-    def _schedule(self) -> None:
-        if not self._is_scheduled and self._may_go:
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        is_too_much = len(self._waiting) > self._most
+        if self._waiting and self._calls < (UNDER_WAY if is_too_much else 1):
             self._is_scheduled = True
-            asyncio.get_running_loop().call_soon(self._go)
+            loop.call_soon(self._go)
 
     def _answered(self, some: _Some[_Asked, _Answer], answer: asyncio.Future[Any]) -> None:
         self._calls -= 1
-        self._schedule()
+        if not self._is_scheduled:
+            self._schedule(answer.get_loop())
         if answer.cancelled():
             for _, future in some:
                 future.cancel()

@@ -26,7 +26,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..errors import RegionUnavailableError
 from .breaker import Breaker
-from .pipe import Pipe
+from .pipe import Chunk, Pipe, chunk
 from .scripts import Script
 
 logger = logging.getLogger(__name__)
@@ -67,10 +67,26 @@ _NOTHING: Final = Confirmation((), 0)
 
 
 class _Command(msgspec.Struct, frozen=True, gc=False):
+    """A command; `rest` are the last of its arguments, those that are written already."""
+
     arguments: tuple[Argument, ...]
     script: Script | None
     answer: asyncio.Future[Any]
     confirmation: Confirmation | None = None
+    rest: Chunk | None = None
+
+    @property
+    def wire(self) -> bytes:
+        """The command in its form on the wire."""
+        if self.rest is None:
+            return _packed(self.arguments)
+        written = chunk(*self.arguments)
+        return b"*%d\r\n%b%b" % (written.count + self.rest.count, written.wire, self.rest.wire)
+
+    @property
+    def all_arguments(self) -> tuple[Argument, ...]:
+        """All arguments by themselves."""
+        return self.arguments if self.rest is None else (*self.arguments, *self.rest.arguments())
 
 
 _Came = list[Any] | Exception | None
@@ -113,19 +129,20 @@ class Executor:
 
         A script that is repeated must write again: what counts is what the same connection has written.
         """
-        answer, confirmed = await self.submit_confirmed(script, keys, arguments, confirmation)
+        command = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        answer, confirmed = await self._submit(command, script, confirmation or _NOTHING)
         return answer, confirmed
 
     def submit_script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> asyncio.Future[Any]:
         """Queue a script as `run` does; the answer comes later."""
         return self._submit(("EVALSHA", script.sha, len(keys), *keys, *arguments), script)
 
-    def submit_confirmed(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], confirmation: Confirmation | None
+    def submit_written(
+        self, script: Script, keys: Chunk, arguments: Chunk, confirmation: Confirmation | None
     ) -> asyncio.Future[Any]:
         """Queue a script as `run_confirmed` does; the answer and whether it is confirmed come later."""
-        command = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
-        return self._submit(command, script, confirmation or _NOTHING)
+        rest = Chunk(keys.wire + arguments.wire, keys.count + arguments.count)
+        return self._submit(("EVALSHA", script.sha, keys.count), script, confirmation or _NOTHING, rest)
 
     def submit(self, *arguments: Argument) -> asyncio.Future[Any]:
         """Queue one command behind those already queued in this tick; the answer comes later."""
@@ -140,7 +157,11 @@ class Executor:
         self._close_pipes()
 
     def _submit(
-        self, arguments: tuple[Argument, ...], script: Script | None, confirmation: Confirmation | None = None
+        self,
+        arguments: tuple[Argument, ...],
+        script: Script | None,
+        confirmation: Confirmation | None = None,
+        rest: Chunk | None = None,
     ) -> asyncio.Future[Any]:
         if self._breaker.is_open:
             raise RegionUnavailableError(self._region, "skipped after failures")
@@ -148,7 +169,7 @@ class Executor:
             raise RegionUnavailableError(self._region, "too many commands are waiting")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append(_Command(arguments, script, answer, confirmation))
+        self._waiting.append(_Command(arguments, script, answer, confirmation, rest))
         self._schedule(loop)
         return answer
 
@@ -199,9 +220,8 @@ class Executor:
     def _send_over(self, pipe: Pipe, batch: list[_Command]) -> None:
         """Send a batch over an open pipe, without a task; what does not go well goes on in one."""
         confirmations = self._confirmations(batch)
-        commands = _commands(batch, confirmations)
         try:
-            wire = _packed(commands)
+            wire = _wire(batch, confirmations)
         except Exception as error:  # an argument that cannot be sent
             self._pipes.append(pipe)
             self._begin(batch, error)
@@ -226,7 +246,7 @@ class Executor:
             self._tell(batch, came)
             self._go_on()
 
-        pipe.ask_for(wire, len(commands), answered)
+        pipe.ask_for(wire, len(batch) + len(confirmations), answered)
 
     async def _send(self, batch: list[_Command], came: _Came) -> None:
         """Send a batch, or go on with what came of it already."""
@@ -293,7 +313,8 @@ class Executor:
         if isinstance(self._client, RedisCluster):
             answers = await _to_nodes(self._client, commands, confirmations)
         else:
-            answers = await self._through_pipe(self._client, _commands(commands, confirmations))
+            wire = _wire(commands, confirmations)
+            answers = await self._through_pipe(self._client, wire, len(commands) + len(confirmations))
         return self._read(commands, confirmations, answers)
 
     def _confirmations(self, commands: Sequence[_Command]) -> list[tuple[Confirmation, Any]]:
@@ -323,10 +344,10 @@ class Executor:
             for command, result in zip(commands, results, strict=True)
         ]
 
-    async def _through_pipe(self, client: Redis, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+    async def _through_pipe(self, client: Redis, wire: bytes, count: int) -> list[Any]:
         pipe = self._idle_pipe() or await Pipe.open(client)
         try:
-            return await pipe.ask(_packed(commands), len(commands))
+            return await pipe.ask(wire, count)
         finally:
             if pipe.is_open:
                 self._pipes.append(pipe)
@@ -335,7 +356,7 @@ class Executor:
         """The node of a Cluster that holds the keys of a command to be confirmed."""
         if command.confirmation is None or not isinstance(self._client, RedisCluster):
             return None
-        return self._client.get_node_from_key(str(command.arguments[3]))
+        return self._client.get_node_from_key(command.all_arguments[3])  # type: ignore[arg-type] # octets too
 
     def _confirmed(self, command: _Command, confirmation: Confirmation, result: Any, answers: Mapping[Any, Any]) -> Any:
         if isinstance(result, Exception):
@@ -375,28 +396,27 @@ async def _to_nodes(
     pipeline: Any = cluster.pipeline()
     async with pipeline:
         for command in commands:
-            pipeline.execute_command(*command.arguments)
+            pipeline.execute_command(*command.all_arguments)
         for confirmation, node in confirmations:
             pipeline.execute_command(*confirmation.arguments, target_nodes=node)
         results: list[Any] = await pipeline.execute(raise_on_error=False)
     return results
 
 
-def _commands(
-    batch: Sequence[_Command], confirmations: Sequence[tuple[Confirmation, Any]]
-) -> list[tuple[Argument, ...]]:
+def _wire(commands: Sequence[_Command], confirmations: Sequence[tuple[Confirmation, Any]]) -> bytes:
     """What goes over one connection."""
-    return [
-        *[command.arguments for command in batch],
-        *[confirmation.arguments for confirmation, _ in confirmations],
-    ]
+    return b"".join(
+        [
+            *[command.wire for command in commands],
+            *[_packed(confirmation.arguments) for confirmation, _ in confirmations],
+        ]
+    )
 
 
-def _packed(commands: Sequence[tuple[Argument, ...]]) -> bytes:
-    """Commands in their form on the wire."""
-    # Its types know tuples of one argument only.
-    packed: list[bytes] = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
-    return b"".join(packed)
+def _packed(arguments: tuple[Argument, ...]) -> bytes:
+    """A command in its form on the wire."""
+    packed: bytes = hiredis.pack_command(arguments)  # type: ignore[arg-type] # its types know tuples of one argument only
+    return packed
 
 
 def _parsed(client: Redis, name: Argument, answer: Any) -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import hiredis
+import msgspec
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -152,6 +153,26 @@ class Pipe(asyncio.Protocol):
 async def _give_back(pool: Any, connection: AbstractConnection) -> None:
     await connection.disconnect(nowait=True)
     await pool.release(connection)
+
+
+class Chunk(msgspec.Struct, frozen=True, gc=False):
+    """`count` arguments of a command in their form on the wire."""
+
+    wire: bytes
+    count: int
+
+    def arguments(self) -> list[bytes]:
+        """The arguments themselves."""
+        reader = hiredis.Reader()
+        reader.feed(b"*%d\r\n%b" % (self.count, self.wire))
+        arguments: list[bytes] = reader.gets()
+        return arguments
+
+
+def chunk(*arguments: str | bytes | float) -> Chunk:
+    """Write arguments in their form on the wire."""
+    wire: bytes = hiredis.pack_command(arguments)  # type: ignore[arg-type] # its types know one alone
+    return Chunk(wire.partition(b"\r\n")[2], len(arguments))
 
 
 def packed(key: str) -> bytes:

@@ -97,16 +97,16 @@ class Accepter:
 
     async def follow(self, plan: WritePlan, request: web.Request) -> web.Response | None:
         """Queue a write by its plan, and answer it; None for one that has to go the whole way."""
-        length = request.content_length
         settings = self._settings.queue
-        if length is None or length > min(settings.max_body, request.client_max_size):
-            return None
+        most = min(settings.max_body, request.client_max_size or settings.max_body)
         body = body_at_hand(request)
-        if body is None:
+        if body is None and (request.content_length or 0) <= most:
             try:
                 body = await request.read()
             except web.RequestPayloadError:
                 return None
+        if body is None or len(body) > most:
+            return None
         store = plan.store
         packed = plan.pack(body, settings.inline_body)
         try:

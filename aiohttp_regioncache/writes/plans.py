@@ -20,7 +20,6 @@ from ..exchange import Exchange, match_of, peer_of
 from ..pin import PIN_HEADER
 from ..principal import Signer
 from ..records import Mould, WriteRecord, encoded
-from ..regions import TrustedProxies
 from ..replays import CDN_LOOP, REPLAY_HEADER
 from ..rules import CompiledRule
 from ..served import ServedSite
@@ -45,7 +44,7 @@ _OVERHEAD: Final = 4096
 MAX_OCTETS: Final = 4096
 """Octets of the longest head for which a plan is made."""
 
-Key = tuple[str, str, str, str, bool, str | None, tuple[tuple[bytes, bytes], ...]]
+Key = tuple[str, str, str, str, str | None, tuple[tuple[bytes, bytes], ...]]
 
 
 _VARYING: Final = ("id", "body", "body_stored", "idempotency_key", "accepted")
@@ -84,17 +83,17 @@ class WritePlan(msgspec.Struct, frozen=True):
         is_stored = len(body) > inline
         key, accepted = self.sign(write_id), int(store.now() * 1000)
         whole = encoded(write_id, b"" if is_stored else body, is_stored, key, accepted)
-        bare = [whole[0], *_NO_BODY, *whole[3:]]
+        elements = []
+        for line, mould, has_body in self.lists:
+            values = whole if has_body else [whole[0], *_NO_BODY, *whole[3:]]
+            elements.append(line + seal_encoded(store.cipher, mould.cast(values)))
         return pack(
             store,
             self.partition,
             self.common,
             write_id,
             len(body) + self.overhead,
-            [
-                line + seal_encoded(store.cipher, mould.cast(whole if has_body else bare))
-                for line, mould, has_body in self.lists
-            ],
+            elements,
             body=body if is_stored else None,
         )
 
@@ -106,7 +105,6 @@ class WritePlans:
         self._signer = signer
         self._caps = settings.queue
         self._sites = sites
-        self._trusted = TrustedProxies(settings.trusted_proxies)
         self._plans: Bounded[Key, WritePlan] = Bounded(settings.cache.table_bytes)
 
     def find(self, request: web.Request) -> WritePlan | None:
@@ -135,7 +133,7 @@ class WritePlans:
         if any(name.startswith("if-") or name in _LEFT for name in map(str.lower, request.headers)):
             return
         key = self._key(request)
-        size = len(key[1]) + sum(len(name) + len(value) for name, value in key[6])
+        size = len(key[1]) + sum(len(name) + len(value) for name, value in key[5])
         if size > MAX_OCTETS:
             return
         record = accepted.record
@@ -157,10 +155,8 @@ class WritePlans:
         self._plans.put(key, plan, _OVERHEAD + size + sum(mould.size for _, mould, _ in plan.lists))
 
     def _key(self, request: web.Request) -> Key:
-        peer = peer_of(request)
         fields = tuple([pair for pair in request.raw_headers if pair[0].lower() != _LENGTH])
-        trusts = self._trusted.trusts(peer)
-        return request.method, request.raw_path, request.host, request.scheme, trusts, peer, fields
+        return request.method, request.raw_path, request.host, request.scheme, peer_of(request), fields
 
 
 def new_write_id(store: RegionStore, partition: Partition) -> str:

@@ -61,7 +61,7 @@ def accepted(monkeypatch: pytest.MonkeyPatch) -> Accepted:
 
 def _listed(packed: Packed) -> list[tuple[bytes, WriteRecord]]:
     """The line and the record of a write and of each copy of it."""
-    parts = (element.partition(b"\n") for element in packed.arguments[_FIXED:])
+    parts = (element.partition(b"\n") for element in packed.arguments.arguments()[_FIXED:])
     return [(line, decode_write_record(octets)) for line, _, octets in parts]
 
 
@@ -71,10 +71,10 @@ def _alike(packed: Packed) -> Any:
         (line, {name: value for name, value in msgspec.structs.asdict(record).items() if name not in _OWN})
         for line, record in _listed(packed)
     ]
-    fixed = list(packed.arguments[:_FIXED])
-    assert fixed[1] == packed.write_id
-    size = fixed[5] - len(_listed(packed)[0][1].body)
-    return kept, packed.keys[1:], [fixed[0], *fixed[2:5], size, *fixed[6:]]
+    fixed = packed.arguments.arguments()[:_FIXED]
+    assert fixed[1].decode() == packed.write_id
+    size = int(fixed[5]) - len(_listed(packed)[0][1].body)
+    return kept, packed.keys.arguments()[1:], [fixed[0], *fixed[2:5], size, *fixed[6:]]
 
 
 def _shape(reply: Reply) -> str:
