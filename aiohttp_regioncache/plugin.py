@@ -10,7 +10,6 @@ from typing import Final
 from aiohttp import web
 from aiosignal import Signal
 
-from . import shortcut
 from .cipher import Cipher
 from .control.health import Health
 from .control.purger import Purger, PurgeReport
@@ -34,6 +33,7 @@ from .responses import on_response_prepare
 from .rules import Rule, Rules
 from .served import ServedSite, default_site
 from .settings import Settings, check_service
+from .shortcut import answer_before_router
 from .sites.directory import Directory
 from .sites.serving import Sites
 from .store.embedded import secrets_of
@@ -420,10 +420,11 @@ def setup(
         cache.control_prefix = resource.canonical.removesuffix("{path}")
         try:
             await cache.start([rule for each in applications for rule in decorated_rules(each)])
-            is_taken = shortcut.take(app, cache.edge)
-            yield
-            if is_taken:
-                shortcut.give_back(app)
+            undo = answer_before_router(app, cache.edge)
+            try:
+                yield
+            finally:
+                undo()
         finally:
             await cache.stop()
 

@@ -10,6 +10,7 @@ steps aside.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 import aiohttp
@@ -24,8 +25,9 @@ FINGERPRINT: Final = "c834d85c251f9a57"
 """What `fingerprint` gives for the aiohttp that this was written for."""
 MADE_FOR: Final = "3.14.5"
 """The version of aiohttp that this was written for."""
+_HANDLE: Final = web.Application._handle
 _RELIED_ON: Final = (
-    web.Application._handle,
+    _HANDLE,
     web.Application._make_handler,
     web.AppRunner._make_server,
     web.Request._prepare_hook,
@@ -38,20 +40,16 @@ def fingerprint() -> str:
     return digest_of(_RELIED_ON)
 
 
-def take(app: web.Application, edge: Edge) -> bool:
-    """Answer by an edge's plans before the router of an application does anything; whether that can be done.
+def answer_before_router(app: web.Application, edge: Edge) -> Callable[[], None]:
+    """Answer by an edge's plans before the router of an application, where that can be done; gives what undoes it.
 
     Call it before the application's handler is made: at the latest while it starts.
     """
-    if type(app)._handle is not web.Application._handle or "_handle" in vars(app):
-        return False
-    if fingerprint() != FINGERPRINT:
-        logger.warning(
-            "aiohttp %s is not %s, for which answers before the router were made: they come behind it, and cost more",
-            aiohttp.__version__,
-            MADE_FOR,
-        )
-        return False
+    is_aiohttps = type(app)._handle is _HANDLE and "_handle" not in vars(app)
+    if not is_aiohttps or fingerprint() != FINGERPRINT:
+        why = f"aiohttp {aiohttp.__version__} is not {MADE_FOR}" if is_aiohttps else "somebody has changed its handling"
+        logger.warning("hits and planned writes come behind the application's router, and cost more: %s", why)
+        return lambda: None
     handle = app._handle
 
     async def handle_at_once(request: web.Request) -> web.StreamResponse:
@@ -64,10 +62,9 @@ def take(app: web.Application, edge: Edge) -> bool:
         request[TRIED] = True
         return await handle(request)
 
+    def undo() -> None:
+        if vars(app).get("_handle") is handle_at_once:
+            del vars(app)["_handle"]
+
     vars(app)["_handle"] = handle_at_once
-    return True
-
-
-def give_back(app: web.Application) -> None:
-    """Let an application handle its requests as it did before."""
-    vars(app).pop("_handle", None)
+    return undo

@@ -26,11 +26,12 @@ FLOORS = {
     "control": 4,
     "gateway": 4,
     "middleware": 5,
-    "plugin": 6,
-    "idempotency": 6,
-    "": 7,
-    "cli": 8,
-    "__main__": 9,
+    "shortcut": 6,
+    "plugin": 7,
+    "idempotency": 7,
+    "": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 """The floor of each part; what is not named here lies on the ground."""
 DOES_IO = {"aiohttp", "asyncio", "redis", "socket", "subprocess", "threading", "urllib.request"}
