@@ -12,10 +12,12 @@ from aiohttp_regioncache.records import (
     VERSION,
     CacheRecord,
     Form,
+    Mould,
     WriteRecord,
     decode_cache_record,
     decode_write_record,
     encode,
+    encoded,
     form_of,
     from_lines,
     from_wire,
@@ -203,6 +205,17 @@ def test_a_marker_names_the_varying_fields_only() -> None:
     assert marker.is_marker
     assert not CACHED.is_marker
     assert decode_cache_record(encode(marker)) == marker
+
+
+@given(st.text(max_size=70), st.binary(max_size=300), st.booleans(), st.text(max_size=40), st.integers(0, 1 << 60))
+def test_a_mould_casts_what_encoding_the_whole_record_would_give(
+    write_id: str, body: bytes, body_stored: bool, key: str, accepted: int
+) -> None:
+    names = ("id", "body", "body_stored", "idempotency_key", "accepted")
+    values = (write_id, body, body_stored, key, accepted)
+    whole = msgspec.structs.replace(WRITE, **dict(zip(names, values, strict=True)))
+    assert Mould(WRITE, names).cast(encoded(*values)) == encode(whole)
+    assert Mould(whole, names).cast(encoded(*(getattr(WRITE, name) for name in names))) == encode(WRITE)
 
 
 def test_records_are_frozen() -> None:
