@@ -84,7 +84,19 @@ IS_FIRST: Final = web.RequestKey("regioncache_is_first", bool)
 
 def match_of(request: web.Request) -> web.UrlMappingMatchInfo | None:
     """The route of a request, if plans of it may be followed before that is looked for."""
-    return request.match_info if request.get(IS_FIRST) else None
+    match = request.match_info
+    if not request.get(IS_FIRST) or type(match) is not web.UrlMappingMatchInfo:
+        return None
+    return copied_match(match)
+
+
+def copied_match(match: web.UrlMappingMatchInfo) -> web.UrlMappingMatchInfo:
+    """The same route for a request of its own: whoever hears of an answer may write into it."""
+    own = web.UrlMappingMatchInfo(dict(match), match.route)
+    for app in reversed(match.apps):
+        own.add_app(app)
+    own.freeze()
+    return own
 
 
 class Said:

@@ -208,7 +208,7 @@ class Mould:
         self._pieces = [_encode(record)[:-length]]  # how many fields follow
         for name, part in parts:
             if name in varying:
-                self._pieces += [part, b""]
+                self._pieces += [b"", b""]  # what the others have there is nobody else's
             else:
                 self._pieces[-1] += part
 

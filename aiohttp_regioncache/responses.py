@@ -150,14 +150,17 @@ class Octets(Protocol[_Of]):
         ...
 
 
-class _LaterBody:
-    """The body of a `ReadyResponse`, of which `web.Response` would say that there is none before it has one."""
+class _Later:
+    """What a `ReadyResponse` has once it is ordinary; without it `web.Response` would say that there is nothing."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
 
     def __get__(self, response: ReadyResponse | None, owner: type) -> Any:
         if response is None:
             return None
         response.become_ordinary()
-        return response.__dict__["_body"]
+        return response.__dict__.get(self._name)
 
 
 class ReadyResponse(web.Response):
@@ -167,7 +170,8 @@ class ReadyResponse(web.Response):
     """
 
     __http_exception__ = False
-    _body = _LaterBody()
+    _body = _Later()
+    _cookies = _Later()
 
     def __init__(self, made: Octets[_Of], of: _Of) -> None:
         self._made = made
@@ -182,6 +186,8 @@ class ReadyResponse(web.Response):
 
     def become_ordinary(self) -> None:
         """Have all that `web.Response` has; what has been changed already stays."""
+        if "_headers" in self.__dict__:
+            return
         self.__dict__.update({**vars(self._made.ordinary(self._of)), **self.__dict__})
 
     async def prepare(self, request: web.BaseRequest) -> Any:

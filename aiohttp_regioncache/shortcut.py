@@ -9,25 +9,36 @@ steps aside.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import Final
 
 import aiohttp
 from aiohttp import web
+from aiohttp.web_urldispatcher import Domain, MaskDomain, MatchedSubAppResource, PrefixedSubAppResource, UrlDispatcher
 
+from .exchange import copied_match
 from .middleware import TRIED, Edge
 from .sources import digest_of
 
 logger = logging.getLogger(__name__)
 
-FINGERPRINT: Final = "c834d85c251f9a57"
+FINGERPRINT: Final = "9f6d544e1b0f9d21"
 """What `fingerprint` gives for the aiohttp that this was written for."""
 MADE_FOR: Final = "3.14.5"
 """The version of aiohttp that this was written for."""
 _HANDLE: Final = web.Application._handle
+_RESOURCES: Final = (web.PlainResource, web.DynamicResource, web.StaticResource)
+_MOUNTS: Final = (PrefixedSubAppResource, MatchedSubAppResource)
+_RULES: Final = (type(None), Domain, MaskDomain)
 _RELIED_ON: Final = (
     _HANDLE,
+    UrlDispatcher,
+    Domain,
+    MaskDomain,
+    *_RESOURCES,
+    *_MOUNTS,
     web.Application._make_handler,
     web.AppRunner._make_server,
     web.Request._prepare_hook,
@@ -50,17 +61,23 @@ def answer_before_router(app: web.Application, edge: Edge) -> Callable[[], None]
         why = f"aiohttp {aiohttp.__version__} is not {MADE_FOR}" if is_aiohttps else "somebody has changed its handling"
         logger.warning("hits and planned writes come behind the application's router, and cost more: %s", why)
         return lambda: None
-    handle = app._handle
+    # Nothing is added to a router that is in use.
+    is_by_target = functools.cache(lambda: _routes_by_target(app))
 
     async def handle_at_once(request: web.Request) -> web.StreamResponse:
-        plan = edge.find(request)
-        if plan is not None and plan.match is not None:
-            answer = await edge.follow(plan, request)
-            if answer is not None:
-                request._match_info = plan.match  # whoever sends the answer, or logs it, asks for it
-                return answer
-        request[TRIED] = True
-        return await handle(request)
+        handle = type(app)._handle  # somebody who watches it may have come after us
+        if handle is _HANDLE:
+            plan = edge.find(request)
+            if plan is None:
+                request[TRIED] = True
+            elif plan.match is not None and is_by_target():
+                # Whoever sends the answer, or logs it, asks for it.
+                request._match_info = copied_match(plan.match)
+                answer = await edge.follow(plan, request)
+                if answer is not None:
+                    return answer
+                request[TRIED] = True
+        return await handle(app, request)
 
     def undo() -> None:
         if vars(app).get("_handle") is handle_at_once:
@@ -68,3 +85,15 @@ def answer_before_router(app: web.Application, edge: Edge) -> Callable[[], None]
 
     vars(app)["_handle"] = handle_at_once
     return undo
+
+
+def _routes_by_target(app: web.Application) -> bool:
+    """Whether nothing but method, host and path decides who answers a request, here and in what lies below."""
+    return type(app.router) is UrlDispatcher and all(map(_is_by_target, app.router.resources()))
+
+
+def _is_by_target(resource: web.AbstractResource) -> bool:
+    if isinstance(resource, PrefixedSubAppResource):
+        rule = resource._rule if isinstance(resource, MatchedSubAppResource) else None
+        return type(resource) in _MOUNTS and type(rule) in _RULES and _routes_by_target(resource._app)
+    return type(resource) in _RESOURCES

@@ -11,14 +11,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
+from aiohttp.web_urldispatcher import AbstractRuleMatching, MatchedSubAppResource
 
 import aiohttp_regioncache as regioncache
 from aiohttp_regioncache import Cache, Rule, Sync, shortcut
+from aiohttp_regioncache.middleware import Edge
+from aiohttp_regioncache.pin import PIN_COOKIE
 from aiohttp_regioncache.plugin import REGION_CACHE
-from tests.reads.apps import Counted, fresh, serving
+from tests.reads.apps import Counted, fresh, running, serving
 from tests.support import eventually
 from tests.support.world import World
 
@@ -259,3 +263,138 @@ async def test_another_aiohttp_is_left_alone(
             for number in range(1, 4):
                 await sent(port, get())
                 assert resolved.count == 2 * number
+
+
+# --- what was bypassed or lost once ---
+
+
+async def test_plans_are_followed_behind_another_middleware_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed: list[str] = []
+    follow = Edge.follow
+
+    def following(edge: Edge, plan: Any, request: web.Request) -> Any:
+        followed.append(request.method)
+        return follow(edge, plan, request)
+
+    @web.middleware
+    async def outer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await handler(request)
+
+    monkeypatch.setattr(Edge, "follow", following)
+    async with World(tmp_path) as world, served(world, _app(middlewares=[outer])) as port:
+
+        async def are_followed() -> bool:
+            followed.clear()
+            await sent(port, get(), put(b"{}"))
+            return followed == ["GET", "PUT"]
+
+        await eventually(are_followed)
+
+
+async def test_a_cookie_of_an_outer_middleware_takes_nobodys_place(tmp_path: Path, resolved: Resolved) -> None:
+    @web.middleware
+    async def session(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        response.set_cookie("session", "1")
+        return response
+
+    root = web.Application(middlewares=[session])
+    app = _app()
+    async with World(tmp_path) as world:
+        regioncache.setup(
+            app, world.settings(rules=[Rule("/api/items/{id}", write="behind")], sync=Sync(enabled=False))
+        )
+        root.add_subapp("/api", app)
+        async with running(root) as url, aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as client:
+            for _ in range(3):
+                async with client.put(f"{url}/api/items/1", data=b"{}") as answer:
+                    assert (answer.status, set(answer.cookies)) == (202, {"session", PIN_COOKIE})
+
+
+class _Phones(AbstractRuleMatching):
+    """Matches by a field on which no hit depends."""
+
+    async def match(self, request: web.Request) -> bool:
+        return "phone" in request.headers.get("User-Agent", "")
+
+    def get_info(self) -> Any:
+        return {}
+
+    @property
+    def canonical(self) -> str:
+        return "phones"
+
+
+async def test_a_route_that_more_than_the_target_decides_is_looked_for(tmp_path: Path) -> None:
+    phones = serving(page=Counted(lambda _: web.Response(text="for phones")).handle)
+    app = web.Application()
+    app.router.register_resource(MatchedSubAppResource(_Phones(), phones))
+    phones.pre_freeze()
+    app._subapps.append(phones)
+    app.router.add_get("/page", Counted(lambda _: fresh("for others")).handle)
+    async with World(tmp_path) as world, served(world, app) as port:
+
+        async def is_hit() -> bool:
+            return b"; hit" in await sent(port, get())
+
+        await eventually(is_hit)
+        for _ in range(3):
+            assert b"for phones" in await sent(port, get("User-Agent: phone\r\n"))
+            assert b"for others" in await sent(port, get())
+
+
+async def test_who_comes_late_to_watch_sees_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handled: list[str] = []
+    handle = web.Application._handle
+
+    async def watched(app: web.Application, request: web.Request) -> web.StreamResponse:
+        handled.append(request.path)
+        return await handle(app, request)
+
+    async with World(tmp_path) as world, served(world, _app()) as port:
+        for _ in range(3):
+            await sent(port, get())
+            await asyncio.sleep(0.05)
+        monkeypatch.setattr(web.Application, "_handle", watched)
+        for number in range(1, 4):
+            await sent(port, get())
+            assert handled == ["/page", "/none"] * number
+        monkeypatch.undo()
+
+
+async def test_a_planned_write_that_is_cut_off_is_logged_with_its_route(tmp_path: Path, resolved: Resolved) -> None:
+    logged: list[Any] = []
+
+    class Logger(AbstractAccessLogger):
+        def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+            assert isinstance(request, web.Request)
+            logged.append(request.match_info["id"])
+            request.match_info["id"] = "changed"
+
+    app = web.Application()
+    app.router.add_put("/items/{id}", _read)
+    log: Any = logging.getLogger("tests.shortcut")
+    async with (
+        World(tmp_path) as world,
+        served(world, app, access_log=log, access_log_class=Logger) as port,
+    ):
+
+        async def is_planned() -> bool:
+            before = resolved.count
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            count = len(logged)
+            writer.write(put(b"{}"))
+            await eventually(lambda: len(logged) > count)
+            writer.close()
+            return resolved.count == before
+
+        await eventually(is_planned)
+        count = len(logged)
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(put(b"{}" * 10)[:-5])
+        await writer.drain()
+        writer.close()
+        await eventually(lambda: len(logged) > count)
+        assert set(logged) == {"1"}

@@ -750,6 +750,27 @@ async def test_writes_that_end_together_end_in_one_call_each_by_itself(store: Re
     assert not {writes[2].record.id, writes[3].record.id} & set(named)
 
 
+async def _octets(client: Redis, *keys: str) -> dict[str, bytes | None]:
+    return {key: await client.dump(key) for key in keys}
+
+
+async def test_a_write_whose_keys_are_of_another_type_leaves_nothing_behind(store: RegionStore, client: Redis) -> None:
+    partition = store.partitions[0]
+    write = acceptance("/items/1", affects=("/items",))
+    state, affected, *_ = partition.resource(write.target.digest)[0], partition.state(resource("/items").digest)
+    counts = (partition.queue, partition.due, partition.bytes)
+    for wrong in (state, affected, partition.seq, partition.principals, partition.sizes):
+        await client.flushdb()
+        await raw(client, "LPUSH", wrong, "no such thing")
+        names = (*counts, partition.seq, partition.principals, partition.sizes, state, affected)
+        before = await _octets(client, *names, partition.pending(write.target.digest))
+        for _ in range(3):
+            with pytest.raises(ResponseError, match="WRONGTYPE"):
+                await accept(store, acceptance("/items/1", affects=("/items",)))
+        assert await _octets(client, *before) == before, wrong
+        assert await client.keys("*:w:*") == []
+
+
 async def test_what_is_wrong_with_one_resource_keeps_no_other_from_ending(store: RegionStore, client: Redis) -> None:
     partition = store.partitions[0]
     writes = [acceptance(f"/items/{n}") for n in range(4)]

@@ -29,8 +29,8 @@ local function with_one_more(raw)
   return pending and string.sub(raw, 1, pending - 1) .. string.sub(raw, pending) + 1
 end
 
-local function note_pending(first, own)
-  local raw = with_one_more(redis.call('GET', KEYS[first]))
+local function note_pending(first, raw, own)
+  raw = with_one_more(raw)
   if raw then
     redis.call('SET', KEYS[first], raw)
   else
@@ -63,45 +63,40 @@ local function accept(key, at)
     return {'known', known_id, 0}
   end
 
+  -- Everything is read before anything is written: a key of another type leaves nothing half done.
   local target_queue = KEYS[target + 1]
   local own = redis.call('ZCARD', target_queue)
   local is_blocked = dead_writes > 0 and redis.call('HEXISTS', blocked, digest) == 1
-  held_bytes = held_bytes or tonumber(redis.call('GET', bytes) or '0')
-  local full_of
-  -- A blocked resource holds a dead write that waits for an operator: it takes a place too.
-  if waiting_writes + dead_writes >= max_writes then full_of = 'writes'
-  elseif held_bytes + more_bytes + size > max_bytes then full_of = 'bytes'
-  elseif own >= max_resource then full_of = 'resource'
-  elseif body and redis.call('EXISTS', body) == 0 then return {'no-body', id, 0}
-  else
-    -- Counted first and then compared: what comes to too much is taken back.
-    local waiting = redis.call('HINCRBY', sizes, digest, size) - size
-    if own > 0 and waiting > 0 and waiting + size > max_resource_bytes then
-      full_of = 'resource'
-    elseif redis.call('HINCRBY', principals, principal, 1) > max_principal then
-      full_of = 'principal'
-      if redis.call('HINCRBY', principals, principal, -1) <= 0 then redis.call('HDEL', principals, principal) end
-    end
-    if (full_of and redis.call('HINCRBY', sizes, digest, 0 - size) or waiting + size) <= 0 then
-      redis.call('HDEL', sizes, digest)
-    end
+  local function full(cap)
+    return {'full', cap, own + (is_blocked and 1 or 0)}
   end
-  if full_of then return {'full', full_of, own + (is_blocked and 1 or 0)} end
+  held_bytes = held_bytes or tonumber(redis.call('GET', bytes) or '0')
+  -- A blocked resource holds a dead write that waits for an operator: it takes a place too.
+  if waiting_writes + dead_writes >= max_writes then return full('writes') end
+  if held_bytes + more_bytes + size > max_bytes then return full('bytes') end
+  if own >= max_resource then return full('resource') end
+  local waiting = tonumber(redis.call('HGET', sizes, digest) or '0')
+  if own > 0 and waiting > 0 and waiting + size > max_resource_bytes then return full('resource') end
+  if tonumber(redis.call('HGET', principals, principal) or '0') >= max_principal then return full('principal') end
+  if body and redis.call('EXISTS', body) == 0 then return {'no-body', id, 0} end
+  local seq = (newest or tonumber(redis.call('GET', seq_key) or '0')) + 1
+  local states = {}
+  for i = 1, count do states[i] = redis.call('GET', KEYS[target + 4 * (i - 1)]) end
+  local before = own > 0 and string.sub(flags, 4, 4) == '1' and redis.call('ZREVRANGE', target_queue, 0, 0, 'WITHSCORES')[2]
 
-  newest = (newest or tonumber(redis.call('GET', seq_key) or '0')) + 1
-  local seq = newest
+  count_pending(sizes, principals, digest, principal, size)
+  newest = seq
   if body then redis.call('PERSIST', body) end
   more_bytes = more_bytes + size
   redis.call('ZADD', queue, seq, numbered(seq, id))
   waiting_writes = waiting_writes + 1
-  local before = own > 0 and string.sub(flags, 4, 4) == '1' and redis.call('ZREVRANGE', target_queue, 0, 0, 'WITHSCORES')[2]
   local shared, element = string.sub(flags, 3, 3), at + ARGUMENTS
   redis.call('ZADD', target_queue, seq, ARGV[element])
-  note_pending(target, own + 1)
+  note_pending(target, states[1], own + 1)
   for i = 1, count - 1 do
     local affected = target + 4 * i
     add_affected(KEYS[affected + 2], shared, principal, seq, ARGV[element + i])
-    note_pending(affected)
+    note_pending(affected, states[i + 1])
   end
   -- Without a lifetime until the write has settled: it may not be evicted before.
   if idempotency then redis.call('SET', idempotency, id .. '|' .. ARGV[at + 7]) end
