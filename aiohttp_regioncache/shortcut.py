@@ -9,7 +9,6 @@ steps aside.
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -61,16 +60,18 @@ def answer_before_router(app: web.Application, edge: Edge) -> Callable[[], None]
         why = f"aiohttp {aiohttp.__version__} is not {MADE_FOR}" if is_aiohttps else "somebody has changed its handling"
         logger.warning("hits and planned writes come behind the application's router, and cost more: %s", why)
         return lambda: None
-    # Nothing is added to a router that is in use.
-    is_by_target = functools.cache(lambda: _routes_by_target(app))
+    is_by_target: bool | None = None  # found out once: nothing is added to a router that is in use
 
     async def handle_at_once(request: web.Request) -> web.StreamResponse:
+        nonlocal is_by_target
         handle = type(app)._handle  # somebody who watches it may have come after us
         if handle is _HANDLE:
+            if is_by_target is None:
+                is_by_target = _routes_by_target(app)
             plan = edge.find(request)
             if plan is None:
                 request[TRIED] = True
-            elif plan.match is not None and is_by_target():
+            elif plan.match is not None and is_by_target:
                 # Whoever sends the answer, or logs it, asks for it.
                 request._match_info = copied_match(plan.match)
                 answer = await edge.follow(plan, request)
