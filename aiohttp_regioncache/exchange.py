@@ -87,11 +87,7 @@ def match_of(request: web.Request) -> web.UrlMappingMatchInfo | None:
     match = request.match_info
     if not request.get(IS_FIRST) or type(match) is not web.UrlMappingMatchInfo:
         return None
-    return copied_match(match)
-
-
-def copied_match(match: web.UrlMappingMatchInfo) -> web.UrlMappingMatchInfo:
-    """The same route for a request of its own: whoever hears of an answer may write into it."""
+    # A copy: whoever hears of the answer may write into the request's own.
     own = web.UrlMappingMatchInfo(dict(match), match.route)
     for app in reversed(match.apps):
         own.add_app(app)

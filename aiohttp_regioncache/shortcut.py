@@ -17,7 +17,6 @@ import aiohttp
 from aiohttp import web
 from aiohttp.web_urldispatcher import Domain, MaskDomain, MatchedSubAppResource, PrefixedSubAppResource, UrlDispatcher
 
-from .exchange import copied_match
 from .middleware import TRIED, Edge
 from .sources import digest_of
 
@@ -73,7 +72,7 @@ def answer_before_router(app: web.Application, edge: Edge) -> Callable[[], None]
                 request[TRIED] = True
             elif plan.match is not None and is_by_target:
                 # Whoever sends the answer, or logs it, asks for it.
-                request._match_info = copied_match(plan.match)
+                request._match_info = _own(plan.match)
                 answer = await edge.follow(plan, request)
                 if answer is not None:
                     return answer
@@ -98,3 +97,12 @@ def _is_by_target(resource: web.AbstractResource) -> bool:
         rule = resource._rule if isinstance(resource, MatchedSubAppResource) else None
         return type(resource) in _MOUNTS and type(rule) in _RULES and _routes_by_target(resource._app)
     return type(resource) in _RESOURCES
+
+
+def _own(match: web.UrlMappingMatchInfo) -> web.UrlMappingMatchInfo:
+    """A request's own: whoever hears of the answer may write into it, but for the applications."""
+    own = web.UrlMappingMatchInfo(match, match._route)
+    own._apps = match._apps
+    own._current_app = match._current_app
+    own._frozen = True
+    return own
