@@ -22,6 +22,8 @@ local is_new = false
 -- What the partition has pending, counted once for all of them: writes, dead ones that hold back others, and octets.
 local waiting_writes, dead_writes, held_bytes = redis.call('ZCARD', queue), redis.call('HLEN', blocked), nil
 local newest, more_bytes = nil, 0
+-- Pending writes by principal, and how many of them are accepted now.
+local pending_of, more_of = {}, {}
 
 -- Count one more pending at a resource, in the text of its state; nil for what is none.
 local function with_one_more(raw)
@@ -67,24 +69,27 @@ local function accept(key, at)
   local target_queue = KEYS[target + 1]
   local own = redis.call('ZCARD', target_queue)
   local is_blocked = dead_writes > 0 and redis.call('HEXISTS', blocked, digest) == 1
-  local function full(cap)
-    return {'full', cap, own + (is_blocked and 1 or 0)}
-  end
+  local before_it = own + (is_blocked and 1 or 0)
   held_bytes = held_bytes or tonumber(redis.call('GET', bytes) or '0')
   -- A blocked resource holds a dead write that waits for an operator: it takes a place too.
-  if waiting_writes + dead_writes >= max_writes then return full('writes') end
-  if held_bytes + more_bytes + size > max_bytes then return full('bytes') end
-  if own >= max_resource then return full('resource') end
+  if waiting_writes + dead_writes >= max_writes then return {'full', 'writes', before_it} end
+  if held_bytes + more_bytes + size > max_bytes then return {'full', 'bytes', before_it} end
+  if own >= max_resource then return {'full', 'resource', before_it} end
   local waiting = tonumber(redis.call('HGET', sizes, digest) or '0')
-  if own > 0 and waiting > 0 and waiting + size > max_resource_bytes then return full('resource') end
-  if tonumber(redis.call('HGET', principals, principal) or '0') >= max_principal then return full('principal') end
+  if own > 0 and waiting > 0 and waiting + size > max_resource_bytes then return {'full', 'resource', before_it} end
+  local theirs = pending_of[principal] or tonumber(redis.call('HGET', principals, principal) or '0')
+  if theirs >= max_principal then return {'full', 'principal', before_it} end
   if body and redis.call('EXISTS', body) == 0 then return {'no-body', id, 0} end
   local seq = (newest or tonumber(redis.call('GET', seq_key) or '0')) + 1
-  local states = {}
-  for i = 1, count do states[i] = redis.call('GET', KEYS[target + 4 * (i - 1)]) end
+  local state, states = redis.call('GET', KEYS[target]), nil
+  if count ~= '1' then
+    states = {}
+    for i = 1, count - 1 do states[i] = redis.call('GET', KEYS[target + 4 * i]) end
+  end
   local before = own > 0 and string.sub(flags, 4, 4) == '1' and redis.call('ZREVRANGE', target_queue, 0, 0, 'WITHSCORES')[2]
 
-  count_pending(sizes, principals, digest, principal, size)
+  if redis.call('HINCRBY', sizes, digest, size) <= 0 then redis.call('HDEL', sizes, digest) end
+  pending_of[principal], more_of[principal] = theirs + 1, (more_of[principal] or 0) + 1
   newest = seq
   if body then redis.call('PERSIST', body) end
   more_bytes = more_bytes + size
@@ -92,11 +97,11 @@ local function accept(key, at)
   waiting_writes = waiting_writes + 1
   local shared, element = string.sub(flags, 3, 3), at + ARGUMENTS
   redis.call('ZADD', target_queue, seq, ARGV[element])
-  note_pending(target, states[1], own + 1)
+  note_pending(target, state, own + 1)
   for i = 1, count - 1 do
     local affected = target + 4 * i
     add_affected(KEYS[affected + 2], shared, principal, seq, ARGV[element + i])
-    note_pending(affected, states[i + 1])
+    note_pending(affected, states[i])
   end
   -- Without a lifetime until the write has settled: it may not be evicted before.
   if idempotency then redis.call('SET', idempotency, id .. '|' .. ARGV[at + 7]) end
@@ -110,6 +115,7 @@ end
 local function note_totals()
   if newest then redis.call('SET', seq_key, newest) end
   if more_bytes > 0 then redis.call('INCRBY', bytes, more_bytes) end
+  for principal, more in pairs(more_of) do redis.call('HINCRBY', principals, principal, more) end
 end
 
 local answers = {}
