@@ -218,6 +218,12 @@ def test_a_mould_casts_what_encoding_the_whole_record_would_give(
     assert Mould(whole, names).cast(encoded(*(getattr(WRITE, name) for name in names))) == encode(WRITE)
 
 
+def test_a_mould_keeps_nothing_of_what_it_was_made_of_but_what_all_have() -> None:
+    secret = msgspec.structs.replace(WRITE, body=b"nobody else's")
+    mould = Mould(secret, ("body",))
+    assert mould.size < len(encode(secret)) - len(secret.body)
+
+
 def test_records_are_frozen() -> None:
     for record in (CACHED, WRITE):
         with pytest.raises(AttributeError):

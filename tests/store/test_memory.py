@@ -12,8 +12,9 @@ from redis.asyncio import Redis
 
 from aiohttp_regioncache.durability import MEMORY
 from aiohttp_regioncache.errors import RegionUnavailableError
+from aiohttp_regioncache.settings import Queue
 from aiohttp_regioncache.store import entries, outbox, queue
-from aiohttp_regioncache.store.accepting import Acceptance
+from aiohttp_regioncache.store.accepting import Acceptance, Verdict
 from aiohttp_regioncache.store.outbox import Cursor
 from aiohttp_regioncache.store.region import RegionStore
 from tests.store import tools
@@ -52,6 +53,9 @@ async def test_a_full_server_refuses_writes_and_drains_its_queue(small: ValkeySe
         for stored in (False, True):
             with pytest.raises(RegionUnavailableError):
                 await accept(store, acceptance(body=LARGE, stored=stored))
+        # What a cap refuses may not overtake what waits: that is said also now.
+        for caps in (Queue(max_writes_per_resource=1), Queue(max_writes_per_principal=1)):
+            assert (await accept(store, acceptance("/items/0"), caps)).verdict is Verdict.FULL
         first = accepted[0][0]  # what is queued is known all the same
         for again in (first, acceptance("/items/0", key="0")):
             assert (await accept(store, again)).detail == first.record.id
