@@ -411,7 +411,8 @@ def setup(
         app.middlewares.insert(position, make_middleware(region_cache, applications))
         return None
     cache = RegionCache(settings)
-    app.middlewares.insert(position, make_middleware(lambda _request: cache, applications))
+    middleware = make_middleware(lambda _request: cache, applications)
+    app.middlewares.insert(position, middleware)
     app[REGION_CACHE] = cache
     resource = app.router.add_resource(f"{CONTROL_PATH}/{{path:.*}}")
     resource.add_route("*", _control, expect_handler=expect)
@@ -420,7 +421,7 @@ def setup(
         cache.control_prefix = resource.canonical.removesuffix("{path}")
         try:
             await cache.start([rule for each in applications for rule in decorated_rules(each)])
-            undo = answer_before_router(app, cache.edge)
+            undo = answer_before_router(app, cache.edge, middleware)
             try:
                 yield
             finally:

@@ -15,6 +15,7 @@ from typing import Final
 
 import aiohttp
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from aiohttp.web_urldispatcher import Domain, MaskDomain, MatchedSubAppResource, PrefixedSubAppResource, UrlDispatcher
 
 from .middleware import TRIED, Edge
@@ -49,33 +50,33 @@ def fingerprint() -> str:
     return digest_of(_RELIED_ON)
 
 
-def answer_before_router(app: web.Application, edge: Edge) -> Callable[[], None]:
+def answer_before_router(app: web.Application, edge: Edge, middleware: Middleware) -> Callable[[], None]:
     """Answer by an edge's plans before the router of an application, where that can be done; gives what undoes it.
 
-    Call it before the application's handler is made: at the latest while it starts.
+    `middleware` is the one that makes the plans: nothing is done while another one comes before it. Call it before the
+    application's handler is made: at the latest while it starts.
     """
     is_aiohttps = type(app)._handle is _HANDLE and "_handle" not in vars(app)
     if not is_aiohttps or fingerprint() != FINGERPRINT:
         why = f"aiohttp {aiohttp.__version__} is not {MADE_FOR}" if is_aiohttps else "somebody has changed its handling"
         logger.warning("hits and planned writes come behind the application's router, and cost more: %s", why)
         return lambda: None
-    is_by_target: bool | None = None  # found out once: nothing is added to a router that is in use
+    may_come_first: bool | None = None  # found out once: nothing is added to an application that is in use
 
     async def handle_at_once(request: web.Request) -> web.StreamResponse:
-        nonlocal is_by_target
+        nonlocal may_come_first
         handle = type(app)._handle  # somebody who watches it may have come after us
-        if handle is _HANDLE:
-            if is_by_target is None:
-                is_by_target = _routes_by_target(app)
+        if may_come_first is None:
+            may_come_first = middleware in app.middlewares[:1] and _routes_by_target(app)
+        if may_come_first and handle is _HANDLE:
             plan = edge.find(request)
-            if plan is None:
-                request[TRIED] = True
-            elif plan.match is not None and is_by_target:
+            if plan is not None and plan.match is not None:
                 # Whoever sends the answer, or logs it, asks for it.
                 request._match_info = _own(plan.match)
                 answer = await edge.follow(plan, request)
                 if answer is not None:
                     return answer
+            if plan is None or plan.match is not None:
                 request[TRIED] = True
         return await handle(app, request)
 

@@ -100,6 +100,11 @@ def put(body: bytes, fields: str = "", number: int = 1) -> bytes:
     return f"PUT /items/{number} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n{fields}\r\n".encode() + body
 
 
+async def is_hit(port: int) -> bool:
+    """Whether the page is there."""
+    return b"; hit" in await sent(port, get())
+
+
 async def until_planned(port: int, resolved: Resolved, *octets: bytes) -> None:
     """Send requests until the router sees none of them."""
 
@@ -187,10 +192,8 @@ async def test_whoever_comes_before_the_cache_still_does(tmp_path: Path, resolve
         return await handler(request)
 
     async with World(tmp_path) as world, served(world, _app(middlewares=[outer])) as port:
-        for _ in range(3):
-            await sent(port, get())
-            await sent(port, put(b"{}"))
-            await asyncio.sleep(0.05)
+        await eventually(lambda: is_hit(port))
+        await sent(port, put(b"{}"))
         seen.clear()
         before = resolved.count
         answers = await sent(port, get(), put(b"{}"))
@@ -335,11 +338,7 @@ async def test_a_route_that_more_than_the_target_decides_is_looked_for(tmp_path:
     app._subapps.append(phones)
     app.router.add_get("/page", Counted(lambda _: fresh("for others")).handle)
     async with World(tmp_path) as world, served(world, app) as port:
-
-        async def is_hit() -> bool:
-            return b"; hit" in await sent(port, get())
-
-        await eventually(is_hit)
+        await eventually(lambda: is_hit(port))
         for _ in range(3):
             assert b"for phones" in await sent(port, get("User-Agent: phone\r\n"))
             assert b"for others" in await sent(port, get())
@@ -354,9 +353,8 @@ async def test_who_comes_late_to_watch_sees_all(tmp_path: Path, monkeypatch: pyt
         return await handle(app, request)
 
     async with World(tmp_path) as world, served(world, _app()) as port:
-        for _ in range(3):
-            await sent(port, get())
-            await asyncio.sleep(0.05)
+        await eventually(lambda: is_hit(port))
+        await sent(port, get())
         monkeypatch.setattr(web.Application, "_handle", watched)
         for number in range(1, 4):
             await sent(port, get())

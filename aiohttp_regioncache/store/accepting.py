@@ -29,8 +29,6 @@ BODY_SECONDS: Final = 60
 """How long a body stays whose accept never came."""
 ACCEPTED_AT_ONCE: Final = 16
 """Writes that are accepted in one call, for whose time Redis serves nobody else: a third of a millisecond."""
-
-
 _FIXED: Final = 8
 """Arguments of the script for each write, before its elements."""
 
@@ -197,7 +195,7 @@ def tags_of(record: WriteRecord) -> bytes:
 async def accept(store: RegionStore, partition: Partition, acceptance: Acceptance, caps: Queue) -> Accepted:
     """Accept a write: all or nothing, harmless to repeat. Raises `RegionUnavailableError`."""
     record = acceptance.record
-    packed = pack(
+    write = pack(
         store,
         partition,
         Common.of(partition, acceptance),
@@ -210,7 +208,7 @@ async def accept(store: RegionStore, partition: Partition, acceptance: Acceptanc
     )
     queue = taking(store, partition, acceptance.durability, caps)
     for _ in range(2):
-        accepted = await queue.ask(packed)
+        accepted = await queue.ask(write)
         if accepted.verdict is not Verdict.NO_BODY:
             return accepted
     raise RegionUnavailableError(store.name, "the body of a write could not be stored beside it")

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import hiredis
 import msgspec
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import (
@@ -26,7 +25,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..errors import RegionUnavailableError
 from .breaker import Breaker
-from .pipe import Chunk, Pipe, chunk
+from .pipe import Chunk, Pipe, chunk, written
 from .scripts import Script
 
 logger = logging.getLogger(__name__)
@@ -79,9 +78,9 @@ class _Command(msgspec.Struct, frozen=True, gc=False):
     def wire(self) -> bytes:
         """The command in its form on the wire."""
         if self.rest is None:
-            return _packed(self.arguments)
-        written = chunk(*self.arguments)
-        return b"*%d\r\n%b%b" % (written.count + self.rest.count, written.wire, self.rest.wire)
+            return written(self.arguments)
+        first = chunk(*self.arguments)
+        return b"*%d\r\n%b%b" % (first.count + self.rest.count, first.wire, self.rest.wire)
 
     @property
     def all_arguments(self) -> tuple[Argument, ...]:
@@ -408,15 +407,9 @@ def _wire(commands: Sequence[_Command], confirmations: Sequence[tuple[Confirmati
     return b"".join(
         [
             *[command.wire for command in commands],
-            *[_packed(confirmation.arguments) for confirmation, _ in confirmations],
+            *[written(confirmation.arguments) for confirmation, _ in confirmations],
         ]
     )
-
-
-def _packed(arguments: tuple[Argument, ...]) -> bytes:
-    """A command in its form on the wire."""
-    packed: bytes = hiredis.pack_command(arguments)  # type: ignore[arg-type] # its types know tuples of one argument only
-    return packed
 
 
 def _parsed(client: Redis, name: Argument, answer: Any) -> Any:

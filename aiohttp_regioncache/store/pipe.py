@@ -169,10 +169,15 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
         return arguments
 
 
+def written(arguments: tuple[str | bytes | float, ...]) -> bytes:
+    """A command in its form on the wire."""
+    wire: bytes = hiredis.pack_command(arguments)  # type: ignore[arg-type] # its types know tuples of one alone
+    return wire
+
+
 def chunk(*arguments: str | bytes | float) -> Chunk:
     """Write arguments in their form on the wire."""
-    wire: bytes = hiredis.pack_command(arguments)  # type: ignore[arg-type] # its types know one alone
-    return Chunk(wire.partition(b"\r\n")[2], len(arguments))
+    return Chunk(written(arguments).partition(b"\r\n")[2], len(arguments))
 
 
 def packed(key: str) -> bytes:

@@ -44,11 +44,10 @@ _OVERHEAD: Final = 4096
 MAX_OCTETS: Final = 4096
 """Octets of the longest head for which a plan is made."""
 
-Key = tuple[str, str, str, str, str | None, tuple[tuple[bytes, bytes], ...]]
-
-
 _VARYING: Final = ("id", "body", "body_stored", "idempotency_key", "accepted")
 """The fields of a record that differ from one write of a plan to the next, in their order."""
+
+Key = tuple[str, str, str, str, str | None, tuple[tuple[bytes, bytes], ...]]
 
 
 class WritePlan(msgspec.Struct, frozen=True):

@@ -94,12 +94,6 @@ local function move_watermark(processed, queue, seq_key)
   redis.call('SET', processed, first and tonumber(string.sub(first, 1, 16)) - 1 or redis.call('GET', seq_key) or 0)
 end
 
--- Count one more pending: bytes of the resource, writes of the principal.
-local function count_pending(sizes, principals, digest, principal, size)
-  if redis.call('HINCRBY', sizes, digest, size) <= 0 then redis.call('HDEL', sizes, digest) end
-  redis.call('HINCRBY', principals, principal, 1)
-end
-
 -- A token with the time of the change that made it: for origins whose readers lag behind their writers.
 local function dated(token)
   return string.format('%s@%d', token, now_ms())

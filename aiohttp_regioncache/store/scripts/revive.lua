@@ -21,7 +21,8 @@ redis.call('PERSIST', status)
 redis.call('PERSIST', body)
 redis.call('PERSIST', idempotency)
 redis.call('INCRBY', bytes, size)
-count_pending(sizes, principals, digest, principal, size)
+if redis.call('HINCRBY', sizes, digest, size) <= 0 then redis.call('HDEL', sizes, digest) end
+redis.call('HINCRBY', principals, principal, 1)
 redis.call('ZADD', queue, seq, numbered(seq, id))
 for at = first_resource, #KEYS, 4 do
   local keys = resource(at)
