@@ -285,15 +285,51 @@ async def test_plans_are_followed_behind_another_middleware_too(
     async def outer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
 
+    looked_for: list[str] = []
+    find = Edge.find
+
+    def finding(edge: Edge, request: web.Request) -> Any:
+        looked_for.append(request.method)
+        return find(edge, request)
+
     monkeypatch.setattr(Edge, "follow", following)
+    monkeypatch.setattr(Edge, "find", finding)
     async with World(tmp_path) as world, served(world, _app(middlewares=[outer])) as port:
 
         async def are_followed() -> bool:
             followed.clear()
+            looked_for.clear()
             await sent(port, get(), put(b"{}"))
             return followed == ["GET", "PUT"]
 
         await eventually(are_followed)
+        assert looked_for == ["GET", "PUT", "GET"]  # each once, and what ends the connection
+
+
+async def test_the_middlewares_of_a_sub_application_come_before_its_plans(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        seen.append(request.path)
+        return await handler(request)
+
+    sub = serving(page=Counted(lambda number: fresh(str(number))).handle)
+    sub.middlewares.append(guard)
+    regioncache.setup(sub)
+    app = web.Application()
+    app.add_subapp("/sub/", sub)
+    async with World(tmp_path) as world, served(world, app) as port:
+        octets = get().replace(b"/page", b"/sub/page")
+
+        async def is_kept() -> bool:
+            return b"; hit" in await sent(port, octets)
+
+        await eventually(is_kept)
+        seen.clear()
+        for number in range(1, 4):
+            assert await is_kept()
+            assert seen == ["/sub/page"] * number
 
 
 async def test_a_cookie_of_an_outer_middleware_takes_nobodys_place(tmp_path: Path, resolved: Resolved) -> None:
