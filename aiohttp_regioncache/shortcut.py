@@ -9,6 +9,7 @@ steps aside.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -45,6 +46,7 @@ _RELIED_ON: Final = (
 )
 
 
+@functools.cache
 def fingerprint() -> str:
     """A digest of the sources of aiohttp that this file relies on; empty when they are not there."""
     return digest_of(_RELIED_ON)
