@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from .exchanges import Exchanges
 from .keys import Target, normalize_octets
 from .principal import Signer
 from .problems import problem, shown_problem
+from .reads.misses import MissPlan
 from .reads.plans import Plan, Plans
 from .reads.reader import Reader
 from .replays import CDN_LOOP, REPLAY_HEADER, is_looping, verify_replay
@@ -35,12 +37,15 @@ from .writes.through import Past, Through
 
 logger = logging.getLogger(__name__)
 
+AnyPlan = Plan | MissPlan | WritePlan
+"""How a request like one that was answered before is answered."""
+
 CONTROL_PATH: Final = "/_regioncache"
 """Everything of our own lies under this path of the application."""
 
 
-TRIED: Final = web.RequestKey("regioncache_tried", bool)
-"""Whether a plan for the request was looked for already."""
+LOOKED_FOR: Final[web.RequestKey[AnyPlan | None]] = web.RequestKey("regioncache_looked_for")
+"""The plan for a request that was looked for already, if there is one that may still be followed."""
 
 
 class Edge:
@@ -77,16 +82,23 @@ class Edge:
         """How requests that were answered before are answered again."""
         return self._reader.plans
 
-    def find(self, request: web.Request) -> Plan | WritePlan | None:
+    def find(self, request: web.Request) -> AnyPlan | None:
         """Find how a request like this one was answered before, if the next may be answered so again."""
         if self._accepter is None or is_safe(request.method):
             return self._reader.plans.find(request)
         return self._accepter.plans.find(request)
 
-    def follow(self, plan: Plan | WritePlan, request: web.Request) -> Awaitable[web.Response | None]:
+    def follow(
+        self, plan: AnyPlan, request: web.Request, handler: Handler
+    ) -> Awaitable[web.StreamResponse | None]:
         """Answer a request by its plan; None where that turns out not to do."""
         if isinstance(plan, Plan):
             return self._reader.follow(plan)
+        if isinstance(plan, MissPlan):
+            peer, inquiry = peer_of(request), plan.inquiry
+            asker = Asker(peer, self._exchanges.trusted.trusts(peer), plan.scheme)
+            make = functools.partial(self._exchanges.make, request, asker, inquiry.served, inquiry.target)
+            return self._reader.pass_on(plan, request, asker, handler, make)
         assert self._accepter is not None  # noqa: S101 - nobody else makes the others
         return self._accepter.follow(plan, request)
 
@@ -184,10 +196,9 @@ def make_middleware(find: Callable[[web.Request], Mounted], applications: Sequen
             return await handler(request)
         mounted = find(request)
         edge = mounted.edge
-        if TRIED not in request:
-            plan = edge.find(request)
-            if plan is not None and (answer := await edge.follow(plan, request)) is not None:
-                return answer
+        plan = request[LOOKED_FOR] if LOOKED_FOR in request else edge.find(request)
+        if plan is not None and (answer := await edge.follow(plan, request, handler)) is not None:
+            return answer
         # What is planned now comes first the next time only where nobody else would have come before us.
         outermost = request.match_info.apps[0].middlewares[:1]
         request[IS_FIRST] = bool(outermost) and outermost[0] is regioncache

@@ -19,7 +19,8 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 from aiohttp.web_urldispatcher import Domain, MaskDomain, MatchedSubAppResource, PrefixedSubAppResource, UrlDispatcher
 
-from .middleware import TRIED, Edge
+from .middleware import LOOKED_FOR, Edge
+from .reads.misses import MissPlan
 from .sources import digest_of
 
 logger = logging.getLogger(__name__)
@@ -63,23 +64,29 @@ def answer_before_router(app: web.Application, edge: Edge, middleware: Middlewar
         why = f"aiohttp {aiohttp.__version__} is not {MADE_FOR}" if is_aiohttps else "somebody has changed its handling"
         logger.warning("hits and planned writes come behind the application's router, and cost more: %s", why)
         return lambda: None
-    may_come_first: bool | None = None  # found out once: nothing is added to an application that is in use
+    # Found out once: nothing is added to an application that is in use.
+    may_come_first: bool | None = None
+    is_only = False
 
     async def handle_at_once(request: web.Request) -> web.StreamResponse:
-        nonlocal may_come_first
+        nonlocal may_come_first, is_only
         handle = type(app)._handle  # somebody who watches it may have come after us
         if may_come_first is None:
             may_come_first = middleware in app.middlewares[:1] and _routes_by_target(app)
+            is_only = len(app.middlewares) == 1
         if may_come_first and handle is _HANDLE:
             plan = edge.find(request)
-            if plan is not None and plan.match is not None:
+            match = None if plan is None else plan.match
+            if isinstance(plan, MissPlan) and match is not None and not (is_only and len(match.apps) == 1):
+                match = None  # what a route leads to does not come next
+            if plan is not None and match is not None:
                 # Whoever sends the answer, or logs it, asks for it.
-                request._match_info = _own(plan.match)
-                answer = await edge.follow(plan, request)
+                request._match_info = match = _own(match)
+                answer = await edge.follow(plan, request, match.handler)
                 if answer is not None:
                     return answer
-            if plan is None or plan.match is not None:
-                request[TRIED] = True
+                plan = None
+            request[LOOKED_FOR] = plan
         return await handle(app, request)
 
     def undo() -> None:

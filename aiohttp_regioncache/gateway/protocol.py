@@ -204,9 +204,10 @@ class FastHandler(RequestHandler):
         host = message.headers.get(hdrs.HOST)
         if host is None:
             return None
-        return self._gate.plans.find_by(
+        plan = self._gate.plans.find_by(
             (message.method, message.path, host, self._scheme, self._is_trusted, message.raw_headers)
         )
+        return plan if isinstance(plan, Plan) else None
 
     # --- answering ---
 

@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 from multidict import CIMultiDict
 
-from ..exchange import Exchange, Handler, as_before
+from ..exchange import Exchange, Handler, Inquiry, as_before
 from ..features import own_names
 from ..pin import without_pins
 from ..problems import Unanswered
@@ -178,7 +178,7 @@ async def posted(
         return None
     stored = Stored(None, False, remembered)
     arrival = Arrival(taken.headers, asked, answered, max(0.0, answered - asked))
-    record, _, known = _record(exchange, taken, governing, stored, settings, arrival)
+    record, _, known = record_of(exchange, taken, governing, stored, settings, arrival)
     # What features make of it is for a GET to ask for.
     return (record, known) if record is not None and not own_names(record.vary) else None
 
@@ -314,7 +314,7 @@ async def _fetch(
     governing = await as_sent(request, whole)
     cost = time.monotonic() - began  # not by the region's clock, which may be set right meanwhile
     arrival = Arrival(answer.headers, sent, received, cost)
-    record, storability, known = _record(exchange, whole, governing, stored, settings, arrival)
+    record, storability, known = record_of(exchange, whole, governing, stored, settings, arrival)
     return Fetched(
         request=exchange.request,
         response=response,
@@ -392,7 +392,7 @@ async def fetch_head(
     governing = await as_sent(request, whole)
     # What the head took says nothing of the whole.
     arrival = Arrival(answer.headers, sent, received, entry.cost)
-    record, _, known = _record(exchange, whole, governing, stored, settings, arrival)
+    record, _, known = record_of(exchange, whole, governing, stored, settings, arrival)
     if record is None:
         return outdated
     return msgspec.structs.replace(nothing, snapshot=whole, record=record, is_whole=True, known=known)
@@ -410,7 +410,7 @@ def _together(stored: Stored, answer: Snapshot, max_body: int, *, revalidated: b
     return together if together is not None and len(together.body) <= max_body else answer
 
 
-def _record(
+def record_of(
     exchange: Exchange,
     snapshot: Snapshot,
     governing: Headers,
@@ -454,6 +454,21 @@ def _record(
     return record, storability, known
 
 
+def allowed(inquiry: Inquiry, status: int, governing: Headers, settings: Cache, answered: float) -> Storability:
+    """Whether a response to what is asked for may be stored by the fields `governing` it."""
+    return may_store(
+        "GET",
+        inquiry.headers,
+        status,
+        governing,
+        inquiry.policy,
+        shared=not inquiry.owner,
+        credentials=inquiry.has_credentials,
+        store_set_cookie=settings.store_set_cookie,
+        response_time=answered,
+    )
+
+
 def _storability(
     exchange: Exchange,
     snapshot: Snapshot,
@@ -463,17 +478,7 @@ def _storability(
     answered: float,
 ) -> Storability:
     """Whether a response may be stored, and can be here."""
-    found = may_store(
-        "GET",
-        exchange.headers,
-        snapshot.status,
-        governing,
-        exchange.policy,
-        shared=not exchange.owner,
-        credentials=exchange.has_credentials,
-        store_set_cookie=settings.store_set_cookie,
-        response_time=answered,
-    )
+    found = allowed(exchange, snapshot.status, governing, settings, answered)
     if not found.allowed:
         return found
     if snapshot.status == 206 and own_names(_selecting_names(exchange, governing)):

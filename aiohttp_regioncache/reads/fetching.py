@@ -10,7 +10,7 @@ from aiohttp import web
 
 from ..bounded import Bounded
 from ..errors import RegionUnavailableError
-from ..exchange import Exchange, Handler, apart
+from ..exchange import Exchange, Handler, Inquiry, apart
 from ..overlay import Outcome
 from ..records import CacheRecord
 from ..responses import Streaming, cache_name, mark, unattended
@@ -21,6 +21,7 @@ from ..semantics.storing import shared_despite_credentials
 from ..settings import Cache
 from ..store import entries
 from ..store.entries import Remembered
+from ..store.region import RegionStore
 from ..tasks import Tasks
 from ..transforms.runner import Transformer
 from . import answers
@@ -135,7 +136,7 @@ class Fetching:
                 exchange, handler, found, remembered, by_parts=by_parts, flight=flight, in_background=in_background
             )
 
-        if not _may_share(exchange) or remembered is None or self._unshared.get((found.store.name, found.key)):
+        if remembered is None or not self.may_be_shared(found.store, found.key, exchange):
             return await fetch_for(None), remembered, True
         ranged = range_of(exchange) if by_parts else ""
         untold = found.store.untold[exchange.resource.digest]
@@ -193,29 +194,46 @@ class Fetching:
         )
         if fetched.failed and is_kept(exchange, found):
             fetched = msgspec.structs.replace(fetched, record=None)
-        self._note(exchange, found, fetched, remembered)
-        self._fill(exchange, found, fetched, flight)
+        self.settle(exchange, found.store, found.key, fetched, remembered, flight)
         return fetched
 
-    def _note(self, exchange: Exchange, found: Found, fetched: Fetched, remembered: Remembered | None) -> None:
+    def may_be_shared(self, store: RegionStore, key: str, inquiry: Inquiry) -> bool:
+        """Whether what is fetched for a request, whose entry has this key, may be for others too."""
+        return _may_share(inquiry) and not self._unshared.get((store.name, key))
+
+    def settle(
+        self,
+        exchange: Exchange,
+        store: RegionStore,
+        key: str,
+        fetched: Fetched,
+        remembered: Remembered | None,
+        flight: Flight[Fetched] | None = None,
+    ) -> None:
+        """Store what was fetched where it is asked for under a key, and remember whether others may share it."""
+        self._note(exchange, (store.name, key), fetched, remembered)
+        self._fill(exchange, store, fetched, flight)
+
+    def _note(
+        self, exchange: Exchange, name: tuple[str, str], fetched: Fetched, remembered: Remembered | None
+    ) -> None:
         """Remember whether others may share what is fetched, until it is otherwise: who cannot need not wait for it."""
-        name = (found.store.name, found.key)
         if fetched.record is not None:
             self._unshared.drop(name)
         elif _may_share(exchange) and remembered is not None and not (fetched.failed or exchange.asks_range):
             self._unshared.put(name, True, _UNSHARED_OCTETS)
 
-    def _fill(self, exchange: Exchange, found: Found, fetched: Fetched, flight: Flight[Fetched] | None) -> None:
+    def _fill(self, exchange: Exchange, store: RegionStore, fetched: Fetched, flight: Flight[Fetched] | None) -> None:
         """Store what was fetched. What is fresh serves new arrivals until it is stored."""
         record, landed = fetched.record, flight.land if flight is not None else None
-        begun = record is not None and self._fills.begin(found.store, exchange, record, fetched.known, landed)
+        begun = record is not None and self._fills.begin(store, exchange, record, fetched.known, landed)
         if landed is not None and not (begun and is_fresh(record)):
             landed()
 
 
-def _may_share(exchange: Exchange) -> bool:
+def _may_share(inquiry: Inquiry) -> bool:
     """Whether an answer may be for others than the request's bearer."""
-    return not exchange.has_credentials or bool(exchange.owner)
+    return not inquiry.has_credentials or bool(inquiry.owner)
 
 
 def _is_part(entry: CacheRecord | None) -> bool:

@@ -26,6 +26,7 @@ from .fetching import Fetching, Got
 from .judging import forwarded, may_cover, may_lack_writes
 from .lookup import Found, look_again, refold, wait_until_told
 from .passing import pass_found
+from .plans import Plans
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +42,11 @@ _CONDITIONS: Final = ("if-none-match", "if-modified-since", "range")
 class OriginReads:
     """Answer reads that what is stored cannot answer."""
 
-    def __init__(self, settings: Cache, folder: Folder, fetching: Fetching) -> None:
+    def __init__(self, settings: Cache, folder: Folder, fetching: Fetching, plans: Plans) -> None:
         self._settings = settings
         self._folder = folder
         self._fetching = fetching
+        self._plans = plans
 
     async def read(
         self, exchange: Exchange, handler: Handler, found: Found, judgement: Judgement | None
@@ -69,9 +71,16 @@ class OriginReads:
             fold = await self._refolded(exchange, found, got)
             renewed = await self._renewed(exchange, found, fold, attempt) if fold else None
             if renewed is None:
+                self._learn(exchange, found, got)
                 return _fetched(exchange, found, got.fetched, fold or _UNTOLD, is_own=got.is_own)
             found = renewed
         raise AssertionError("the last attempt returns")
+
+    def _learn(self, exchange: Exchange, found: Found, got: Got) -> None:
+        """Plan to go on without detours, where an answer was for the asker alone and is not stored."""
+        is_plain = found.entry is None and got.is_own and not self._settings.holdoff
+        if is_plain and got.fetched.record is None and not got.fetched.failed:
+            self._plans.learn_miss(exchange, found.store, found.key)
 
     async def _head(
         self, exchange: Exchange, handler: Handler, found: Found, judgement: Judgement | None

@@ -34,6 +34,7 @@ from .decide import Standing, needs_lists, standing
 from .filling import Fills
 from .lookup import entry_key, is_known
 from .memory import Kept, Memory
+from .misses import MissPlan
 from .ready import Ready
 
 INERT: Final = frozenset(
@@ -158,7 +159,7 @@ class Plans:
         self._fills = fills
         self._sites = sites
         self._most = settings.cache.table_bytes
-        self._exact: Bounded[Key, Plan] = Bounded(self._most)
+        self._exact: Bounded[Key, Plan | MissPlan] = Bounded(self._most)
         self._alike: Bounded[Key, Plan] = Bounded(self._most)
         self._counting: Bounded[Aim, frozenset[bytes]] = Bounded(self._most)
         self._turn = 0
@@ -173,7 +174,7 @@ class Plans:
         """Whether what a peer says of others counts."""
         return not self._trusts_nobody and self._trusted.trusts(peer)
 
-    def find(self, request: web.Request) -> Plan | None:
+    def find(self, request: web.Request) -> Plan | MissPlan | None:
         """Find the plan for a request."""
         if request.method not in _READ or request.body_exists:
             return None
@@ -182,7 +183,7 @@ class Plans:
             (request.method, request.raw_path, request.host, request.scheme, is_trusted, request.raw_headers)
         )
 
-    def find_by(self, key: Key) -> Plan | None:
+    def find_by(self, key: Key) -> Plan | MissPlan | None:
         """Find the plan for a request without a body.
 
         Its key is its method, raw path, host, scheme, whether its peer is trusted, and its fields as they came.
@@ -205,7 +206,7 @@ class Plans:
         self._turn = (self._turn + 1) % SAMPLE
         return not self._turn
 
-    def _is_current(self, plan: Plan) -> bool:
+    def _is_current(self, plan: Plan | MissPlan) -> bool:
         """Whether the site of a plan is still the one that it was made for."""
         return self._sites is None or self._sites.current(plan.host) is plan.inquiry.served
 
@@ -224,18 +225,10 @@ class Plans:
 
         `vary` are the fields that selected the entry.
         """
-        request = exchange.request
-        if exchange.terms is not PLAIN_REQUEST or exchange.touching or exchange.is_pinned:
+        key = _key_of(exchange, store)
+        if key is None:
             return
-        if store is not exchange.stores[0] or (exchange.rule is not None and callable(exchange.rule.rule.principal)):
-            return
-        if any(_goes_the_whole_way(name) for name in request.headers):
-            return
-        host, scheme = request.host, request.scheme
-        key = (request.method, request.raw_path, host, scheme, exchange.asker.is_trusted, request.raw_headers)
         size = _size(key)
-        if size > MAX_OCTETS + OVERHEAD:
-            return
         # Whoever made a feature may look at any field.
         counting = None if exchange.features else self._named_by(exchange) | _inert_among(vary)
         if counting is None:
@@ -247,9 +240,21 @@ class Plans:
         if known is None or known.is_void or known.inquiry.served is not exchange.served or known.counting != counting:
             self._alike.put(alike, self._made(exchange, store, counting), size)
 
+    def learn_miss(self, exchange: Exchange, store: RegionStore, entry: str) -> None:
+        """Make a plan of a GET that was a miss in a region, and whose answer is not stored.
+
+        `entry` is the key of what was looked for: where that depends on fields that select, no plan is made.
+        """
+        key = None if exchange.features else _key_of(exchange, store)
+        if key is None:
+            return
+        plan = MissPlan(_inquiry_of(exchange), store, match_of(exchange.request))
+        if plan.key == entry:
+            self._exact.put(key, plan, _size(key))  # the origin may look at any field
+
     def _made(self, exchange: Exchange, store: RegionStore, counting: frozenset[bytes] | None) -> Plan:
-        inquiry = Inquiry(**{name: getattr(exchange, name) for name in Inquiry.__struct_fields__})
-        return Plan(inquiry, store, self._memories[store.name], counting, match_of(exchange.request))
+        memory = self._memories[store.name]
+        return Plan(_inquiry_of(exchange), store, memory, counting, match_of(exchange.request))
 
     def _named_by(self, exchange: Exchange) -> frozenset[bytes]:
         """The inert fields that the settings, the site or the rules of a request name."""
@@ -344,6 +349,24 @@ class Plans:
         key = plan.base_key if variant is None else variant[2]
         plan.memory.put(key, entry, inquiry.resource.digest, generation)
         return ready
+
+
+def _inquiry_of(exchange: Exchange) -> Inquiry:
+    return Inquiry(**{name: getattr(exchange, name) for name in Inquiry.__struct_fields__})
+
+
+def _key_of(exchange: Exchange, store: RegionStore) -> Key | None:
+    """What the plan of a request is found by; None for a request that may go another way the next time."""
+    request, rule = exchange.request, exchange.rule
+    if exchange.terms is not PLAIN_REQUEST or exchange.touching or exchange.is_pinned:
+        return None
+    if store is not exchange.stores[0] or (rule is not None and callable(rule.rule.principal)):
+        return None
+    if any(_goes_the_whole_way(name) for name in request.headers):
+        return None
+    host, scheme = request.host, request.scheme
+    key = (request.method, request.raw_path, host, scheme, exchange.asker.is_trusted, request.raw_headers)
+    return key if _size(key) <= MAX_OCTETS + OVERHEAD else None
 
 
 def _alike(key: Key, counting: frozenset[bytes]) -> Key:

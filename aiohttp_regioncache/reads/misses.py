@@ -1,0 +1,131 @@
+"""Misses of requests that were misses before and whose answers nobody shares: on to the origin without detours.
+
+What was found out about such a request is kept in a `MissPlan`. What the region knows is looked at each time, and what
+the origin answers is judged each time; where either is not plain any more, the request goes the whole way, or the
+answer is stored as ever.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+
+from ..errors import RegionUnavailableError
+from ..exchange import ASKER, SERVED_SITE, Asker, Exchange, Handler, Inquiry
+from ..responses import as_it_came, ask, cache_name, mark, with_status
+from ..semantics.cache_status import cache_status
+from ..settings import Cache
+from ..store import entries
+from ..store.entries import Remembered
+from ..store.glances import Values
+from ..store.pipe import packed
+from ..store.region import RegionStore
+from .fetch import Arrival, Fetched, Stored, allowed, record_of
+from .fetching import Fetching
+from .filling import Fills
+from .lookup import entry_key
+from .snapshot import as_sent, take
+
+Make = Callable[[], Exchange]
+"""Makes the exchange of a request, for which everything is found out anew."""
+
+
+class MissPlan:
+    """How the requests of one kind go to the origin while nothing is stored for them.
+
+    `status` is our `Cache-Status`, `streamed` that of an answer that goes out as it comes. `is_void`: it serves none
+    any more.
+    """
+
+    __slots__ = (
+        "host", "inquiry", "is_void", "key", "keys", "match", "partition", "scheme", "status", "store", "streamed",
+    )  # fmt: skip
+
+    def __init__(self, inquiry: Inquiry, store: RegionStore, match: web.UrlMappingMatchInfo | None) -> None:
+        self.inquiry = inquiry
+        self.host = inquiry.target.host
+        self.scheme = inquiry.target.scheme
+        self.store = store
+        self.match = match
+        self.is_void = False
+        self.partition = partition = store.partition(inquiry.resource)
+        self.key = entry_key(inquiry)
+        keys = partition.entry(self.key), partition.state(inquiry.resource.digest), partition.purge
+        self.keys = tuple(map(packed, keys))
+        name = cache_name(store.name)
+        self.status = cache_status(name, fwd="miss")
+        self.streamed = cache_status(name, fwd="miss", detail="stream")
+
+    def remembered(self, values: Values) -> Remembered | None:
+        """What to store the answer under, by what the region says; None where it is no plain miss."""
+        entry, raw_state, raw_purge = values
+        state, purge = entries.parse_state(raw_state), entries.purge_number(raw_purge)
+        if entry is not None or state is None or state.pending or not purge:
+            return None
+        is_known = state.token.startswith(self.store.run) and self.inquiry.resource.digest not in self.store.untold
+        return Remembered(state.token, state.landed, purge) if is_known else None
+
+    def mark_streamed(self, response: web.StreamResponse) -> None:
+        """Mark an answer that goes out as it comes."""
+        mark(response, self.streamed)
+
+
+class Misses:
+    """Answer by the plans of misses."""
+
+    def __init__(self, settings: Cache, fetching: Fetching, fills: Fills) -> None:
+        self._settings = settings
+        self._fetching = fetching
+        self._fills = fills
+
+    async def follow(
+        self, plan: MissPlan, request: web.Request, asker: Asker, handler: Handler, make: Make
+    ) -> web.StreamResponse | None:
+        """Answer a request with the handler's answer, if it is a plain miss again; None when it is not."""
+        inquiry, store = plan.inquiry, plan.store
+        if not self._is_alone(plan):
+            return None
+        try:
+            values = await store.glances.get(plan.partition, plan.keys)
+        except RegionUnavailableError:
+            return None
+        remembered = plan.remembered(values)
+        if remembered is None:
+            plan.is_void = True
+            return None
+        request[SERVED_SITE] = inquiry.served
+        request[ASKER] = asker
+        began, sent = time.monotonic(), store.now()
+        response = await ask(request, handler, plan.mark_streamed)
+        answer = await take(request, response, self._settings.max_body)
+        if answer is None:
+            return as_it_came(with_status(response, plan.status))
+        received = store.now()
+        governing = await as_sent(request, answer)
+        if not allowed(inquiry, answer.status, governing, self._settings, received).allowed:
+            return as_it_came(with_status(response, plan.status))
+        plan.is_void = True
+        exchange = make()
+        arrival = Arrival(answer.headers, sent, received, time.monotonic() - began)
+        stored = Stored(None, False, remembered)
+        record, storability, known = record_of(exchange, answer, governing, stored, self._settings, arrival)
+        fetched = Fetched(
+            request=request,
+            response=response,
+            snapshot=answer,
+            record=record,
+            reason=storability.reason,
+            vary=record.vary if record is not None else (),
+            known=known,
+        )
+        self._fetching.settle(exchange, store, plan.key, fetched, remembered)
+        status = cache_status(cache_name(store.name), fwd="miss", stored=record is not None or None)
+        return as_it_came(with_status(response, status))
+
+    def _is_alone(self, plan: MissPlan) -> bool:
+        """Whether the answer will be for nobody else, and nothing of its resource is being stored."""
+        inquiry = plan.inquiry
+        is_shared = self._fetching.may_be_shared(plan.store, plan.key, inquiry)
+        return not (is_shared or self._fills.is_under_way(plan.store, inquiry.resource))
