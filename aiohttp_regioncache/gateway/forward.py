@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 from ..bounded import Bounded
 from ..exchange import ASKER, SERVED_SITE, Asker, described_body
 from ..keys import ascii_only
-from ..origins.letters import FINGERPRINT, METHODS, Answer, Letter, fingerprint, is_sendable
+from ..origins.letters import FINGERPRINT, METHODS, Answer, Letter, Patience, fingerprint, is_sendable
 from ..origins.origins import Origins, Way
 from ..pin import without_pins
 from ..problems import Unanswered, problem, shown_problem
@@ -77,8 +77,8 @@ class Forwarder:
         self._max_body = max_body
         self._stopping = asyncio.Event()
         connect, read = settings.connect_timeout, settings.read_timeout
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
-        self._endless = aiohttp.ClientTimeout(total=None, sock_connect=connect)
+        self._patience = Patience(aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read))
+        self._endless = Patience(aiohttp.ClientTimeout(total=None, sock_connect=connect))
         self._letters: Bounded[LetterKey, Letter] | None = None
         if fingerprint() == FINGERPRINT:
             self._letters = Bounded(table_bytes)
@@ -111,7 +111,7 @@ class Forwarder:
         body = await self._body_of(request)
         waits_long = _awaits_events(request)
         try:
-            asking = self._ask(request, way, body, self._endless if waits_long else self._timeout)
+            asking = self._ask(request, way, body, self._endless if waits_long else self._patience)
             answer = await (self._while_there(request, asking) if waits_long else asking)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             if isinstance(body, ComingBody) and body.has_failed:  # which says nothing of the origin
@@ -147,12 +147,12 @@ class Forwarder:
                 await asyncio.wait((task,))
 
     async def _ask(
-        self, request: web.Request, way: Way, body: bytes | ComingBody, timeout: aiohttp.ClientTimeout
+        self, request: web.Request, way: Way, body: bytes | ComingBody, patience: Patience
     ) -> aiohttp.ClientResponse | Answer:
         path, relay = ascii_only(request.rel_url.raw_path_qs), relay_of(request)
         answer: aiohttp.ClientResponse | Answer
         if self._letters is not None and _is_plain(request) and is_sendable(path):
-            answer = await self._letter(self._letters, request, way).send(path, timeout, relay)
+            answer = await self._letter(self._letters, request, way).send(path, patience, relay)
         else:
             relay_to(relay)
             answer = await way.session().request(
@@ -161,7 +161,7 @@ class Forwarder:
                 headers=CIMultiDict(self._passed(request, way)),
                 data=body or None,
                 allow_redirects=False,
-                timeout=timeout,
+                timeout=patience.timeout,
                 **way.tls,
             )
         if answer.status < 200:  # to switch protocols was not asked for, and what follows would be no HTTP
@@ -307,6 +307,8 @@ def _failed(request: web.Request, error: Exception) -> web.Response:
 
 
 async def _read_up_to(content: aiohttp.StreamReader, limit: int) -> bytes:
+    if content.is_eof() and content.total_bytes <= limit:  # it is all there
+        return content.read_nowait()
     chunks: list[bytes] = []
     size = 0
     while size < limit and (chunk := await content.read(limit - size)):

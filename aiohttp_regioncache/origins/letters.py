@@ -59,6 +59,39 @@ def is_sendable(path: str) -> bool:
     return _PLAIN.fullmatch(path) is not None
 
 
+class Patience:
+    """How long origins may take; one timer ends what waits for the heads of their answers, however many that are."""
+
+    def __init__(self, timeout: aiohttp.ClientTimeout) -> None:
+        self.timeout = timeout
+        self._until: dict[ResponseHandler, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, protocol: ResponseHandler) -> None:
+        """Wait for an answer, which ends with a timeout when none comes in time."""
+        seconds = self.timeout.sock_read
+        if seconds:
+            loop = asyncio.get_running_loop()
+            self._until[protocol] = until = loop.time() + seconds
+            if self._timer is None:
+                self._timer = loop.call_at(until, self._look)
+
+    def end(self, protocol: ResponseHandler) -> None:
+        """Wait no more."""
+        self._until.pop(protocol, None)
+
+    def _look(self) -> None:
+        """End what has waited for too long. Who began first is first to end."""
+        loop, self._timer = asyncio.get_running_loop(), None
+        while self._until:
+            protocol, until = next(iter(self._until.items()))
+            if until > loop.time():
+                self._timer = loop.call_at(until, self._look)
+                return
+            del self._until[protocol]
+            protocol.set_exception(aiohttp.SocketTimeoutError("Timeout on reading data from socket"))
+
+
 class Answer:
     """What an origin answers: as much of `aiohttp.ClientResponse` as is needed to pass it on."""
 
@@ -130,25 +163,25 @@ class Letter:
         """The octets of its fields."""
         return len(self._fields)
 
-    async def send(self, path: str, timeout: aiohttp.ClientTimeout, relay: Relay | None) -> Answer:
+    async def send(self, path: str, patience: Patience, relay: Relay | None) -> Answer:
         """Ask for a path, which `is_sendable`; `relay` hears of interim responses.
 
         Raises what `aiohttp.ClientSession.request` does. A connection that was kept may have been ended by the origin
         meanwhile: then it is sent once more (RFC 9112 section 9.3.1).
         """
         try:
-            return await self._send(path, timeout, relay)
+            return await self._send(path, patience, relay)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-            return await self._send(path, timeout, relay)
+            return await self._send(path, patience, relay)
 
-    async def _send(self, path: str, timeout: aiohttp.ClientTimeout, relay: Relay | None) -> Answer:
+    async def _send(self, path: str, patience: Patience, relay: Relay | None) -> Answer:
         connector = self._session.connector
         if connector is None:
             raise RuntimeError("Session is closed")
         try:
-            connection = await connector.connect(self._request, traces=[], timeout=timeout)
+            connection = await connector.connect(self._request, traces=[], timeout=patience.timeout)
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError(f"Connection timeout to host {self._request.url}") from error
         try:
@@ -158,10 +191,12 @@ class Letter:
                 skip_payload=not self._has_body,
                 read_until_eof=True,
                 auto_decompress=False,
-                read_timeout=timeout.sock_read,
             )
             self._write(protocol, path)
-            message, content = await self._read(protocol, relay)
+            message, content = await self._read(protocol, patience, relay)
+            if not content.is_eof():
+                protocol.read_timeout = patience.timeout.sock_read
+                protocol.start_timeout()
             return Answer(connection, message, content)
         except BaseException:
             connection.close()
@@ -171,18 +206,22 @@ class Letter:
         transport = protocol.transport
         if transport is None or transport.is_closing():
             raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
-        protocol.start_timeout()
         transport.write(b"%b%b HTTP/1.1%b" % (self._prefix.encode(), path.encode(), self._fields))
 
-    async def _read(self, protocol: ResponseHandler, relay: Relay | None) -> tuple[RawResponseMessage, StreamReader]:
+    async def _read(
+        self, protocol: ResponseHandler, patience: Patience, relay: Relay | None
+    ) -> tuple[RawResponseMessage, StreamReader]:
         """Read up to the head of the final response."""
         while True:
+            patience.begin(protocol)
             try:
                 message, content = await protocol.read()
             except HttpProcessingError as error:
                 raise aiohttp.ClientResponseError(
                     self._request.request_info, (), status=error.code, message=error.message, headers=error.headers
                 ) from error
+            finally:
+                patience.end(protocol)
             if not 100 <= message.code < 200 or message.code == 101:
                 return message, content
             if relay is not None and message.code > 101:
