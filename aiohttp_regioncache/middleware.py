@@ -20,7 +20,7 @@ from .exchanges import Exchanges
 from .keys import Target, normalize_octets
 from .principal import Signer
 from .problems import problem, shown_problem
-from .reads.misses import MissPlan
+from .reads.misses import Misses, MissPlan
 from .reads.plans import Plan, Plans
 from .reads.reader import Reader
 from .replays import CDN_LOOP, REPLAY_HEADER, is_looping, verify_replay
@@ -82,15 +82,18 @@ class Edge:
         """How requests that were answered before are answered again."""
         return self._reader.plans
 
+    @property
+    def misses(self) -> Misses:
+        """How requests that were misses before are answered again."""
+        return self._reader.misses
+
     def find(self, request: web.Request) -> AnyPlan | None:
         """Find how a request like this one was answered before, if the next may be answered so again."""
         if self._accepter is None or is_safe(request.method):
             return self._reader.plans.find(request)
         return self._accepter.plans.find(request)
 
-    def follow(
-        self, plan: AnyPlan, request: web.Request, handler: Handler
-    ) -> Awaitable[web.StreamResponse | None]:
+    def follow(self, plan: AnyPlan, request: web.Request, handler: Handler) -> Awaitable[web.StreamResponse | None]:
         """Answer a request by its plan; None where that turns out not to do."""
         if isinstance(plan, Plan):
             return self._reader.follow(plan)
@@ -98,7 +101,7 @@ class Edge:
             peer, inquiry = peer_of(request), plan.inquiry
             asker = Asker(peer, self._exchanges.trusted.trusts(peer), plan.scheme)
             make = functools.partial(self._exchanges.make, request, asker, inquiry.served, inquiry.target)
-            return self._reader.pass_on(plan, request, asker, handler, make)
+            return self._reader.misses.follow(plan, request, asker, handler, make)
         assert self._accepter is not None  # noqa: S101 - nobody else makes the others
         return self._accepter.follow(plan, request)
 

@@ -20,6 +20,8 @@ from .effects import Effects
 from .errors import NotSetUpError, RegionUnavailableError, StoreError
 from .gateway.forward import Forwarder, expect
 from .gateway.interim import InterimAwareResponse
+from .gateway.passing import Passing
+from .gateway.protocol import Ways
 from .hooks import Hooks, WriteEvent
 from .middleware import CONTROL_PATH, Edge, make_middleware
 from .origins.origins import Origins
@@ -134,6 +136,11 @@ class RegionCache:
         if self._edge is None:
             raise NotSetUpError(_NOT_STARTED)
         return self._edge
+
+    def ways(self) -> Ways:
+        """By what a gateway answers inside its protocol. Raises `NotSetUpError` before the start of the application."""
+        edge = self.edge
+        return Ways(edge.plans, None if self._forwarder is None else Passing(edge.misses, self._forwarder))
 
     @property
     def forwarder(self) -> Forwarder:

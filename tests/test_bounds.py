@@ -386,7 +386,7 @@ def _settings(**changes: Any) -> Settings:
 
 def test_tables_of_plans_keep_to_octets() -> None:
     plans = Plans(_settings(cache=Cache(memory_bytes=80_000)), {}, Fills({}, Tasks(), 0.0), None)
-    gate = Gate(plans, None)
+    gate = Gate(plans, None, None)
     kinds = itertools.product(("http", "https"), (False, True))
     tables = [gate.table(scheme, is_trusted=is_trusted) for scheme, is_trusted in [*kinds] * 3]
     assert len(gate._tables) == 4

@@ -117,5 +117,5 @@ async def _work(settings: Settings, parent: int, *listening: int) -> None:
     for each in shared:
         each.setblocking(False)
     cache = app[REGION_CACHE]
-    plans = (lambda: cache.edge.plans) if settings.gateway.fast_hits else None
-    await work(app, settings.serve, cache.health, plans, parent, shared)
+    ways = cache.ways if settings.gateway.fast_hits else None
+    await work(app, settings.serve, cache.health, ways, parent, shared)

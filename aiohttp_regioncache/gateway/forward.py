@@ -18,6 +18,7 @@ from ..origins.letters import FINGERPRINT, METHODS, Answer, Letter, Patience, fi
 from ..origins.origins import Origins, Way
 from ..pin import without_pins
 from ..problems import Unanswered, problem, shown_problem
+from ..reads.plans import Key
 from ..records import WirePairs
 from ..regions import TrustedProxies
 from ..replays import CDN_LOOP, is_looping, with_loop_mark
@@ -27,6 +28,7 @@ from ..semantics.methods import is_safe
 from ..served import ServedSite
 from ..settings import Gateway
 from .body import ComingBody
+from .early import take_early
 from .interim import relay_of, relay_to
 from .websocket import is_websocket, refusal, tunnel
 
@@ -74,10 +76,10 @@ class Forwarder:
         self._settings = settings
         self._trusted = trusted
         self._name = name
-        self._max_body = max_body
+        self.max_body = max_body
         self._stopping = asyncio.Event()
         connect, read = settings.connect_timeout, settings.read_timeout
-        self._patience = Patience(aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read))
+        self.patience = Patience(aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read))
         self._endless = Patience(aiohttp.ClientTimeout(total=None, sock_connect=connect))
         self._letters: Bounded[LetterKey, Letter] | None = None
         if fingerprint() == FINGERPRINT:
@@ -111,7 +113,7 @@ class Forwarder:
         body = await self._body_of(request)
         waits_long = _awaits_events(request)
         try:
-            asking = self._ask(request, way, body, self._endless if waits_long else self._patience)
+            asking = self._ask(request, way, body, self._endless if waits_long else self.patience)
             answer = await (self._while_there(request, asking) if waits_long else asking)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             if isinstance(body, ComingBody) and body.has_failed:  # which says nothing of the origin
@@ -151,7 +153,12 @@ class Forwarder:
     ) -> aiohttp.ClientResponse | Answer:
         path, relay = ascii_only(request.rel_url.raw_path_qs), relay_of(request)
         answer: aiohttp.ClientResponse | Answer
-        if self._letters is not None and _is_plain(request) and is_sendable(path):
+        early = take_early(request)
+        if isinstance(early, Exception):
+            raise early
+        if early is not None:
+            answer = early
+        elif self._letters is not None and _is_plain(request) and is_sendable(path):
             answer = await self._letter(self._letters, request, way).send(path, patience, relay)
         else:
             relay_to(relay)
@@ -171,11 +178,7 @@ class Forwarder:
 
     def _letter(self, letters: Bounded[LetterKey, Letter], request: web.Request, way: Way) -> Letter:
         """What a request says to an address, written out."""
-        asker = self._asker(request)
-        key = (
-            request.raw_headers, request.method, request.version, request.host,
-            asker.peer, asker.is_trusted, asker.scheme, way.place,
-        )  # fmt: skip
+        key = _letter_key(request.method, request.host, request.raw_headers, request.version, self._asker(request), way)
         letter = letters.get(key)
         if letter is None:
             headers = CIMultiDict(self._passed(request, way))
@@ -183,6 +186,18 @@ class Forwarder:
             octets = sum(len(name) + len(value) for name, value in request.raw_headers)
             letters.put(key, letter, _OVERHEAD + octets + 3 * letter.size)
         return letter
+
+    def find_letter(self, asked: Key, asker: Asker, served: ServedSite, version: aiohttp.HttpVersion) -> Letter | None:
+        """What a request without a body says to the only address of its origin, if it was written out before.
+
+        None where more has to be looked at than what it says.
+        """
+        method, _, host, _, _, fields = asked
+        upstream = served.upstream
+        if self._letters is None or upstream is None or len(upstream.addresses) > 1 or _may_await_events(fields):
+            return None
+        (way,) = self._origins.ways(upstream, host)
+        return self._letters.get(_letter_key(method, host, fields, version, asker, way))
 
     def _unreadable(self, request: web.Request, body: ComingBody) -> web.Response:
         if body.is_too_long:
@@ -219,25 +234,22 @@ class Forwarder:
             return error if isinstance(error, _NOT_SENT) else _failed(request, error)
 
     async def _pass_on(self, request: web.Request, answer: aiohttp.ClientResponse | Answer) -> web.StreamResponse:
-        headers = CIMultiDict(end_to_end(list(answer.headers.items())))
+        headers = fields_of(answer)
         beginning = b""
         if not self._is_stream(answer):  # of a write too: its answer must not be there before the invalidation is
-            beginning = await _read_up_to(answer.content, self._max_body + 1)
-            if len(beginning) <= self._max_body:
-                return self._whole(request, answer, headers, beginning)
+            beginning = await read_up_to(answer.content, self.max_body + 1)
+            if len(beginning) <= self.max_body:
+                return whole(answer, headers, beginning, is_head=request.method == "HEAD")
         return await self._stream(request, answer, headers, beginning)
 
     def _is_stream(self, answer: aiohttp.ClientResponse | Answer) -> bool:
         kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        return kind in _STREAMED_TYPES or int(answer.headers.get("Content-Length", 0)) > self._max_body
+        return kind in _STREAMED_TYPES or int(answer.headers.get("Content-Length", 0)) > self.max_body
 
-    @staticmethod
-    def _whole(
-        request: web.Request, answer: aiohttp.ClientResponse | Answer, headers: CIMultiDict[str], body: bytes
-    ) -> web.Response:
-        if request.method != "HEAD":
-            headers.pop("Content-Length", None)
-        return typed_as_given(answer.status, answer.reason, headers, body)
+    def is_short(self, answer: Answer) -> bool:
+        """Whether an answer is one of a known length, which is read as a whole."""
+        is_known = answer.content.is_eof() or "Content-Length" in answer.headers
+        return is_known and answer.content.total_bytes <= self.max_body and not self._is_stream(answer)
 
     @staticmethod
     async def _stream(
@@ -260,6 +272,26 @@ class Forwarder:
         return response
 
 
+def fields_of(answer: aiohttp.ClientResponse | Answer) -> CIMultiDict[str]:
+    """The fields of an answer that go on."""
+    return CIMultiDict(end_to_end(list(answer.headers.items())))
+
+
+def whole(
+    answer: aiohttp.ClientResponse | Answer, fields: CIMultiDict[str], body: bytes, *, is_head: bool = False
+) -> web.Response:
+    """Make the response of an answer that is there as a whole."""
+    if not is_head:
+        fields.pop("Content-Length", None)
+    return typed_as_given(answer.status, answer.reason, fields, body)
+
+
+def _letter_key(
+    method: str, host: str, fields: WirePairs, version: aiohttp.HttpVersion, asker: Asker, way: Way
+) -> LetterKey:
+    return fields, method, version, host, asker.peer, asker.is_trusted, asker.scheme, way.place
+
+
 def _is_plain(request: web.Request) -> bool:
     """Whether a request is one without a body."""
     return request.method in METHODS and not request.body_exists
@@ -267,6 +299,10 @@ def _is_plain(request: web.Request) -> bool:
 
 def _awaits_events(request: web.Request) -> bool:
     return "text/event-stream" in request.headers.get("Accept", "")
+
+
+def _may_await_events(fields: WirePairs) -> bool:
+    return any(name.lower() == b"accept" and b"text/event-stream" in value for name, value in fields)
 
 
 def _may_go_elsewhere(request: web.Request, error: Exception) -> bool:
@@ -306,7 +342,8 @@ def _failed(request: web.Request, error: Exception) -> web.Response:
     return shown_problem(request, 502, "Bad Gateway", "The origin cannot be reached or broke off.", kind=Unanswered)
 
 
-async def _read_up_to(content: aiohttp.StreamReader, limit: int) -> bytes:
+async def read_up_to(content: aiohttp.StreamReader, limit: int) -> bytes:
+    """Read a body up to `limit` octets."""
     if content.is_eof() and content.total_bytes <= limit:  # it is all there
         return content.read_nowait()
     chunks: list[bytes] = []

@@ -55,12 +55,17 @@ def relay_to(relay: Relay | None) -> None:
     _relay.set(relay)
 
 
+def interim_octets(status: int, reason: str, fields: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    """An interim response as it goes on."""
+    kept = (field for field in fields if field[0].lower() not in _OF_THE_CONNECTION)
+    lines = [f"HTTP/1.1 {status} {reason}".encode("latin-1", "replace"), *(b"%b: %b" % field for field in kept)]
+    return b"\r\n".join([*lines, b"", b""])
+
+
 def _writer(request: web.Request) -> Relay:
     async def write(status: int, reason: str, fields: tuple[tuple[bytes, bytes], ...]) -> None:
-        kept = (field for field in fields if field[0].lower() not in _OF_THE_CONNECTION)
-        lines = [f"HTTP/1.1 {status} {reason}".encode("latin-1", "replace"), *(b"%b: %b" % field for field in kept)]
         with contextlib.suppress(ConnectionError):  # the client has gone; others may wait for the answer
-            await request.writer.write(b"\r\n".join([*lines, b"", b""]))
+            await request.writer.write(interim_octets(status, reason, fields))
         request.writer.output_size = 0  # none of the answer has gone out yet
 
     return write

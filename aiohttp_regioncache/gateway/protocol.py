@@ -1,9 +1,9 @@
-"""Hits answered inside the protocol, before aiohttp makes a request of what came: no task, no router, no response.
+"""Hits and misses answered inside the protocol, before aiohttp makes a request of what came: no router, no response.
 
 Everything here that aiohttp does not promise to keep stands in this file. It was written for the sources whose digest
 is `FINGERPRINT`; beside others it steps aside. Only what provably gets the same answer is taken: one whole request
-without a body on a connection that is idle, whose plan was made by the normal way and is a plain hit now. All else goes
-that way, untouched.
+without a body on a connection that is idle, whose plan was made by the normal way and is a plain hit or miss now. All
+else goes that way, untouched.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 from aiohttp import HttpVersion11, hdrs, web
@@ -24,10 +24,15 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 
 from ..bounded import Bounded
+from ..origins.letters import Answer
+from ..reads.misses import MissPlan
 from ..reads.plans import OVERHEAD, Plan, Plans
 from ..reads.ready import Ready
 from ..sources import digest_of
 from .access_log import Access, AccessWriter, cache_facts, trace_id
+from .early import Early, KeepsEarly
+from .interim import interim_octets
+from .passing import Outcome, Passed, Passing
 
 logger = logging.getLogger(__name__)
 
@@ -62,19 +67,28 @@ def fingerprint() -> str:
     return digest_of(_RELIED_ON)
 
 
+class Ways(NamedTuple):
+    """By what requests are answered inside the protocol; as in `Gate`."""
+
+    plans: Plans
+    passing: Passing | None
+
+
 class Gate:
     """What all connections of a server share; while it is not open every request goes the normal way.
 
-    `access` gets the lines of the access log.
+    `passing` takes what has to go to the origin, None: that goes the normal way. `access` gets the lines of the access
+    log.
     """
 
-    def __init__(self, plans: Plans, access: AccessWriter | None) -> None:
+    def __init__(self, plans: Plans, passing: Passing | None, access: AccessWriter | None) -> None:
         self.plans = plans
+        self.passing = passing
         self.access = access
         self.is_open = True
-        self._tables: dict[tuple[str, bool], Bounded[bytes, Plan]] = {}
+        self._tables: dict[tuple[str, bool], Bounded[bytes, Plan | MissPlan]] = {}
 
-    def table(self, scheme: str, *, is_trusted: bool) -> Bounded[bytes, Plan]:
+    def table(self, scheme: str, *, is_trusted: bool) -> Bounded[bytes, Plan | MissPlan]:
         """The plans by the octets of whole requests, for connections that are alike."""
         kind = (scheme, is_trusted)
         if kind not in self._tables:
@@ -82,11 +96,11 @@ class Gate:
         return self._tables[kind]
 
 
-class FastHandler(RequestHandler):
-    """A connection that answers plain hits at once.
+class FastHandler(RequestHandler, KeepsEarly):
+    """A connection that answers plain hits and misses at once.
 
     `_is_clean`: the parser is between two requests, so that the octets alone say what the next one is. `_asks`: a
-    region is being asked for the answer to a request; what comes meanwhile is held.
+    region or an origin is being asked for the answer to a request; what comes meanwhile is held.
     """
 
     __slots__ = (
@@ -100,6 +114,7 @@ class FastHandler(RequestHandler):
         "_scheme",
         "_started",
         "_table",
+        "early",
     )
 
     def __init__(self, manager: web.Server, gate: Gate, **options: Any) -> None:
@@ -110,19 +125,19 @@ class FastHandler(RequestHandler):
         self._held: deque[bytes] = deque()
         self._held_octets = 0
         self._started = 0.0
-        self._peer = ""
+        self._peer: str | None = None
         self._scheme = "http"
         self._is_trusted = False
-        self._table: Bounded[bytes, Plan] | None = None
+        self._table: Bounded[bytes, Plan | MissPlan] | None = None
+        self.early: Early | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Find out what of a connection counts for an answer."""
         super().connection_made(transport)
         peername = self.peername
-        peer = str(peername[0]) if isinstance(peername, tuple) and peername else None
-        self._peer = peer or ""
+        self._peer = str(peername[0]) if isinstance(peername, tuple) and peername else None
         self._scheme = "http" if self.ssl_context is None else "https"
-        self._is_trusted = self._gate.plans.trusts(peer)
+        self._is_trusted = self._gate.plans.trusts(self._peer)
         # A line of the access log wants more of a request than its octets say without a parser.
         if self._gate.access is None:
             self._table = self._gate.table(self._scheme, is_trusted=self._is_trusted)
@@ -140,6 +155,7 @@ class FastHandler(RequestHandler):
             self._is_clean = False
             super().data_received(data)
             return
+        self._drop_early()
         was_clean, table = self._is_clean, self._table
         if was_clean and table is not None and (plan := table.get(data)) is not None:
             if self._gate.plans.is_good(plan):
@@ -170,17 +186,24 @@ class FastHandler(RequestHandler):
         """Forget what is held."""
         self._held.clear()
         self._held_octets = 0
+        self._drop_early()
         super().connection_lost(exc)
 
+    def _drop_early(self) -> None:
+        """Have no early answer to a request that is over."""
+        if self.early is not None:
+            self.early.drop()
+            self.early = None
+
     def close(self) -> None:
-        """Close the connection; a request for which a region is asked gets its answer before."""
+        """Close the connection; a request for which somebody is asked gets its answer before."""
         if self._asks:
             self._close = True
         else:
             super().close()
 
     def _process_keepalive(self) -> None:
-        """Close a connection that nobody uses; one with a request for which a region is asked begins anew after it."""
+        """Close a connection that nobody uses; one with a request for which somebody is asked begins anew after it."""
         if self._asks:
             self._keepalive_handle = None
         else:
@@ -198,48 +221,64 @@ class FastHandler(RequestHandler):
         message, payload = self._messages[0]
         return message if payload is EMPTY_PAYLOAD and isinstance(message, RawRequestMessage) else None
 
-    def _plan(self, message: RawRequestMessage) -> Plan | None:
+    def _plan(self, message: RawRequestMessage) -> Plan | MissPlan | None:
         if message.should_close or message.version != HttpVersion11:
             return None
         host = message.headers.get(hdrs.HOST)
         if host is None:
             return None
-        plan = self._gate.plans.find_by(
+        return self._gate.plans.find_by(
             (message.method, message.path, host, self._scheme, self._is_trusted, message.raw_headers)
         )
-        return plan if isinstance(plan, Plan) else None
 
     # --- answering ---
 
-    def _answer(self, plan: Plan, data: bytes, message: RawRequestMessage | None) -> None:
-        """Answer by a plan, from memory or when the region has said what it knows."""
-        plans, now = self._gate.plans, plan.store.now()
+    def _answer(self, plan: Plan | MissPlan, data: bytes, message: RawRequestMessage | None) -> None:
+        """Answer by a plan, from memory or when region or origin have said what they know."""
         if self._gate.access is not None:
             self._started = self._loop.time()
-        ready = plans.kept(plan, now)
-        if ready is not None:
-            self._send(plan, ready, now, message)
-            return
+        if isinstance(plan, Plan):
+            now = plan.store.now()
+            ready = self._gate.plans.kept(plan, now)
+            if ready is not None:
+                self._send_ready(plan, ready, now, message)
+                return
         self._asks = self._request_in_progress = True
-        if not plans.ask(plan, functools.partial(self._told, plan, data, message)):
+        if not self._ask(plan, functools.partial(self._told, plan, data, message)):
             self._told(plan, data, message, None)
 
-    def _told(self, plan: Plan, data: bytes, message: RawRequestMessage | None, ready: Ready | None) -> None:
+    def _ask(self, plan: Plan | MissPlan, told: Callable[[Ready | Outcome], None]) -> bool:
+        """Ask for an answer; `told` hears of it. False: nobody was asked."""
+        if isinstance(plan, Plan):
+            return self._gate.plans.ask(plan, told)
+        passing = self._gate.passing
+        if passing is None:
+            return False
+        return passing.ask(plan, self._peer, is_trusted=self._is_trusted, relay=self._relay, told=told)
+
+    def _told(
+        self, plan: Plan | MissPlan, data: bytes, message: RawRequestMessage | None, outcome: Ready | Outcome
+    ) -> None:
         self._asks = False
-        if self.transport is not None and ready is None:
-            self._ask_handler(data, message)  # which notes the end of the request
+        if self.transport is not None and not isinstance(outcome, (Ready, Passed)):
+            self._ask_handler(data, message, outcome)  # which notes the end of the request
         else:
             self._request_in_progress = False
-            if ready is not None:
-                self._send(plan, ready, plan.store.now(), message)
+            if isinstance(outcome, Ready):
+                assert isinstance(plan, Plan)  # noqa: S101 - nothing else has anything ready
+                self._send_ready(plan, outcome, plan.store.now(), message)
+            elif isinstance(outcome, Passed):
+                self._send_passed(plan, outcome, message)
+            elif isinstance(outcome, Answer):
+                outcome.close()  # nobody is there to take it
             if self._handler_waiter is not None and not self._handler_waiter.done():
                 self._handler_waiter.set_result(None)
             if self._close or self._force_close:
                 self.force_close()
         self._release()
 
-    def _ask_handler(self, data: bytes, message: RawRequestMessage | None) -> None:
-        """Let a request go the normal way after all."""
+    def _ask_handler(self, data: bytes, message: RawRequestMessage | None, outcome: Answer | Exception | None) -> None:
+        """Let a request go the normal way after all, with what the origin has said already."""
         if message is None:
             self._request_count -= 1
             closing = self._close, self._force_close
@@ -248,6 +287,16 @@ class FastHandler(RequestHandler):
             self._close, self._force_close = closing
         elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+        asked = self._only_message()
+        if outcome is not None and asked is not None:
+            self.early = Early(asked, outcome)
+        elif isinstance(outcome, Answer):
+            outcome.close()
+
+    async def _relay(self, status: int, reason: str, fields: tuple[tuple[bytes, bytes], ...]) -> None:
+        """Pass on an interim response."""
+        if self.transport is not None:
+            self.transport.write(interim_octets(status, reason, fields))
 
     def _hold(self, data: bytes) -> None:
         """Keep what comes after the request that is being answered, cut as it came."""
@@ -257,7 +306,7 @@ class FastHandler(RequestHandler):
             self._pause_transport_reading()
 
     def _release(self) -> None:
-        """Take what was held, up to the next request for which a region is asked."""
+        """Take what was held, up to the next request for which somebody is asked."""
         was_full = self._held_octets >= _MAX_HELD
         while self._held and not self._asks:
             data = self._held.popleft()
@@ -266,7 +315,20 @@ class FastHandler(RequestHandler):
         if was_full and self._held_octets < _MAX_HELD and not (self._reading_paused or self._buffer_paused):
             self._resume_transport_reading()
 
-    def _send(self, plan: Plan, ready: Ready, now: float, message: RawRequestMessage | None) -> None:
+    def _send_ready(self, plan: Plan, ready: Ready, now: float, message: RawRequestMessage | None) -> None:
+        is_head = plan.inquiry.method == hdrs.METH_HEAD
+        self._send(ready.head(now) if is_head else ready.octets(now), message)
+        if message is not None and self._gate.access is not None:
+            length = 0 if is_head else len(ready.record.body)
+            self._log(self._gate.access, plan, message, ready.record.status, length, ready.status(now))
+
+    def _send_passed(self, plan: Plan | MissPlan, passed: Passed, message: RawRequestMessage | None) -> None:
+        assert isinstance(plan, MissPlan)  # noqa: S101 - nothing else is passed on
+        self._send(passed.octets, message)
+        if message is not None and self._gate.access is not None:
+            self._log(self._gate.access, plan, message, passed.status, passed.body_length, plan.status)
+
+    def _send(self, octets: bytes, message: RawRequestMessage | None) -> None:
         """Write an answer, and do what aiohttp does after one."""
         manager, transport = self._manager, self.transport
         if manager is None or transport is None:
@@ -276,39 +338,46 @@ class FastHandler(RequestHandler):
             if self._parser is not None:
                 self._parser.message_consumed()
         manager.requests_count += 1
-        is_head = plan.inquiry.method == hdrs.METH_HEAD
-        transport.write(ready.head(now) if is_head else ready.octets(now))
+        transport.write(octets)
         until = self._loop.time() + self._keepalive_timeout
         self._next_keepalive_close_time = until
         if self._keepalive_handle is None:
             self._keepalive_handle = self._loop.call_at(until, self._process_keepalive)
-        if message is not None and self._gate.access is not None:
-            self._gate.access.put(self._access(plan, ready, now, message))
 
-    def _access(self, plan: Plan, ready: Ready, now: float, message: RawRequestMessage) -> Access:
+    def _log(
+        self,
+        access: AccessWriter,
+        plan: Plan | MissPlan,
+        message: RawRequestMessage,
+        status: int,
+        length: int,
+        cache_status: str,
+    ) -> None:
         headers = message.headers
         duration = self._loop.time() - self._started
-        return Access(
-            time=time.time() - duration,
-            peer=self._peer,
-            method=message.method,
-            host=headers.get(hdrs.HOST, ""),
-            path=message.url.raw_path,
-            target=str(message.url.relative() if message.url.absolute else message.url),
-            version="HTTP/1.1",
-            status=ready.record.status,
-            bytes=0 if message.method == hdrs.METH_HEAD else len(ready.record.body),
-            duration=round(duration, 6),
-            region=plan.store.name,
-            cache=cache_facts([ready.status(now)])[1],
-            user_agent=headers.get(hdrs.USER_AGENT, ""),
-            referer=headers.get(hdrs.REFERER, ""),
-            trace_id=trace_id(headers.get("traceparent", "")),
+        access.put(
+            Access(
+                time=time.time() - duration,
+                peer=self._peer or "",
+                method=message.method,
+                host=headers.get(hdrs.HOST, ""),
+                path=message.url.raw_path,
+                target=str(message.url.relative() if message.url.absolute else message.url),
+                version="HTTP/1.1",
+                status=status,
+                bytes=length,
+                duration=round(duration, 6),
+                region=plan.store.name,
+                cache=cache_facts([cache_status])[1],
+                user_agent=headers.get(hdrs.USER_AGENT, ""),
+                referer=headers.get(hdrs.REFERER, ""),
+                trace_id=trace_id(headers.get("traceparent", "")),
+            )
         )
 
 
 class FastServer(web.Server):
-    """A server whose connections answer plain hits at once."""
+    """A server whose connections answer plain hits and misses at once."""
 
     def __init__(self, server: web.Server, gate: Gate) -> None:
         super().__init__(
@@ -326,28 +395,28 @@ class FastServer(web.Server):
 
 
 class GatewayRunner(web.AppRunner):
-    """Run an application whose hits are answered inside the protocol, where that can be done.
+    """Run an application whose hits and misses are answered inside the protocol, where that can be done.
 
-    `plans` is asked once the application has started. `gate` is None where everything goes the normal way.
+    `ways` are asked for once the application has started. `gate` is None where everything goes the normal way.
     """
 
-    __slots__ = ("_access", "_plans", "gate")
+    __slots__ = ("_access", "_ways", "gate")
 
     def __init__(
         self,
         app: web.Application,
-        plans: Callable[[], Plans] | None,
+        ways: Callable[[], Ways] | None,
         access: AccessWriter | None,
         **options: Any,
     ) -> None:
         super().__init__(app, **options)
-        self._plans = plans
+        self._ways = ways
         self._access = access
         self.gate: Gate | None = None
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        if self._plans is None:
+        if self._ways is None:
             return server
         if fingerprint() != FINGERPRINT:
             logger.warning(
@@ -356,5 +425,6 @@ class GatewayRunner(web.AppRunner):
                 MADE_FOR,
             )
             return server
-        self.gate = Gate(self._plans(), self._access)
+        ways = self._ways()
+        self.gate = Gate(ways.plans, ways.passing, self._access)
         return FastServer(server, self.gate)

@@ -14,12 +14,11 @@ from typing import Final
 from aiohttp import web
 
 from ..control.health import Health
-from ..reads.plans import Plans
 from ..responses import heard_if
 from ..settings import Serve
 from .access_log import AccessWriter, access_log_to, access_logger
 from .listeners import BACKLOG, tls_context
-from .protocol import GatewayRunner
+from .protocol import GatewayRunner, Ways
 
 logger = logging.getLogger(__name__)
 
@@ -38,13 +37,13 @@ async def work(
     app: web.Application,
     serve: Serve,
     health: Health,
-    plans: Callable[[], Plans] | None,
+    ways: Callable[[], Ways] | None,
     parent: int,
     listening: Sequence[socket.socket],
 ) -> None:
     """Serve until SIGTERM comes, the parent has gone, or says that others have taken over.
 
-    `plans` gives those of the started application, by which hits are answered fast; None: they are not.
+    `ways` gives those of the started application, by which hits and misses are answered fast; None: they are not.
     `parent` is the descriptor of a socket to the parent. Stopping goes in steps, so that no request is lost: the
     readiness says 503 for `serve.drain` seconds, unless others have taken over; no more connections are taken; each
     answer ends its connection; requests that run get `serve.stop_timeout` seconds.
@@ -53,7 +52,7 @@ async def work(
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     _close_connections(app, stopping)
     writer = AccessWriter(access_log_to(sys.stdout), serve.access_log) if serve.access_log != "off" else None
-    runner = _runner(app, serve, plans, writer)
+    runner = _runner(app, serve, ways, writer)
     try:
         await runner.setup()
         tls = tls_context(serve)
@@ -84,13 +83,13 @@ def _settle_memory() -> None:
 
 
 def _runner(
-    app: web.Application, serve: Serve, plans: Callable[[], Plans] | None, writer: AccessWriter | None
+    app: web.Application, serve: Serve, ways: Callable[[], Ways] | None, writer: AccessWriter | None
 ) -> GatewayRunner:
     if writer is None:
-        return GatewayRunner(app, plans, None, access_log=None, shutdown_timeout=serve.stop_timeout)
+        return GatewayRunner(app, ways, None, access_log=None, shutdown_timeout=serve.stop_timeout)
     return GatewayRunner(
         app,
-        plans,
+        ways,
         writer,
         access_log=logger,
         access_log_class=access_logger(writer),

@@ -214,9 +214,7 @@ class Fetching:
         self._note(exchange, (store.name, key), fetched, remembered)
         self._fill(exchange, store, fetched, flight)
 
-    def _note(
-        self, exchange: Exchange, name: tuple[str, str], fetched: Fetched, remembered: Remembered | None
-    ) -> None:
+    def _note(self, exchange: Exchange, name: tuple[str, str], fetched: Fetched, remembered: Remembered | None) -> None:
         """Remember whether others may share what is fetched, until it is otherwise: who cannot need not wait for it."""
         if fetched.record is not None:
             self._unshared.drop(name)

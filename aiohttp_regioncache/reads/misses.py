@@ -14,8 +14,10 @@ from aiohttp import web
 
 from ..errors import RegionUnavailableError
 from ..exchange import ASKER, SERVED_SITE, Asker, Exchange, Handler, Inquiry
+from ..origins.letters import Letter
 from ..responses import as_it_came, ask, cache_name, mark, with_status
 from ..semantics.cache_status import cache_status
+from ..semantics.fields import Headers, Indexed
 from ..settings import Cache
 from ..store import entries
 from ..store.entries import Remembered
@@ -28,6 +30,8 @@ from .filling import Fills
 from .lookup import entry_key
 from .snapshot import as_sent, take
 
+Asked = tuple[str, str, str, str, bool, tuple[tuple[bytes, bytes], ...]]
+"""What a request without a body says: method, raw path, host, scheme, whether its peer is trusted, and its fields."""
 Make = Callable[[], Exchange]
 """Makes the exchange of a request, for which everything is found out anew."""
 
@@ -35,15 +39,22 @@ Make = Callable[[], Exchange]
 class MissPlan:
     """How the requests of one kind go to the origin while nothing is stored for them.
 
-    `status` is our `Cache-Status`, `streamed` that of an answer that goes out as it comes. `is_void`: it serves none
-    any more.
+    `asked` is what they say, by which the plan is found; `path` their target as it goes on, and `letter` what the one
+    of a peer says to the origin, if that has been written out. `status` is our `Cache-Status`, `streamed` that of an
+    answer that goes out as it comes. `is_void`: it serves none any more.
     """
 
     __slots__ = (
-        "host", "inquiry", "is_void", "key", "keys", "match", "partition", "scheme", "status", "store", "streamed",
+        "asked", "host", "inquiry", "is_void", "key", "keys", "letter", "match", "partition", "path", "scheme",
+        "status", "store", "streamed",
     )  # fmt: skip
 
-    def __init__(self, inquiry: Inquiry, store: RegionStore, match: web.UrlMappingMatchInfo | None) -> None:
+    def __init__(
+        self, asked: Asked, inquiry: Inquiry, path: str, store: RegionStore, match: web.UrlMappingMatchInfo | None
+    ) -> None:
+        self.asked = asked
+        self.path = path
+        self.letter: tuple[str | None, Letter] | None = None
         self.inquiry = inquiry
         self.host = inquiry.target.host
         self.scheme = inquiry.target.scheme
@@ -85,7 +96,7 @@ class Misses:
     ) -> web.StreamResponse | None:
         """Answer a request with the handler's answer, if it is a plain miss again; None when it is not."""
         inquiry, store = plan.inquiry, plan.store
-        if not self._is_alone(plan):
+        if not self.may_follow(plan):
             return None
         try:
             values = await store.glances.get(plan.partition, plan.keys)
@@ -124,7 +135,11 @@ class Misses:
         status = cache_status(cache_name(store.name), fwd="miss", stored=record is not None or None)
         return as_it_came(with_status(response, status))
 
-    def _is_alone(self, plan: MissPlan) -> bool:
+    def is_unstorable(self, plan: MissPlan, status: int, fields: Headers) -> bool:
+        """Whether an answer that arrives now is not stored, whatever its body is."""
+        return not allowed(plan.inquiry, status, Indexed(fields), self._settings, plan.store.now()).allowed
+
+    def may_follow(self, plan: MissPlan) -> bool:
         """Whether the answer will be for nobody else, and nothing of its resource is being stored."""
         inquiry = plan.inquiry
         is_shared = self._fetching.may_be_shared(plan.store, plan.key, inquiry)

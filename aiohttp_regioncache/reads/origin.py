@@ -79,7 +79,8 @@ class OriginReads:
     def _learn(self, exchange: Exchange, found: Found, got: Got) -> None:
         """Plan to go on without detours, where an answer was for the asker alone and is not stored."""
         is_plain = found.entry is None and got.is_own and not self._settings.holdoff
-        if is_plain and got.fetched.record is None and not got.fetched.failed:
+        fetched = got.fetched
+        if is_plain and fetched.record is None and fetched.snapshot is not None and not fetched.failed:
             self._plans.learn_miss(exchange, found.store, found.key)
 
     async def _head(

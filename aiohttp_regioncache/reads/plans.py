@@ -15,6 +15,7 @@ from aiohttp import web
 
 from ..bounded import Bounded
 from ..exchange import Exchange, Inquiry, match_of, peer_of
+from ..keys import ascii_only
 from ..pin import PIN_HEADER
 from ..purges import UNPURGED
 from ..records import CacheRecord, decode_cache_record
@@ -34,7 +35,7 @@ from .decide import Standing, needs_lists, standing
 from .filling import Fills
 from .lookup import entry_key, is_known
 from .memory import Kept, Memory
-from .misses import MissPlan
+from .misses import Asked, MissPlan
 from .ready import Ready
 
 INERT: Final = frozenset(
@@ -62,7 +63,7 @@ _UNLIKELIEST: Final = 37.0
 SAMPLE: Final = 8
 """Of so many requests that are found by what counts of them one is noted as a whole: those that come often soon are."""
 
-Key = tuple[str, str, str, str, bool, tuple[tuple[bytes, bytes], ...]]
+Key = Asked
 Aim = tuple[str, str, str, str, bool]
 """A key without the fields."""
 
@@ -210,11 +211,11 @@ class Plans:
         """Whether the site of a plan is still the one that it was made for."""
         return self._sites is None or self._sites.current(plan.host) is plan.inquiry.served
 
-    def is_good(self, plan: Plan) -> bool:
+    def is_good(self, plan: Plan | MissPlan) -> bool:
         """Whether a plan that was found before may still be used."""
         return not plan.is_void and (self._sites is None or self._is_current(plan))
 
-    def table(self) -> Bounded[bytes, Plan]:
+    def table(self) -> Bounded[bytes, Plan | MissPlan]:
         """Make a table of plans by the octets of whole requests."""
         return Bounded(self._most)
 
@@ -248,9 +249,11 @@ class Plans:
         key = None if exchange.features else _key_of(exchange, store)
         if key is None:
             return
-        plan = MissPlan(_inquiry_of(exchange), store, match_of(exchange.request))
+        request = exchange.request
+        path = ascii_only(request.rel_url.raw_path_qs)
+        plan = MissPlan(key, _inquiry_of(exchange), path, store, match_of(request))
         if plan.key == entry:
-            self._exact.put(key, plan, _size(key))  # the origin may look at any field
+            self._exact.put(key, plan, 2 * _size(key))  # the origin may look at any field
 
     def _made(self, exchange: Exchange, store: RegionStore, counting: frozenset[bytes] | None) -> Plan:
         memory = self._memories[store.name]

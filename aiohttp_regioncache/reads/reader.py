@@ -9,7 +9,7 @@ from aiohttp import web
 
 from ..effects import Effects
 from ..errors import RegionUnavailableError
-from ..exchange import Asker, Exchange, Handler
+from ..exchange import Exchange, Handler
 from ..overlay import Folder, Outcome
 from ..records import CacheRecord
 from ..responses import ReadyResponse, streaming_too
@@ -26,7 +26,7 @@ from .filling import Fills
 from .judging import covers, is_early, is_servable, judged
 from .lookup import Found, entry_key, find, is_known, wait_until_told
 from .memory import Memory
-from .misses import Make, Misses, MissPlan
+from .misses import Misses
 from .origin import OriginReads
 from .passing import pass_by, pass_dirty
 from .plans import Plan, Plans
@@ -49,7 +49,7 @@ class Reader:
         self._memories = memories
         self._fills = Fills(memories, tasks, settings.cache.keep)
         self._fetching = Fetching(settings.cache, self._fills, tasks)
-        self._misses = Misses(settings.cache, self._fetching, self._fills)
+        self.misses = Misses(settings.cache, self._fetching, self._fills)
         self.plans = Plans(settings, memories, self._fills, sites)
         self._origin = OriginReads(settings.cache, self._folder, self._fetching, self.plans)
 
@@ -68,12 +68,6 @@ class Reader:
         if ready is None:
             ready, now = await self.plans.read(plan), plan.store.now()
         return None if ready is None else ReadyResponse(ready, now)
-
-    async def pass_on(
-        self, plan: MissPlan, request: web.Request, asker: Asker, handler: Handler, make: Make
-    ) -> web.StreamResponse | None:
-        """Answer a request by the plan of a miss, where it is one again; else None."""
-        return await self._misses.follow(plan, request, asker, handler, make)
 
     async def read(self, exchange: Exchange, handler: Handler) -> web.StreamResponse:
         """Answer a request with a method that reads.

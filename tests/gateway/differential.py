@@ -135,9 +135,9 @@ class Pair:
         )
         assert cache is not None
         self.cache = cache
-        plans = (lambda: cache.edge.plans) if self._way == "gateway" else None
+        ways = cache.ways if self._way == "gateway" else None
         self.runner = GatewayRunner(
-            self._app, plans, None, access_log=None, shutdown_timeout=1.0, keepalive_timeout=self._keepalive
+            self._app, ways, None, access_log=None, shutdown_timeout=1.0, keepalive_timeout=self._keepalive
         )
         await self.runner.setup()
         self._stack.push_async_callback(self.runner.cleanup)

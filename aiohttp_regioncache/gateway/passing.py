@@ -1,0 +1,108 @@
+"""Misses that are passed on inside the protocol: no request, no task of aiohttp's, no router, no response.
+
+What region and origin say is looked at as ever. Where it is not plain, the request goes the normal way: with the
+origin's answer, if that is not to be stored, or else as if nobody had been asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import aiohttp
+from aiohttp import HttpVersion11
+from aiohttp.helpers import EMPTY_BODY_STATUS_CODES
+
+from ..exchange import Asker
+from ..origins.letters import Answer, Letter, Relay
+from ..reads.misses import Misses, MissPlan
+from ..responses import head_of, mark
+from ..store.glances import Values
+from .forward import Forwarder, fields_of, read_up_to, whole
+
+
+class Passed(NamedTuple):
+    """An answer as it goes out over HTTP/1.1 to a connection that stays."""
+
+    status: int
+    octets: bytes
+    body_length: int
+
+
+Outcome = Passed | Answer | Exception | None
+"""What passing on came to; `Answer` and `Exception` are for the normal way, None: nobody was asked for it."""
+
+
+class Passing:
+    """Pass on the requests for which there are plans of misses."""
+
+    def __init__(self, misses: Misses, forwarder: Forwarder) -> None:
+        self._misses = misses
+        self._forwarder = forwarder
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def ask(
+        self, plan: MissPlan, peer: str | None, *, is_trusted: bool, relay: Relay, told: Callable[[Outcome], None]
+    ) -> bool:
+        """Ask region and origin for a request from `peer`; `told` hears what comes of it. False: nobody was asked.
+
+        `relay` hears of interim responses.
+        """
+        letter = self._letter(plan, Asker(peer, is_trusted, plan.scheme))
+        if letter is None or not self._misses.may_follow(plan):
+            return False
+        plan.store.glances.ask(plan.partition, plan.keys, functools.partial(self._glanced, plan, letter, relay, told))
+        return True
+
+    def _letter(self, plan: MissPlan, asker: Asker) -> Letter | None:
+        """What the request says to its origin, if that has been written out before."""
+        if plan.letter is None or plan.letter[0] != asker.peer:
+            letter = self._forwarder.find_letter(plan.asked, asker, plan.inquiry.served, HttpVersion11)
+            plan.letter = None if letter is None else (asker.peer, letter)
+        return None if plan.letter is None else plan.letter[1]
+
+    def _glanced(
+        self,
+        plan: MissPlan,
+        letter: Letter,
+        relay: Relay,
+        told: Callable[[Outcome], None],
+        values: Values | Exception,
+    ) -> None:
+        if isinstance(values, Exception):
+            return told(None)
+        if plan.remembered(values) is None:
+            plan.is_void = True
+            return told(None)
+        task = asyncio.get_running_loop().create_task(
+            self._pass_on(plan, letter, relay, told), name="regioncache: pass"
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return None
+
+    async def _pass_on(self, plan: MissPlan, letter: Letter, relay: Relay, told: Callable[[Outcome], None]) -> None:
+        outcome: Outcome = None
+        try:
+            outcome = await self._passed(plan, letter, relay)
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            outcome = error
+        finally:  # whatever it is, nobody may wait for ever
+            told(outcome)
+
+    async def _passed(self, plan: MissPlan, letter: Letter, relay: Relay) -> Outcome:
+        forwarder = self._forwarder
+        answer = await letter.send(plan.path, forwarder.patience, relay)
+        if answer.status < 200 or answer.status in EMPTY_BODY_STATUS_CODES or not forwarder.is_short(answer):
+            return answer
+        fields = fields_of(answer)
+        async with answer:
+            if not self._misses.is_unstorable(plan, answer.status, tuple(fields.items())):
+                plan.is_void = True
+                return None  # to be stored it has to be asked for after the state of its resource was remembered
+            body = await read_up_to(answer.content, forwarder.max_body)
+        response = whole(answer, fields, body)
+        mark(response, plan.status)
+        return Passed(answer.status, head_of(response, len(body)) + body, len(body))
