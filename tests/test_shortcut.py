@@ -277,9 +277,9 @@ async def test_plans_are_followed_behind_another_middleware_too(
     followed: list[str] = []
     follow = Edge.follow
 
-    def following(edge: Edge, plan: Any, request: web.Request) -> Any:
+    def following(edge: Edge, plan: Any, request: web.Request, handler: Handler) -> Any:
         followed.append(request.method)
-        return follow(edge, plan, request)
+        return follow(edge, plan, request, handler)
 
     @web.middleware
     async def outer(request: web.Request, handler: Handler) -> web.StreamResponse:

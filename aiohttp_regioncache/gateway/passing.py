@@ -76,9 +76,8 @@ class Passing:
         if plan.remembered(values) is None:
             plan.is_void = True
             return told(None)
-        task = asyncio.get_running_loop().create_task(
-            self._pass_on(plan, letter, relay, told), name="regioncache: pass"
-        )
+        passing = self._pass_on(plan, letter, relay, told)
+        task = asyncio.get_running_loop().create_task(passing, name="regioncache: pass")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return None
