@@ -20,7 +20,7 @@ from .exchanges import Exchanges
 from .keys import Target, normalize_octets
 from .principal import Signer
 from .problems import problem, shown_problem
-from .reads.misses import Misses, MissPlan
+from .reads.misses import MissPlan
 from .reads.plans import Plan, Plans
 from .reads.reader import Reader
 from .replays import CDN_LOOP, REPLAY_HEADER, is_looping, verify_replay
@@ -81,11 +81,6 @@ class Edge:
     def plans(self) -> Plans:
         """How requests that were answered before are answered again."""
         return self._reader.plans
-
-    @property
-    def misses(self) -> Misses:
-        """How requests that were misses before are answered again."""
-        return self._reader.misses
 
     def find(self, request: web.Request) -> AnyPlan | None:
         """Find how a request like this one was answered before, if the next may be answered so again."""

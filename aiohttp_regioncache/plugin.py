@@ -90,6 +90,7 @@ class RegionCache:
         self._reader: Reader | None = None
         self._edge: Edge | None = None
         self._forwarder: Forwarder | None = None
+        self._passing: Passing | None = None
         self._purger: Purger | None = None
         self._through: Through | None = None
 
@@ -139,8 +140,7 @@ class RegionCache:
 
     def ways(self) -> Ways:
         """By what a gateway answers inside its protocol. Raises `NotSetUpError` before the start of the application."""
-        edge = self.edge
-        return Ways(edge.plans, None if self._forwarder is None else Passing(edge.misses, self._forwarder))
+        return Ways(self.edge.plans, self._passing)
 
     @property
     def forwarder(self) -> Forwarder:
@@ -224,6 +224,8 @@ class RegionCache:
         await asyncio.gather(*(courier.stop() for courier in self.couriers))
         if self._reader is not None:
             await self._reader.drain(DRAIN_SECONDS)
+        if self._passing is not None:
+            await self._passing.drain(DRAIN_SECONDS)
         if self._sites is not None:
             await self._sites.directory.drain(DRAIN_SECONDS)
         await self._tasks.drain(DRAIN_SECONDS)
@@ -316,6 +318,7 @@ class RegionCache:
             max_body=settings.cache.max_body,
             table_bytes=settings.cache.table_bytes,
         )
+        self._passing = Passing(self._reader.misses, self._forwarder)
         if settings.sync.enabled and signer is not None:
             outlets = self._outlets(default, signer, name)
             self.loops = [SyncLoop(store, settings, outlets, self.hooks) for store in self.served]

@@ -44,7 +44,7 @@ from aiohttp_regioncache.reads.fetching import Fetching
 from aiohttp_regioncache.reads.filling import Fills
 from aiohttp_regioncache.reads.flights import Flight, Flights
 from aiohttp_regioncache.reads.memory import Memory
-from aiohttp_regioncache.reads.plans import OVERHEAD, Plans
+from aiohttp_regioncache.reads.plans import Plan, Plans
 from aiohttp_regioncache.records import CacheRecord, Form
 from aiohttp_regioncache.regions import Region
 from aiohttp_regioncache.rules import Rules
@@ -132,6 +132,8 @@ UNDER_WAY: Final = {
     "reads/flights.py:Flights._under_way": "one for each request being answered, at most; see the test of flights",
     "reads/flights.py:Flights._tasks": "one for each request being answered, at most; read_timeout ends it",
     "reads/fetching.py:Fetching._renewing": "a name for each task of Tasks",
+    "gateway/passing.py:Passing._tasks": "one for each request being answered; read_timeout ends it",
+    "origins/letters.py:Patience._until": "one for each request being answered, gone with the head of its answer",
     "store/events.py:Events._waiters": "an event for each request being answered, gone with it",
     "store/glances.py:_Collected.places": "a part of Glances._waiting",
     "store/glances.py:_Collected.asked": "a part of Glances._waiting",
@@ -423,7 +425,7 @@ async def test_tables_by_octets_hold_no_more_plans_than_they_may(tmp_path: Path)
             for _ in range(4):
                 await pair.play(Script((*some, LAST)))
         assert pair.sent
-        assert 0 < len(table) * OVERHEAD <= plans._most
+        assert 0 < len(table) * Plan.overhead <= plans._most
 
 
 def test_what_is_kept_of_the_same_fields_keeps_to_its_number() -> None:

@@ -26,7 +26,7 @@ from aiohttp.web_protocol import RequestHandler
 from ..bounded import Bounded
 from ..origins.letters import Answer
 from ..reads.misses import MissPlan
-from ..reads.plans import OVERHEAD, Plan, Plans
+from ..reads.plans import Plan, Plans
 from ..reads.ready import Ready
 from ..sources import digest_of
 from .access_log import Access, AccessWriter, cache_facts, trace_id
@@ -176,7 +176,7 @@ class FastHandler(RequestHandler, KeepsEarly):
             self._is_clean = data.endswith(b"\r\n\r\n")  # nothing of another request can end so
             if (plan := self._plan(message)) is not None:
                 if was_clean and self._is_clean and table is not None and self._gate.plans.is_sampled():
-                    table.put(data, plan, len(data) + OVERHEAD)  # it may be the last to hold the plan
+                    table.put(data, plan, len(data) + plan.overhead)  # it may be the last to hold the plan
                 self._answer(plan, data, message)
                 return
         if not waiter.done():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import ClassVar
 
 from aiohttp import web
 
@@ -44,6 +45,8 @@ class MissPlan:
     answer that goes out as it comes. `is_void`: it serves none any more.
     """
 
+    overhead: ClassVar = 8192
+    """Octets that a plan takes beside its key, about."""
     __slots__ = (
         "asked", "host", "inquiry", "is_void", "key", "keys", "letter", "match", "partition", "path", "scheme",
         "status", "store", "streamed",
@@ -109,7 +112,10 @@ class Misses:
         request[SERVED_SITE] = inquiry.served
         request[ASKER] = asker
         began, sent = time.monotonic(), store.now()
-        response = await ask(request, handler, plan.mark_streamed)
+        try:
+            response = await ask(request, handler, plan.mark_streamed)
+        except UnicodeEncodeError:  # the whole way has a word on it
+            return None
         answer = await take(request, response, self._settings.max_body)
         if answer is None:
             return as_it_came(with_status(response, plan.status))

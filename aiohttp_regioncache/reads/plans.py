@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 from aiohttp import web
 
@@ -54,8 +54,6 @@ _LEFT: Final = ("expect", "range", "upgrade", CDN_LOOP.lower(), REPLAY_HEADER.lo
 _READ: Final = ("GET", "HEAD")
 MAX_OCTETS: Final = 4096
 """Octets of the longest head for which a plan is made."""
-OVERHEAD: Final = 2048
-"""Octets that a plan takes beside its key, about."""
 _AIM_OVERHEAD: Final = 512
 _UNLIKELIEST: Final = 37.0
 """More than -log() of the smallest chance that is drawn for an early refresh."""
@@ -76,6 +74,8 @@ class Plan:
     same, None when every field does: requests may differ in the others. `is_void`: it serves none.
     """
 
+    overhead: ClassVar = 2048
+    """Octets that a plan takes beside its key, about."""
     __slots__ = (
         "_has_features", "_raw_state", "_state", "base_key", "checked", "counting", "host", "inquiry",
         "is_void", "keys", "match", "memory", "partition", "store", "variant",
@@ -253,7 +253,7 @@ class Plans:
         path = ascii_only(request.rel_url.raw_path_qs)
         plan = MissPlan(key, _inquiry_of(exchange), path, store, match_of(request))
         if plan.key == entry:
-            self._exact.put(key, plan, 2 * _size(key))  # the origin may look at any field
+            self._exact.put(key, plan, MissPlan.overhead + 3 * _octets(key))  # the origin may look at any field
 
     def _made(self, exchange: Exchange, store: RegionStore, counting: frozenset[bytes] | None) -> Plan:
         memory = self._memories[store.name]
@@ -369,7 +369,7 @@ def _key_of(exchange: Exchange, store: RegionStore) -> Key | None:
         return None
     host, scheme = request.host, request.scheme
     key = (request.method, request.raw_path, host, scheme, exchange.asker.is_trusted, request.raw_headers)
-    return key if _size(key) <= MAX_OCTETS + OVERHEAD else None
+    return key if _octets(key) <= MAX_OCTETS else None
 
 
 def _alike(key: Key, counting: frozenset[bytes]) -> Key:
@@ -381,7 +381,11 @@ def _alike(key: Key, counting: frozenset[bytes]) -> Key:
 
 
 def _size(key: Key) -> int:
-    return OVERHEAD + len(key[1]) + sum(len(name) + len(value) for name, value in key[5])
+    return Plan.overhead + _octets(key)
+
+
+def _octets(key: Key) -> int:
+    return len(key[1]) + sum(len(name) + len(value) for name, value in key[5])
 
 
 def _goes_the_whole_way(name: str) -> bool:
