@@ -406,8 +406,7 @@ def test_what_is_remembered_of_misses_keeps_to_octets() -> None:
     exchange: Any = SimpleNamespace(has_credentials=False, owner="", asks_range=False)
     fetched: Any = SimpleNamespace(record=None, failed=False)
     for number in range(100):
-        found: Any = SimpleNamespace(store=SimpleNamespace(name="eu"), key=f"{number}")
-        fetching._note(exchange, found, fetched, entries.Remembered("token", 0, 1))
+        fetching._note(exchange, ("eu", f"{number}"), fetched, entries.Remembered("token", 0, 1))
         assert fetching._unshared.size <= 10_000
     assert 20 < len(fetching._unshared) < 50
     fetching.close()

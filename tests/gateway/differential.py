@@ -17,6 +17,7 @@ from aiohttp.web_protocol import RequestHandler
 
 import aiohttp_regioncache as regioncache
 from aiohttp_regioncache.gateway.protocol import FastHandler, GatewayRunner
+from aiohttp_regioncache.origins.letters import Answer
 from aiohttp_regioncache.reads.ready import Ready
 from aiohttp_regioncache.semantics.dates import format_date
 from aiohttp_regioncache.settings import Cache
@@ -71,12 +72,18 @@ _KINDS: Final[dict[str, dict[str, str]]] = {
     "agents": {"Vary": "User-Agent"},
     "tagged": {"ETag": '"one"', "Last-Modified": "Sun, 01 Jan 2023 00:00:00 GMT", "Server": "origin"},
     "never": {"Cache-Control": "no-store"},
+    "missing": {"Cache-Control": "no-store"},
+    "chunks": {"Cache-Control": "no-store"},
+    "endless": {"Cache-Control": "no-store"},
+    "cookies": {"Cache-Control": "private"},
+    "failing": {"Cache-Control": "no-store", "ETag": '"one"'},
+    "none": {"Cache-Control": "no-store"},
     "stale": {"Cache-Control": "max-age=1", "Age": "600"},
 }
-_STATUSES: Final = {"gone": 410, "nothing": 204}
+_STATUSES: Final = {"gone": 410, "nothing": 204, "none": 204, "missing": 404, "failing": 500}
 
 
-async def answer(request: web.Request) -> web.Response:
+async def answer(request: web.Request) -> web.StreamResponse:
     """Answer with what the first segment of the path says."""
     kind = request.path.split("/")[1]
     headers = [*(FRESH | _KINDS.get(kind, {})).items()]
@@ -85,10 +92,16 @@ async def answer(request: web.Request) -> web.Response:
     asked = (
         [request.headers.get(name, "") for name in ("User-Agent", "Accept-Language")] if "Vary" in dict(headers) else []
     )
-    body = f"{request.method} {request.path_qs} {asked}".encode() * (20_000 if kind == "large" else 1)
-    response = web.Response(body=b"" if kind in ("empty", "nothing") else body, status=_STATUSES.get(kind, 200))
+    if kind == "cookies":
+        headers += [("Set-Cookie", "a=b"), ("Set-Cookie", "c=d"), ("Connection", "X-Hidden"), ("X-Hidden", "1")]
+    times = {"large": 20_000, "endless": 100_000}.get(kind, 1)
+    body = f"{request.method} {request.path_qs} {asked}".encode() * times
+    response = web.Response(body=b"" if kind in ("empty", "nothing", "none") else body, status=_STATUSES.get(kind, 200))
     response.headers.extend(headers)
-    response.headers["Content-Type"] = "text/plain"
+    if kind != "failing":
+        response.headers["Content-Type"] = "text/plain"
+    if kind == "chunks":
+        response.enable_chunked_encoding()
     return response
 
 
@@ -96,7 +109,7 @@ class Pair:
     """`async with Pair(tmp_path, "gateway", memory_seconds=60) as pair`: `await pair.answers(script)`.
 
     The fast way is that of the `gateway`, inside the protocol, or of the `plugin`, in a middleware of `app`.
-    `sent` counts its answers.
+    `sent` counts its answers, and `handed_over` those of the origin that it left to the normal way.
     """
 
     def __init__(
@@ -117,6 +130,7 @@ class Pair:
         self._settings = settings
         self._stack = contextlib.AsyncExitStack()
         self.sent = 0
+        self.handed_over = 0
         self._is_fast = True
         self._taken = 0
         self._has_ended = False
@@ -168,6 +182,9 @@ class Pair:
         def sent(*_: object) -> None:
             self.sent += self._is_fast
 
+        def passed(_plan: object, _data: object, _message: object, outcome: object) -> None:
+            self.handed_over += isinstance(outcome, Answer)
+
         def taken(data: bytes) -> None:
             self._taken += len(data)
 
@@ -180,6 +197,7 @@ class Pair:
             counted(Ready, "head", sent)
         else:
             counted(FastHandler, "_send", sent)
+            counted(FastHandler, "_told", passed)
         counted(handler, "data_received", taken)
         counted(handler, "connection_lost", lost)
 
@@ -266,6 +284,9 @@ async def _served(handler: Any) -> AsyncIterator[str]:
 
 # --- what clients send ---
 
+NEVER_STORED: Final = (
+    "/never/1", "/never/1?q=a", "/never/2", "/missing/1", "/cookies/1", "/chunks/1", "/failing/1", "/endless/1", "/none/1",
+)  # fmt: skip
 PATHS: Final = (
     "/plain/1", "/plain/1?q=a", "/plain/%7Ea", "/plain/~a", "/plain/../plain/1", "//plain/1", "/vary/1", "/agents/1",
     "/tagged/1", "/large/1", "/empty/1", "/gone/1", "/nothing/1", "/never/1", "/stale/1", "/twice/1",
@@ -298,10 +319,10 @@ BODIES: Final = (
 )
 
 
-def a_request(chance: random.Random) -> bytes:
-    """One request, most of them such as browsers send."""
+def a_request(chance: random.Random, paths: Sequence[str] = PATHS) -> bytes:
+    """One request for one of `paths`, above all the first nine; most of them such as browsers send."""
     method = chance.choices((b"GET", b"HEAD", b"POST", b"OPTIONS", b"get"), (80, 12, 4, 2, 2))[0]
-    path = chance.choice(PATHS if chance.random() < 0.5 else PATHS[:9]).encode()
+    path = chance.choice(paths if chance.random() < 0.5 else paths[:9]).encode()
     version = chance.choices((b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0"), (95, 4, 1))[0]
     fields = [b"Host: a.example"] if chance.random() < 0.98 else []
     fields += chance.sample(COMMON[1:] if chance.random() < 0.5 else (COMMON[0], *COMMON[2:]), chance.randint(0, 3))
@@ -318,9 +339,9 @@ def a_request(chance: random.Random) -> bytes:
     return before + end.join([b" ".join((method, path, version)), *fields, b"", b""]) + body
 
 
-def a_script(chance: random.Random) -> Script:
+def a_script(chance: random.Random, paths: Sequence[str] = PATHS) -> Script:
     """Some requests over one connection: one after the other, pipelined, or in pieces."""
-    requests = [a_request(chance) for _ in range(chance.choices((1, 2, 3, 5), (40, 30, 20, 10))[0])]
+    requests = [a_request(chance, paths) for _ in range(chance.choices((1, 2, 3, 5), (40, 30, 20, 10))[0])]
     requests = [chance.choice(requests) for _ in requests] if chance.random() < 0.3 else requests
     kind = chance.random()
     if kind < 0.65:

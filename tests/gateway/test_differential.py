@@ -13,7 +13,7 @@ from aiohttp import web
 
 from aiohttp_regioncache.gateway import protocol
 
-from .differential import LAST, Pair, Script, a_script, answer
+from .differential import LAST, NEVER_STORED, Pair, Script, a_script, answer
 
 SCRIPTS = 250
 ONE = b"GET /plain/1 HTTP/1.1\r\nHost: a.example\r\nUser-Agent: one\r\nAccept: */*\r\n\r\n"
@@ -31,6 +31,19 @@ async def test_generated_requests_get_the_same_octets_both_ways(
             script = a_script(chance)
             assert (await pair.answers(script)).are_same, script
         assert pair.sent > SCRIPTS // 2  # of two fast plays each, or else this says nothing
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("way", ["gateway", "plugin"])
+async def test_what_is_never_stored_gets_the_same_octets_both_ways(tmp_path: Path, way: str) -> None:
+    chance = random.Random(f"never {way}")
+    async with Pair(tmp_path, way, memory_seconds=3600.0) as pair:
+        for _ in range(SCRIPTS // 2):
+            script = a_script(chance, NEVER_STORED)
+            assert (await pair.answers(script)).are_same, script
+        if way == "gateway":
+            assert pair.sent > SCRIPTS // 4  # or else this says nothing
+            assert pair.handed_over > SCRIPTS // 50
 
 
 @pytest.mark.parametrize("memory_seconds", [3600.0, 0.0])
