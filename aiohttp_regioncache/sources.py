@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import hashlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
 def digest_of(relied_on: Iterable[Any]) -> str:
     """A digest of the sources of functions and classes; empty when they are not there."""
     try:
-        sources = "\n".join(inspect.getsource(each) for each in relied_on)
+        with _uncollected():
+            sources = "\n".join(inspect.getsource(each) for each in relied_on)
     except (OSError, TypeError):
         return ""
     return hashlib.sha256(sources.encode()).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Collect no garbage: where that lets another thread run, Python 3.11 before 3.11.8 may fail to parse (gh-106905)."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

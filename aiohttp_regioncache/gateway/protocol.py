@@ -60,6 +60,7 @@ _MAX_HELD: Final = 64 * 1024
 """Octets of further requests that are taken while one is being answered."""
 
 
+@functools.cache
 def fingerprint() -> str:
     """A digest of the sources of aiohttp that this file relies on; empty when they are not there."""
     if HttpRequestParser.__module__ != "aiohttp._http_parser":

@@ -1,0 +1,513 @@
+"""Misses that are passed on inside the protocol: what origin, region and client do meanwhile changes no answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import pytest
+
+import aiohttp_regioncache as regioncache
+from aiohttp_regioncache import Gateway, Rule, Sync
+from aiohttp_regioncache.gateway.access_log import Access, AccessWriter
+from aiohttp_regioncache.gateway.passing import Outcome, Passed
+from aiohttp_regioncache.gateway.protocol import FastHandler, GatewayRunner
+from aiohttp_regioncache.origins.letters import Answer, Patience
+from aiohttp_regioncache.reads.misses import MissPlan
+from tests.conformance.wire import Head
+from tests.gateway.octets import Connection, RawOrigin, named, request, response, silent
+from tests.support import eventually
+from tests.support.world import World, forwarding_app
+
+NEVER: Final = "Cache-Control: no-store"
+PAGE: Final = request("/page")
+
+
+class Passing:
+    """A gateway before `origin`; `outcomes` are what passing on came to, one after the other."""
+
+    def __init__(self, runner: GatewayRunner, cache: regioncache.RegionCache, origin: RawOrigin) -> None:
+        self.runner = runner
+        self.cache = cache
+        self.origin = origin
+        self.outcomes: list[Outcome] = []
+        self.port: int = runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    @contextlib.asynccontextmanager
+    async def connection(self, source: str = "127.0.0.1") -> AsyncIterator[Connection]:
+        """Connect from an address."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(source, 0), limit=2**22)
+        try:
+            yield Connection(reader, writer)
+        finally:
+            writer.close()
+
+    async def asked(self, octets: bytes = PAGE, *, source: str = "127.0.0.1") -> Any:
+        """Send a request; gives what is answered."""
+        async with self.connection(source) as client:
+            client.send(octets)
+            return await client.answer()
+
+    async def until_passed(self, octets: bytes = PAGE, *, source: str = "127.0.0.1") -> None:
+        """Send a request until it is passed on inside the protocol."""
+
+        async def is_passed() -> bool:
+            self.outcomes.clear()
+            await self.asked(octets, source=source)
+            return len(self.outcomes) == 1 and isinstance(self.outcomes[0], Passed)
+
+        await eventually(is_passed)
+        self.outcomes.clear()
+        self.origin.seen.clear()
+
+    @property
+    def handler(self) -> FastHandler:
+        """The server's side of the only connection."""
+        server: Any = self.runner.server
+        (handler,) = server.connections
+        assert isinstance(handler, FastHandler)
+        return handler
+
+
+@contextlib.asynccontextmanager
+async def passing(
+    tmp_path: Path,
+    answer: Callable[[Head], bytes] | None = None,
+    *,
+    access: AccessWriter | None = None,
+    origin_url: str | None = None,
+    **settings: Any,
+) -> AsyncIterator[Passing]:
+    """Serve a gateway before an origin that answers with `answer`."""
+    async with RawOrigin(answer or (lambda _: response("ok", NEVER))) as origin, World(tmp_path) as world:
+        app = forwarding_app()
+        given: dict[str, Any] = {"rules": [], "trusted_proxies": [], "sync": Sync(enabled=False), **settings}
+        cache = regioncache.setup(app, world.settings(origin=origin_url or origin.url, **given))
+        assert cache is not None
+        runner = GatewayRunner(app, cache.ways, access, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            await aiohttp.web.TCPSite(runner, "127.0.0.1", 0).start()
+            await eventually(lambda: all(store.is_checked for store in cache.stores.values()))
+            made = Passing(runner, cache, origin)
+            told = FastHandler._told
+
+            def noted(handler: FastHandler, plan: Any, data: Any, message: Any, outcome: Any) -> None:
+                if isinstance(plan, MissPlan):
+                    made.outcomes.append(outcome)
+                told(handler, plan, data, message, outcome)
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(FastHandler, "_told", noted)
+                yield made
+        finally:
+            await runner.cleanup()
+
+
+class Held:
+    """An origin that answers when it is told to, or at once while it is `free`. `writers` are those who wait."""
+
+    def __init__(self) -> None:
+        self.free = True
+        self.writers: list[asyncio.StreamWriter] = []
+        self._open: set[asyncio.StreamWriter] = set()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[str]:
+        """Serve; gives the address."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        try:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        finally:
+            server.close()
+            for writer in self._open:
+                writer.transport.abort()
+            await eventually(lambda: not self._open)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.add(writer)
+        try:
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                self.writers.append(writer)
+                if self.free:
+                    self.tell()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self._open.discard(writer)
+            writer.close()
+
+    def tell(self, octets: bytes | None = None) -> asyncio.StreamWriter:
+        """Answer who has waited longest; gives the connection."""
+        writer = self.writers.pop(0)
+        writer.write(response("held", NEVER) if octets is None else octets)
+        return writer
+
+    def end(self) -> None:
+        """Break off."""
+        self.writers.pop(0).transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def held(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[Passing, Held, Connection]]:
+    """A connection whose request is passed on and waits for the origin."""
+    origin = Held()
+    async with origin.running() as url, passing(tmp_path, origin_url=url, **settings) as made:
+        await made.until_passed()
+        server: Any = made.runner.server
+        await eventually(lambda: not server.connections)
+        origin.free = False
+        async with made.connection() as client:
+            client.send(PAGE)
+            await eventually(lambda: bool(origin.writers))
+            assert made.handler._asks
+            yield made, origin, client
+
+
+# --- what the origin says ---
+
+
+async def test_a_miss_is_passed_on_as_it_was_before(tmp_path: Path) -> None:
+    async with passing(tmp_path, lambda _: response("ok", NEVER, "Set-Cookie: a=b", "Set-Cookie: c=d")) as made:
+        first = await made.asked()
+        asked = made.origin.seen[-1]
+        await made.until_passed()
+        again = await made.asked()
+        assert again == first
+        assert made.origin.seen == [asked]
+        assert ("Cache-Status", "regioncache/ap-northeast-1; fwd=miss") in again.head.lines
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        response("x" * 3_000_000, NEVER),
+        b"HTTP/1.1 200 Given\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        b"HTTP/1.1 200 Given\r\nCache-Control: no-store\r\nContent-Type: text/event-stream\r\nContent-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 204 Given\r\nCache-Control: no-store\r\n\r\n",
+    ],
+    ids=["long", "chunked", "events", "empty"],
+)
+async def test_what_is_not_short_goes_the_normal_way_and_is_asked_for_once(tmp_path: Path, octets: bytes) -> None:
+    is_special = False
+
+    def answer(_: Head) -> bytes:
+        return octets if is_special else response("ok", NEVER)
+
+    async with passing(tmp_path, answer) as made:
+        await made.until_passed()
+        is_special = True
+        async with made.connection() as client:
+            client.send(PAGE)
+            if b"chunked" in octets:  # whose end comes later than its head
+                await eventually(lambda: any(isinstance(each, Answer) for each in made.outcomes))
+                for writer in made.origin._writers:
+                    writer.write(b"0\r\n\r\n")
+            came = await client.answer()
+        assert came is not None
+        assert came.head.status in (200, 204)
+        assert len(came.body) in (0, 3, 3_000_000)
+        assert [type(each) for each in made.outcomes] == [Answer]
+        assert len(made.origin.seen) == 1
+
+
+async def test_what_may_be_stored_by_now_is_asked_for_anew_and_stored(tmp_path: Path) -> None:
+    is_fresh = False
+
+    def answer(head: Head) -> bytes:
+        return named(head) if is_fresh else response("ok", NEVER)
+
+    async with passing(tmp_path, answer) as made:
+        await made.until_passed()
+        is_fresh = True
+        came = await made.asked()
+        assert came.body == b"GET /page"
+        assert made.outcomes == [None]
+        assert len(made.origin.seen) == 2  # the state of the resource has to be remembered before
+
+        async def is_hit() -> bool:
+            return "; hit" in str((await made.asked()).head.lines)
+
+        await eventually(is_hit)
+        assert len(made.origin.seen) == 2
+
+
+async def test_what_another_edge_has_stored_meanwhile_is_a_hit(tmp_path: Path) -> None:
+    is_fresh = False
+
+    def answer(head: Head) -> bytes:
+        return named(head) if is_fresh else response("ok", NEVER)
+
+    async with passing(tmp_path, answer) as made:
+        await made.until_passed()
+        is_fresh = True
+        await made.asked(request("/page", "X-Other: 1"))  # without a plan
+
+        async def is_hit() -> bool:
+            return "; hit" in str((await made.asked()).head.lines)
+
+        await eventually(is_hit)
+        assert made.outcomes[0] is None or len(made.outcomes) == 0
+
+
+async def test_interim_responses_are_passed_on(tmp_path: Path) -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\nConnection: x\r\n\r\n"
+    async with passing(tmp_path, lambda _: early + response("ok", NEVER)) as made:
+        first = await made.asked()
+        await made.until_passed()
+        again = await made.asked()
+        assert [type(each) for each in made.outcomes] == [Passed]
+        assert again == first
+        assert [head.status for head in again.interim] == [103]
+        assert again.interim[0].lines == [("Link", "</a>; rel=preload")]
+
+
+# --- when it does not ---
+
+
+async def test_an_origin_that_is_silent_is_waited_for_once(tmp_path: Path) -> None:
+    async with held(tmp_path, gateway=Gateway(read_timeout=0.3)) as (made, origin, client):
+        came = await client.answer()
+        assert came is not None
+        assert came.head.status == 504
+        assert isinstance(made.outcomes[0], TimeoutError)
+        assert len(origin.writers) == 1
+
+
+async def test_an_origin_that_breaks_off_is_asked_once_more(tmp_path: Path) -> None:
+    async with held(tmp_path) as (made, origin, client):
+        origin.end()
+        await eventually(lambda: bool(origin.writers))  # it may have ended a connection that was kept
+        origin.end()
+        came = await client.answer()
+        assert came is not None
+        assert came.head.status == 502
+        assert isinstance(made.outcomes[0], aiohttp.ClientError)
+        assert not origin.writers
+
+
+async def test_a_body_that_is_cut_is_no_answer(tmp_path: Path) -> None:
+    async with held(tmp_path) as (made, origin, client):
+        writer = origin.tell(b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: 100\r\n\r\nabc")
+        await writer.drain()
+        writer.close()
+        came = await client.answer()
+        assert came is not None
+        assert came.head.status == 502
+        assert len(made.outcomes) == 1
+
+
+async def test_a_body_that_does_not_come_is_waited_for_as_long(tmp_path: Path) -> None:
+    async with held(tmp_path, gateway=Gateway(read_timeout=0.3)) as (made, origin, client):
+        origin.tell(b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: 100\r\n\r\nabc")
+        came = await client.answer()
+        assert came is not None
+        assert came.head.status == 504
+        assert isinstance(made.outcomes[0], TimeoutError)
+
+
+async def test_no_request_gets_what_was_said_to_another(tmp_path: Path) -> None:
+    async with held(tmp_path) as (made, origin, client):
+        client.send(request("/other"))  # held, for it came too early
+        origin.free = True
+        early = b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+        writer = origin.tell(early)
+        await eventually(lambda: bool(made.outcomes))
+        writer.write(b"0\r\n\r\n")
+        came = [await client.answer(), await client.answer()]
+        assert [each and each.body for each in came] == [b"abc", b"held"]
+        assert isinstance(made.outcomes[0], Answer)
+
+
+async def test_an_early_answer_that_nobody_takes_is_closed(tmp_path: Path) -> None:
+    early = b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+    async with held(tmp_path) as (made, origin, client):
+        # Another one has come to know of a write behind: what the normal way does then takes no early answer.
+        made.cache.forwarder._letters = None
+        handle = made.cache.edge.handle
+
+        async def handled(request: Any, _handler: Any) -> Any:
+            return await handle(request, answered)
+
+        async def answered(_request: Any) -> aiohttp.web.Response:
+            return aiohttp.web.Response(text="another")
+
+        vars(made.cache.edge)["handle"] = handled
+        vars(made.cache.edge)["find"] = lambda _request: None
+        origin.tell(early)
+        came = await client.answer()
+        assert came is not None
+        assert came.body == b"another"
+        (answer,) = made.outcomes
+        assert isinstance(answer, Answer)
+        client.send(request("/next"))
+        await client.answer()
+        assert answer._connection is None
+        assert made.handler.early is None
+
+
+# --- what the client does ---
+
+
+async def test_a_client_that_leaves_costs_nothing(tmp_path: Path) -> None:
+    async with held(tmp_path) as (made, origin, client):
+        handler = made.handler
+        client._writer.transport.abort()
+        await eventually(lambda: handler.transport is None)
+        origin.tell()
+        await eventually(lambda: bool(made.outcomes))
+        origin.free = True
+        assert (await made.asked()).body == b"held"
+
+
+async def test_a_client_that_leaves_ends_an_answer_that_comes_on(tmp_path: Path) -> None:
+    async with held(tmp_path) as (made, origin, client):
+        handler = made.handler
+        client._writer.transport.abort()
+        await eventually(lambda: handler.transport is None)
+        origin.tell(b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await eventually(lambda: bool(made.outcomes))
+        (answer,) = made.outcomes
+        assert isinstance(answer, Answer)
+        assert answer._connection is None
+
+
+async def test_a_server_that_stops_waits_for_the_origin(tmp_path: Path) -> None:
+    async with held(tmp_path) as (made, origin, client):
+        server: Any = made.runner.server
+        server.pre_shutdown()
+        stopping = asyncio.ensure_future(server.shutdown(5.0))
+        await asyncio.sleep(0)
+        origin.tell()
+        came = await client.answer()
+        assert came is not None
+        assert came.body == b"held"
+        assert await client.answer() is None
+        await asyncio.wait_for(stopping, 2)
+
+
+async def test_a_stop_ends_what_waits_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiohttp_regioncache.plugin.DRAIN_SECONDS", 0.2)
+    async with held(tmp_path) as (made, _, client):
+        handler = made.handler
+        client._writer.transport.abort()
+        await eventually(lambda: handler.transport is None)
+        assert made.cache._passing is not None
+        assert len(made.cache._passing._tasks) == 1
+        await made.runner.cleanup()
+        assert not made.cache._passing._tasks
+
+
+async def test_each_peer_is_told_of_by_its_own_address(tmp_path: Path) -> None:
+    async with passing(tmp_path) as made:
+        sources = ("127.0.0.1", "127.0.0.2")
+        for source in sources:
+            await made.until_passed(source=source)
+        for source in (*sources, *sources):
+            await made.asked(source=source)
+        told = [dict(head.lines)["X-Forwarded-For"] for head, _ in made.origin.seen]
+        assert told == [*sources, *sources]
+        assert {type(each) for each in made.outcomes} == {Passed}
+
+
+async def test_each_user_has_an_own_answer(tmp_path: Path) -> None:
+    def answer(head: Head) -> bytes:
+        return response(dict(head.lines).get("Cookie", "nobody"), "Cache-Control: private, max-age=60")
+
+    users = [request("/page", f"Cookie: user={name}") for name in "ab"]
+    async with passing(tmp_path, answer) as made:
+        for octets in (*users, PAGE):
+            await made.until_passed(octets)
+        told = [(await made.asked(octets)).body for octets in (*users, PAGE, *users, PAGE)]
+        assert told == [b"user=a", b"user=b", b"nobody"] * 2
+        assert [type(each) for each in made.outcomes] == [Passed] * 6
+
+
+# --- what is looked at each time ---
+
+
+async def test_a_region_that_is_down_is_left_out(tmp_path: Path) -> None:
+    async with passing(tmp_path) as made:
+        await made.until_passed()
+        for store in made.cache.stores.values():
+            monkeypatch = pytest.MonkeyPatch()
+            monkeypatch.setattr(store.glances, "ask", _refusing(store.name))
+        came = await made.asked()
+        assert came.body == b"ok"
+        assert made.outcomes == [None]
+        assert "detail=no-region" in str(came.head.lines)
+
+
+def _refusing(region: str) -> Callable[..., None]:
+    def ask(_partition: object, _keys: object, told: Callable[[Exception], None]) -> None:
+        told(regioncache.RegionUnavailableError(region, "closed"))
+
+    return ask
+
+
+async def test_nothing_is_planned_for_what_writes_behind_can_change(tmp_path: Path) -> None:
+    rules = [Rule("/page", write="behind")]
+    async with passing(tmp_path, rules=rules) as made:
+        for _ in range(5):
+            await made.asked()
+        assert made.outcomes == []
+        assert len(made.origin.seen) == 5
+
+
+async def test_event_streams_and_several_addresses_go_the_normal_way(tmp_path: Path) -> None:
+    async with passing(tmp_path) as made:
+        for _ in range(5):
+            await made.asked(request("/page", "Accept: text/event-stream"))
+        assert not any(made.outcomes)
+        assert len(made.origin.seen) == 5
+
+
+async def test_the_log_has_the_same_line_both_ways(tmp_path: Path) -> None:
+    class Noted:
+        def __init__(self) -> None:
+            self.lines: list[Access] = []
+
+        def put(self, access: Access) -> None:
+            self.lines.append(access)
+
+    log: Any = Noted()
+    async with passing(tmp_path, access=log) as made:
+        await made.until_passed()
+        (passed,) = log.lines
+    assert (passed.status, passed.bytes, passed.cache, passed.path) == (200, 2, "fwd=miss", "/page")
+    assert (passed.region, passed.peer, passed.method) == ("ap-northeast-1", "127.0.0.1", "GET")
+    assert passed.duration > 0
+
+
+# --- patience ---
+
+
+async def test_who_asks_later_is_waited_for_longer() -> None:
+    patience = Patience(aiohttp.ClientTimeout(sock_read=0.2))
+    ended: list[str] = []
+
+    class Waiting:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def set_exception(self, error: Exception) -> None:
+            assert isinstance(error, TimeoutError)
+            ended.append(self.name)
+
+    first, second, third = (Waiting(name) for name in ("first", "second", "third"))
+    for each in (first, second):
+        patience.begin(each)  # type: ignore[arg-type]
+    began = asyncio.get_running_loop().time()
+    patience.end(first)  # type: ignore[arg-type]
+    await eventually(lambda: ended == ["second"])
+    patience.begin(third)  # type: ignore[arg-type]
+    await eventually(lambda: ended == ["second", "third"])
+    assert asyncio.get_running_loop().time() - began >= 0.4
+    assert not patience._until
+    assert patience._timer is None
