@@ -19,7 +19,7 @@ from aiohttp_regioncache.gateway.protocol import FastHandler, GatewayRunner
 from aiohttp_regioncache.origins.letters import Answer, Patience
 from aiohttp_regioncache.reads.misses import MissPlan
 from tests.conformance.wire import Head
-from tests.gateway.octets import Connection, RawOrigin, named, request, response, silent
+from tests.gateway.octets import Connection, RawOrigin, named, request, response
 from tests.support import eventually
 from tests.support.world import World, forwarding_app
 
