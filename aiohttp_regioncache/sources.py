@@ -22,7 +22,7 @@ def digest_of(relied_on: Iterable[Any]) -> str:
 
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
-    """Collect no garbage: where that lets another thread run, Python 3.11 before 3.11.8 may fail to parse (gh-106905)."""
+    """Collect no garbage: it may have Python 3.11 before 3.11.8 fail to parse what is right (gh-106905)."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

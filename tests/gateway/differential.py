@@ -285,7 +285,8 @@ async def _served(handler: Any) -> AsyncIterator[str]:
 # --- what clients send ---
 
 NEVER_STORED: Final = (
-    "/never/1", "/never/1?q=a", "/never/2", "/missing/1", "/cookies/1", "/chunks/1", "/failing/1", "/endless/1", "/none/1",
+    "/never/1", "/never/1?q=a", "/never/2", "/missing/1", "/cookies/1", "/chunks/1", "/failing/1", "/endless/1",
+    "/none/1",
 )  # fmt: skip
 PATHS: Final = (
     "/plain/1", "/plain/1?q=a", "/plain/%7Ea", "/plain/~a", "/plain/../plain/1", "//plain/1", "/vary/1", "/agents/1",
