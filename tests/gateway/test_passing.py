@@ -24,6 +24,7 @@ from tests.support import eventually
 from tests.support.world import World, forwarding_app
 
 NEVER: Final = "Cache-Control: no-store"
+DATE: Final = "Date: Thu, 26 Nov 2026 00:00:00 GMT"
 PAGE: Final = request("/page")
 
 
@@ -174,7 +175,7 @@ async def held(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[Passing, 
 
 
 async def test_a_miss_is_passed_on_as_it_was_before(tmp_path: Path) -> None:
-    async with passing(tmp_path, lambda _: response("ok", NEVER, "Set-Cookie: a=b", "Set-Cookie: c=d")) as made:
+    async with passing(tmp_path, lambda _: response("ok", NEVER, DATE, "Set-Cookie: a=b", "Set-Cookie: c=d")) as made:
         first = await made.asked()
         asked = made.origin.seen[-1]
         await made.until_passed()
@@ -258,7 +259,7 @@ async def test_what_another_edge_has_stored_meanwhile_is_a_hit(tmp_path: Path) -
 
 async def test_interim_responses_are_passed_on(tmp_path: Path) -> None:
     early = b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\nConnection: x\r\n\r\n"
-    async with passing(tmp_path, lambda _: early + response("ok", NEVER)) as made:
+    async with passing(tmp_path, lambda _: early + response("ok", NEVER, DATE)) as made:
         first = await made.asked()
         await made.until_passed()
         again = await made.asked()
