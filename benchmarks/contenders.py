@@ -21,6 +21,7 @@ _MEMORY: Final = (b"; hit", b"detail=memory")
 _HIT: Final = (b"; hit",)
 _NOT_MEMORY: Final = (b"detail=memory",)
 _MISS: Final = (b"fwd=",)
+_STORED: Final = (b"fwd=miss; stored",)
 _QUEUED: Final = (b"/_regioncache/writes/",)
 _CACHED: Final = (b"X-Cache: HIT",)
 
@@ -28,7 +29,7 @@ _CACHED: Final = (b"X-Cache: HIT",)
 class Contender(msgspec.Struct, frozen=True):
     """One row of the table: `plans` of requests to a server; `baseline` is the row that it is compared with.
 
-    `before` is asked once, until it is answered rightly. `empties` says that what was written has to go afterwards;
+    `before` is asked once, until it is answered rightly. `empties` says that what is stored has to go before and after;
     `counts` that the server counts what it makes, because its answers do not tell where they come from.
     """
 
@@ -56,6 +57,7 @@ def servers() -> dict[str, Start]:
         "plug-in, write behind": lambda stage: _plugin(stage, behind=True),
         "gateway, memory": lambda stage: stage.serve(memory=True),
         "gateway, Redis": lambda stage: stage.serve(memory=False),
+        "gateway, nothing stored": lambda stage: stage.serve(memory=False, emptied=True),
         "gateway, write behind": lambda stage: stage.serve(behind=True),
     }
     return found | _peers() | _daemons()
@@ -124,12 +126,14 @@ def _reads(size: int) -> list[Contender]:
         server: str,
         plans: Sequence[Sequence[Asked]] | None = None,
         before: Sequence[Asked] = (),
+        *,
+        empties: bool = False,
         **answer: Any,
     ) -> Contender:
         asked = plans or requests.gets(size, **answer)
         before = before or asked[0]
         counts = server.startswith(("aio", "cashews"))
-        return Contender(f"{name}, {label}", server, size, asked, baseline, before, counts=counts)
+        return Contender(f"{name}, {label}", server, size, asked, baseline, before, empties, counts)
 
     rows = [
         row("bare", "bare"),
@@ -139,6 +143,9 @@ def _reads(size: int) -> list[Contender]:
         row("gateway, Redis", "gateway, Redis", marks=_HIT, absent=_NOT_MEMORY),
         row("gateway, miss", "gateway, memory", requests.fresh(size, marks=_MISS)),
     ]
+    if size == KIB:
+        once = requests.first(size, marks=_STORED)
+        rows.append(row("gateway, first miss", "gateway, nothing stored", once, empties=True))
     for server, marks in (("gateway, memory", _MEMORY), ("gateway, Redis", _HIT), ("nginx, set well", _CACHED)):
         if size == KIB:
             plans, pages = requests.diverse(marks=marks), requests.pages(marks=marks)

@@ -64,6 +64,11 @@ def fresh(size: int, *, each: int = 16, **answer: Any) -> list[list[Asked]]:
     return [[get(f"/fresh/{size}/{number}-{item}", **answer) for item in range(each)] for number in range(CONNECTIONS)]
 
 
+def first(size: int, *, each: int = 512, **answer: Any) -> list[list[Asked]]:
+    """A plan per connection, of more reads than it gets to in one measurement, none of which is made twice."""
+    return [[get(f"/{size}/first/{number}-{item}", **answer) for item in range(each)] for number in range(CONNECTIONS)]
+
+
 def page(number: int, size: int = KIB) -> str:
     """The path of one of many pages."""
     return f"/{size}/pages/{number}"

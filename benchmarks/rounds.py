@@ -112,7 +112,8 @@ class Rounds:
         port = self._servers[contender.server].port
         if contender.before:
             until_right(port, contender.before)
-        until_right(port, [asked for plan in contender.plans for asked in plan[:1]])
+        anew = self._stage.empty if contender.empties else None
+        until_right(port, [asked for plan in contender.plans for asked in plan[:1]], anew=anew)
 
     def _round(self, contenders: Sequence[Contender], baselines: dict[str, Contender], label: str) -> None:
         beside: Sample | None = None
@@ -141,6 +142,8 @@ class Rounds:
 
     def _measure(self, contender: Contender, beside: Sample | None) -> Sample:
         server = self._servers[contender.server]
+        if contender.empties:
+            self._stage.empty()
         load = Load(server.port, contender.plans, self._connections)
         try:
             load.closed(_WARM)

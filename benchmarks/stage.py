@@ -38,7 +38,7 @@ class Stage:
         self._stack = contextlib.ExitStack()
         self._started = 0
         self._database = 0
-        self._queues: list[int] = []
+        self._emptied: list[int] = []
         self._processes: list[Process] = []
 
     def __enter__(self) -> Self:
@@ -90,8 +90,8 @@ class Stage:
         if "redis" not in options:
             database = self.database()
             options["redis"] = self.redis_url(database)
-            if options.get("behind"):
-                self._queues.append(database)
+            if options.pop("emptied", options.get("behind", False)):
+                self._emptied.append(database)
         options.setdefault("origin", self.origin.port)
         self._started += 1
         return regioncache.write(self.directory / f"{self._started}.toml", regioncache.settings(**options))
@@ -104,8 +104,8 @@ class Stage:
         return self._database
 
     def empty(self) -> None:
-        """Forget the writes that wait: nobody replays them."""
-        self.drop(*self._queues)
+        """Forget the writes that wait, which nobody replays, and what is to be stored anew."""
+        self.drop(*self._emptied)
 
     def drop(self, *databases: int) -> None:
         """Make databases empty."""
@@ -122,10 +122,15 @@ class Stage:
         return Redis(host=HOST, port=self.valkey.port, db=database)
 
 
-def until_right(port: int, plan: Sequence[Asked]) -> None:
-    """Wait until a server gives the right answer to every request of a plan; it may have to fetch something first."""
+def until_right(port: int, plan: Sequence[Asked], *, anew: Callable[[], None] | None = None) -> None:
+    """Wait until a server gives the right answer to every request of a plan; it may have to fetch something first.
+
+    `anew` is called before each try.
+    """
 
     def is_right() -> bool:
+        if anew is not None:
+            anew()
         load = Load(port, [plan], connections=1)
         try:
             return not load.closed(once=True).wrong
