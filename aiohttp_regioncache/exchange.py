@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import copy
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.http import StreamWriter
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -247,8 +247,20 @@ def body_at_hand(request: web.Request) -> bytes | None:
         content = request.content
         if not content.is_eof() or content.exception() is not None:
             return None
-        request._read_bytes = content.read_nowait()
+        only = _only_piece(request, content)
+        request._read_bytes = content.read_nowait() if only is None else only
     return request._read_bytes
+
+
+def _only_piece(request: web.Request, content: StreamReader) -> bytes | None:
+    """A body that came in one piece, as it lies there; None for another, or where aiohttp keeps it in another way.
+
+    To read it would have aiohttp look for more to parse, which there is none of unless reading was paused.
+    """
+    pieces: Sequence[bytes] = getattr(content, "_buffer", ())
+    if len(pieces) != 1 or getattr(request.protocol, "_reading_paused", True):
+        return None
+    return pieces[0] if len(pieces[0]) == content.total_bytes else None
 
 
 def with_body(request: web.Request, headers: CIMultiDict[str], body: bytes) -> web.Request:

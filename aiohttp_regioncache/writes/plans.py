@@ -33,6 +33,7 @@ from ..store.sealed import seal_encoded
 from .receipts import Receipts
 
 _LENGTH: Final = b"content-length"
+_LENGTH_SIZE: Final = len(_LENGTH)
 _LEFT: Final = frozenset({
     CDN_LOOP.lower(), REPLAY_HEADER.lower(), PIN_HEADER.lower(), "content-encoding", "expect", "idempotency-key",
     "prefer", "transfer-encoding", "upgrade",
@@ -154,7 +155,9 @@ class WritePlans:
         self._plans.put(key, plan, _OVERHEAD + size + sum(mould.size for _, mould, _ in plan.lists))
 
     def _key(self, request: web.Request) -> Key:
-        fields = tuple([pair for pair in request.raw_headers if pair[0].lower() != _LENGTH])
+        fields = tuple(
+            [pair for pair in request.raw_headers if len(pair[0]) != _LENGTH_SIZE or pair[0].lower() != _LENGTH]
+        )
         return request.method, request.raw_path, request.host, request.scheme, peer_of(request), fields
 
 
