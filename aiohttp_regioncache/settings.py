@@ -258,7 +258,7 @@ class Gateway(_Group, frozen=True, kw_only=True):
     `connect_timeout`: seconds that a connection to an origin may take; `read_timeout`: seconds without a byte of an
     answer, which only event streams may be silent for, or of the body of a request. `max_request_body`: bytes, decoded
     ones of a coded body; `max_websocket_message`: bytes. `health_seconds`: between the checks of origins that have a
-    path for it. `fast_hits`: whether `serve` answers hits before aiohttp makes a request of them.
+    path for it. `fast_hits`: whether `serve` answers hits, and misses, before aiohttp makes a request of them.
     """
 
     connect_timeout: float = 10.0
