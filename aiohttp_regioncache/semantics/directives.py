@@ -2,9 +2,9 @@
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from .fields import OWS, Headers, split_list, unquote, values
+from .fields import OWS, Headers, Indexed, split_list, unquote, values
 from .structured import Item, Kind, Member, parse_dictionary
 
 OWN_FIELDS = frozenset({"regioncache-cache-control", "regioncache-vary"})
@@ -29,6 +29,7 @@ class Directives(Mapping[str, str | None]):
 
     occurrences: Mapping[str, tuple[str | None, ...]]
     targeted: bool = False
+    _seconds: dict[str, int | None] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, name: str) -> str | None:
         return self.occurrences[name.lower()][0]
@@ -53,7 +54,10 @@ class Directives(Mapping[str, str | None]):
 
         Invalid freshness is stale (RFC 9111 4.2.1): negative, decimal, missing and other arguments are 0.
         """
-        return min(self.all_seconds(name), default=None)
+        known = self._seconds
+        if name not in known:
+            known[name] = min(self.all_seconds(name), default=None)
+        return known[name]
 
     def fields(self, name: str) -> tuple[str, ...]:
         """Return the lower-case field names that a qualified `no-cache` or `private` lists, in order.
@@ -108,6 +112,14 @@ def response_directives(headers: Headers, *, targeted: tuple[str, ...] = TARGETE
     The first of the `targeted` fields that is present, not empty and a valid dictionary replaces
     Cache-Control and Expires (RFC 9213 2.2); otherwise those of Cache-Control hold.
     """
+    if type(headers) is not Indexed or targeted is not TARGETED:
+        return _response_directives(headers, targeted)
+    if not isinstance(headers.directives, Directives):
+        headers.directives = _response_directives(headers, targeted)
+    return headers.directives
+
+
+def _response_directives(headers: Headers, targeted: tuple[str, ...]) -> Directives:
     for name in targeted:
         lines = values(headers, name)
         if lines and (found := _targeted_directives(lines)) is not None:

@@ -34,9 +34,10 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
 class Indexed(tuple[tuple[str, str], ...]):
-    """Field lines that are asked for many names: they are looked through once."""
+    """Field lines that are looked at for many names: they are gone through once. `directives`: as they were read from them."""
 
     by_name: dict[str, list[str]]
+    directives: object
 
     def __new__(cls, headers: Headers) -> Self:
         """Note the values under their names."""
@@ -45,6 +46,7 @@ class Indexed(tuple[tuple[str, str], ...]):
         for name, value in made:
             by_name.setdefault(name.lower(), []).append(value)
         made.by_name = by_name
+        made.directives = None
         return made
 
 

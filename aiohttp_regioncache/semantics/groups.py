@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from .fields import OWS, Headers, combined, values
+from .fields import OWS, Headers, combined, names_any, values
 from .methods import invalidates
 from .structured import parse_strings
 
@@ -10,6 +10,7 @@ MAX_TAGS = 128
 """Tags of a response, and groups that one answer invalidates, at most (RFC 9875 asks for at least 32)."""
 MAX_TAG = 128
 """Characters of the longest tag (RFC 9875 asks for at least 32)."""
+_NAMED_BY = frozenset({"cache-groups", "cache-tag", "surrogate-key"})
 MORE_TAGS = ""
 """Stands among the tags of a response that has more of them than are kept: any purge by tag covers it."""
 
@@ -20,6 +21,8 @@ def response_tags(headers: Headers) -> tuple[str, ...]:
     They are case-sensitive (RFC 9875 2.1). Beyond `MAX_TAGS`, longer than `MAX_TAG` or unreadable ones are
     kept as `MORE_TAGS`.
     """
+    if not names_any(headers, _NAMED_BY):
+        return ()
     found = dict.fromkeys((*_strings(headers, "cache-groups"), *_listed(headers), *_spaced(headers)))
     kept = [tag for tag in found if _is_kept(tag)]
     if len(kept) == len(found) <= MAX_TAGS:
