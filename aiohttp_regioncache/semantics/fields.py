@@ -34,7 +34,7 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
 class Indexed(tuple[tuple[str, str], ...]):
-    """Field lines that are looked at for many names: they are gone through once. `directives`: as they were read from them."""
+    """Field lines that are asked for many names: they are looked through once; `directives` are read once, too."""
 
     by_name: dict[str, list[str]]
     directives: object

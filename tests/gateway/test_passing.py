@@ -326,31 +326,33 @@ async def test_no_request_gets_what_was_said_to_another(tmp_path: Path) -> None:
         assert isinstance(made.outcomes[0], Answer)
 
 
-async def test_an_early_answer_that_nobody_takes_is_closed(tmp_path: Path) -> None:
+async def test_an_early_answer_that_nobody_takes_is_no_other_request_s(tmp_path: Path) -> None:
     early = b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
     async with held(tmp_path) as (made, origin, client):
-        # Another one has come to know of a write behind: what the normal way does then takes no early answer.
-        made.cache.forwarder._letters = None
         handle = made.cache.edge.handle
 
-        async def handled(request: Any, _handler: Any) -> Any:
-            return await handle(request, answered)
-
-        async def answered(_request: Any) -> aiohttp.web.Response:
-            return aiohttp.web.Response(text="another")
+        async def handled(request: Any, handler: Any) -> Any:
+            return await handle(request, _another if request.path == "/page" else handler)
 
         vars(made.cache.edge)["handle"] = handled
         vars(made.cache.edge)["find"] = lambda _request: None
+        client.send(request("/other"))  # held while the origin is asked
+        origin.free = True
         origin.tell(early)
-        came = await client.answer()
-        assert came is not None
-        assert came.body == b"another"
+        came = [await client.answer(), await client.answer()]
+        assert [each and each.body for each in came] == [b"another", b"held"]
         (answer,) = made.outcomes
         assert isinstance(answer, Answer)
+        assert made.handler.early is not None
         client.send(request("/next"))
         await client.answer()
         assert answer._connection is None
         assert made.handler.early is None
+
+
+async def _another(_request: Any) -> aiohttp.web.Response:
+    """What answers when something has changed since the origin was asked."""
+    return aiohttp.web.Response(text="another")
 
 
 # --- what the client does ---

@@ -15,6 +15,7 @@ import aiohttp_regioncache as regioncache
 from aiohttp_regioncache import Cache, Rule
 from aiohttp_regioncache.exchange import ASKER, SERVED_SITE
 from aiohttp_regioncache.reads.misses import Misses, MissPlan
+from aiohttp_regioncache.store.entries import Remembered
 from tests.reads.apps import Counted, fresh, serving, until_hit
 from tests.support import eventually
 from tests.support.world import Edge, Reply, World
@@ -273,3 +274,62 @@ async def test_requests_at_once_each_have_their_own(tmp_path: Path, followed: li
         answers = await asyncio.gather(*(edge.get("/page", headers={"Cookie": user}) for user in users * 3))
         assert [answer.body.decode() for answer in answers] == users * 3
         assert followed == [True] * 60
+
+
+async def test_what_is_being_stored_is_waited_for(tmp_path: Path, followed: list[bool]) -> None:
+    is_fresh = False
+    page = Counted(lambda number: fresh(f"{number}") if is_fresh else never(number))
+    async with edge_of(tmp_path, serving(page=page.handle)) as edge:
+        for each in "ab":
+            await until_followed(edge, followed, headers={"X-Other": each})
+        store = edge.cache.stores["ap-northeast-1"]
+        go_on = asyncio.Event()
+        run = store.fills.run
+
+        async def run_later(*arguments: Any) -> Any:
+            await go_on.wait()
+            return await run(*arguments)
+
+        vars(store.fills)["run"] = run_later
+        is_fresh, calls = True, page.calls
+        first = await edge.get("/page", headers={"X-Other": "a"})
+        second = asyncio.ensure_future(edge.get("/page", headers={"X-Other": "b"}))
+        await eventually(lambda: followed == [True, False])
+        go_on.set()
+        assert (await second).body == first.body
+        assert page.calls == calls + 1
+
+
+@pytest.mark.parametrize(
+    ("entry", "state", "purge", "is_untold", "is_plain"),
+    [
+        (None, b"%b1|0|7|0", b"5", False, True),
+        (b"x", b"%b1|0|7|0", b"5", False, False),
+        (None, None, b"5", False, False),
+        (None, b"other|0|7|0", b"5", False, False),
+        (None, b"%b1|0|7|1", b"5", False, False),
+        (None, b"%b1|0|7", b"5", False, False),
+        (None, b"%b1|0|7|0", None, False, False),
+        (None, b"%b1|0|7|0", b"5", True, False),
+    ],
+    ids=["plain", "stored", "unknown", "other run", "pending", "broken", "no purges known", "untold"],
+)
+async def test_what_a_region_says_of_a_plain_miss(
+    tmp_path: Path,
+    followed: list[bool],
+    entry: bytes | None,
+    state: bytes | None,
+    purge: bytes | None,
+    is_untold: bool,
+    is_plain: bool,
+) -> None:
+    async with edge_of(tmp_path, serving(page=Counted(never).handle)) as edge:
+        await until_followed(edge, followed)
+        (plan,) = (plan for plan, _ in edge.cache.edge.plans._exact._values.values())
+        assert isinstance(plan, MissPlan)
+        run = plan.store.run
+        if is_untold:
+            plan.store.untold.take([plan.inquiry.resource.digest])
+        values = (entry, state and state.replace(b"%b", run.encode()), purge)
+        remembered = plan.remembered(values)
+        assert remembered == (Remembered(f"{run}1", 7, 5) if is_plain else None)
