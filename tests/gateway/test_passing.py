@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import logging
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import aiohttp
@@ -13,11 +16,13 @@ import pytest
 
 import aiohttp_regioncache as regioncache
 from aiohttp_regioncache import Gateway, Rule, Sync
+from aiohttp_regioncache.exchange import Asker
 from aiohttp_regioncache.gateway.access_log import Access, AccessWriter
 from aiohttp_regioncache.gateway.passing import Outcome, Passed
 from aiohttp_regioncache.gateway.protocol import FastHandler, GatewayRunner
 from aiohttp_regioncache.origins.letters import Answer, Patience
 from aiohttp_regioncache.reads.misses import MissPlan
+from aiohttp_regioncache.upstream import OriginAddress, Upstream
 from tests.conformance.wire import Head
 from tests.gateway.octets import Connection, RawOrigin, named, request, response
 from tests.support import eventually
@@ -395,7 +400,9 @@ async def test_a_server_that_stops_waits_for_the_origin(tmp_path: Path) -> None:
         await asyncio.wait_for(stopping, 2)
 
 
-async def test_a_stop_ends_what_waits_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stop_ends_what_waits_for_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr("aiohttp_regioncache.plugin.DRAIN_SECONDS", 0.2)
     async with held(tmp_path) as (made, _, client):
         handler = made.handler
@@ -405,6 +412,8 @@ async def test_a_stop_ends_what_waits_for_nobody(tmp_path: Path, monkeypatch: py
         assert len(made.cache._passing._tasks) == 1
         await made.runner.cleanup()
         assert not made.cache._passing._tasks
+        gc.collect()
+        assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
 
 
 async def test_each_peer_is_told_of_by_its_own_address(tmp_path: Path) -> None:
@@ -463,12 +472,27 @@ async def test_nothing_is_planned_for_what_writes_behind_can_change(tmp_path: Pa
         assert len(made.origin.seen) == 5
 
 
-async def test_event_streams_and_several_addresses_go_the_normal_way(tmp_path: Path) -> None:
+async def test_event_streams_go_the_normal_way(tmp_path: Path) -> None:
     async with passing(tmp_path) as made:
         for _ in range(5):
             await made.asked(request("/page", "Accept: text/event-stream"))
         assert not any(made.outcomes)
         assert len(made.origin.seen) == 5
+
+
+async def test_what_goes_to_one_of_several_addresses_goes_the_normal_way(tmp_path: Path) -> None:
+    async with passing(tmp_path) as made:
+        await made.until_passed()
+        (plan,) = (plan for plan, _ in made.cache.edge.plans._exact._values.values())
+        assert isinstance(plan, MissPlan)
+
+        def letter(*urls: str) -> Any:
+            served: Any = SimpleNamespace(upstream=Upstream(addresses=tuple(map(OriginAddress, urls))))
+            asker = Asker("127.0.0.1", is_trusted=False, scheme="http")
+            return made.cache.forwarder.find_letter(plan.asked, asker, served, aiohttp.HttpVersion11)
+
+        assert letter(made.origin.url) is not None
+        assert letter(made.origin.url, "http://127.0.0.1:9") is None
 
 
 async def test_the_log_has_the_same_line_both_ways(tmp_path: Path) -> None:

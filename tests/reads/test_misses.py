@@ -221,6 +221,17 @@ async def test_streams_go_out_as_they_come(tmp_path: Path, followed: list[bool])
         assert followed == [True]
 
 
+async def test_what_is_too_long_to_be_looked_at_is_marked_too(tmp_path: Path, followed: list[bool]) -> None:
+    length = 1
+    page = Counted(lambda _: web.Response(text="x" * length, headers={"Cache-Control": "no-store"}))
+    async with edge_of(tmp_path, serving(page=page.handle), cache=Cache(max_body=10)) as edge:
+        await until_followed(edge, followed)
+        length = 11
+        answer = await edge.get("/page")
+        assert (len(answer.body), answer.cache_status) == (11, MISS)
+        assert followed == [True]
+
+
 @pytest.mark.parametrize(
     ("rules", "settings", "options"),
     [
@@ -262,6 +273,28 @@ async def test_a_sub_application_sees_its_own(tmp_path: Path, followed: list[boo
         assert {own for own, _ in seen} == {sub}
 
 
+async def test_a_sub_application_s_middlewares_come_first(tmp_path: Path, followed: list[bool]) -> None:
+    seen: list[web.Application] = []
+
+    @web.middleware
+    async def inner(request: web.Request, handler: Handler) -> web.StreamResponse:
+        seen.append(request.app)
+        return await handler(request)
+
+    sub = serving(page=Counted(never).handle)
+    sub.middlewares.append(inner)
+    app = web.Application()
+    async with World(tmp_path) as world:
+        regioncache.setup(app, world.settings(rules=[]), include=[sub])
+        app.add_subapp("/sub/", sub)
+        async with _started(world, app) as edge:
+            await until_followed(edge, followed, "/sub/page")
+            seen.clear()
+            await edge.get("/sub/page")
+            assert seen == [sub]
+            assert followed == [True]
+
+
 async def test_requests_at_once_each_have_their_own(tmp_path: Path, followed: list[bool]) -> None:
     async def page(request: web.Request) -> web.Response:
         await asyncio.sleep(0)
@@ -277,11 +310,11 @@ async def test_requests_at_once_each_have_their_own(tmp_path: Path, followed: li
 
 
 async def test_what_is_being_stored_is_waited_for(tmp_path: Path, followed: list[bool]) -> None:
-    is_fresh = False
-    page = Counted(lambda number: fresh(f"{number}") if is_fresh else never(number))
+    is_fresh, private = False, {"Authorization": "Basic YTpi"}
+    page = Counted(lambda number: fresh(f"{number}", Cache_Control="public, max-age=60") if is_fresh else never(number))
     async with edge_of(tmp_path, serving(page=page.handle)) as edge:
         for each in "ab":
-            await until_followed(edge, followed, headers={"X-Other": each})
+            await until_followed(edge, followed, headers={**private, "X-Other": each})
         store = edge.cache.stores["ap-northeast-1"]
         go_on = asyncio.Event()
         run = store.fills.run
@@ -292,8 +325,8 @@ async def test_what_is_being_stored_is_waited_for(tmp_path: Path, followed: list
 
         vars(store.fills)["run"] = run_later
         is_fresh, calls = True, page.calls
-        first = await edge.get("/page", headers={"X-Other": "a"})
-        second = asyncio.ensure_future(edge.get("/page", headers={"X-Other": "b"}))
+        first = await edge.get("/page", headers={**private, "X-Other": "a"})
+        second = asyncio.ensure_future(edge.get("/page", headers={**private, "X-Other": "b"}))
         await eventually(lambda: followed == [True, False])
         go_on.set()
         assert (await second).body == first.body
