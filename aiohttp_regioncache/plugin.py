@@ -224,8 +224,6 @@ class RegionCache:
         await asyncio.gather(*(courier.stop() for courier in self.couriers))
         if self._reader is not None:
             await self._reader.drain(DRAIN_SECONDS)
-        if self._passing is not None:
-            await self._passing.drain(DRAIN_SECONDS)
         if self._sites is not None:
             await self._sites.directory.drain(DRAIN_SECONDS)
         await self._tasks.drain(DRAIN_SECONDS)

@@ -82,13 +82,6 @@ class Passing:
         task.add_done_callback(self._tasks.discard)
         return None
 
-    async def drain(self, timeout: float) -> None:
-        """Wait up to `timeout` seconds for what is under way, then end it."""
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=timeout)
-            for task in late:
-                task.cancel()
-
     async def _pass_on(self, plan: MissPlan, letter: Letter, relay: Relay, told: Callable[[Outcome], None]) -> None:
         outcome: Outcome = None
         try:
