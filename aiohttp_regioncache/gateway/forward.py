@@ -111,7 +111,7 @@ class Forwarder:
         if is_websocket(request):
             return await self._tunnelled(request, way, self._passed(request, way))
         body = await self._body_of(request)
-        waits_long = _awaits_events(request)
+        waits_long = _awaits_events(request.raw_headers)
         try:
             asking = self._ask(request, way, body, self._endless if waits_long else self.patience)
             answer = await (self._while_there(request, asking) if waits_long else asking)
@@ -194,7 +194,7 @@ class Forwarder:
         """
         method, _, host, _, _, fields = asked
         upstream = served.upstream
-        if self._letters is None or upstream is None or len(upstream.addresses) > 1 or _may_await_events(fields):
+        if self._letters is None or upstream is None or len(upstream.addresses) > 1 or _awaits_events(fields):
             return None
         (way,) = self._origins.ways(upstream, host)
         return self._letters.get(_letter_key(method, host, fields, version, asker, way))
@@ -297,11 +297,7 @@ def _is_plain(request: web.Request) -> bool:
     return request.method in METHODS and not request.body_exists
 
 
-def _awaits_events(request: web.Request) -> bool:
-    return "text/event-stream" in request.headers.get("Accept", "")
-
-
-def _may_await_events(fields: WirePairs) -> bool:
+def _awaits_events(fields: WirePairs) -> bool:
     return any(name.lower() == b"accept" and b"text/event-stream" in value for name, value in fields)
 
 
