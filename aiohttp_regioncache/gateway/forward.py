@@ -187,14 +187,18 @@ class Forwarder:
             letters.put(key, letter, _OVERHEAD + octets + 3 * letter.size)
         return letter
 
-    def find_letter(self, asked: Key, asker: Asker, served: ServedSite, version: aiohttp.HttpVersion) -> Letter | None:
+    def find_letter(
+        self, asked: Key, path: str, asker: Asker, served: ServedSite, version: aiohttp.HttpVersion
+    ) -> Letter | None:
         """What a request without a body says to the only address of its origin, if it was written out before.
 
         None where more has to be looked at than what it says.
         """
         method, _, host, _, _, fields = asked
         upstream = served.upstream
-        if self._letters is None or upstream is None or len(upstream.addresses) > 1 or _awaits_events(fields):
+        if self._letters is None or upstream is None or len(upstream.addresses) > 1:
+            return None
+        if _awaits_events(fields) or not is_sendable(path):
             return None
         (way,) = self._origins.ways(upstream, host)
         return self._letters.get(_letter_key(method, host, fields, version, asker, way))

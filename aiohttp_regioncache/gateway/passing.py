@@ -59,7 +59,8 @@ class Passing:
     def _letter(self, plan: MissPlan, asker: Asker) -> Letter | None:
         """What the request says to its origin, if that has been written out before."""
         if plan.letter is None or plan.letter[0] != asker.peer:
-            letter = self._forwarder.find_letter(plan.asked, asker, plan.inquiry.served, HttpVersion11)
+            served, path = plan.inquiry.served, plan.path
+            letter = self._forwarder.find_letter(plan.asked, path, asker, served, HttpVersion11)
             plan.letter = None if letter is None else (asker.peer, letter)
         return None if plan.letter is None else plan.letter[1]
 

@@ -468,13 +468,14 @@ async def test_what_goes_to_one_of_several_addresses_goes_the_normal_way(tmp_pat
         (plan,) = (plan for plan, _ in made.cache.edge.plans._exact._values.values())
         assert isinstance(plan, MissPlan)
 
-        def letter(*urls: str) -> Any:
+        def letter(*urls: str, path: str = "/page") -> Any:
             served: Any = SimpleNamespace(upstream=Upstream(addresses=tuple(map(OriginAddress, urls))))
             asker = Asker("127.0.0.1", is_trusted=False, scheme="http")
-            return made.cache.forwarder.find_letter(plan.asked, asker, served, aiohttp.HttpVersion11)
+            return made.cache.forwarder.find_letter(plan.asked, path, asker, served, aiohttp.HttpVersion11)
 
         assert letter(made.origin.url) is not None
         assert letter(made.origin.url, "http://127.0.0.1:9") is None
+        assert letter(made.origin.url, path="*") is None
 
 
 async def test_the_log_has_the_same_line_both_ways(tmp_path: Path) -> None:
