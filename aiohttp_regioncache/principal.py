@@ -61,7 +61,7 @@ class Signer:
 
         def sign(last: str) -> str:
             going_on = begun.copy()
-            going_on.update(_joined((last,)).encode("utf-8", "surrogateescape"))
+            going_on.update(_counted(last).encode("utf-8", "surrogateescape"))
             return going_on.hexdigest()
 
         return sign
@@ -136,7 +136,11 @@ def foreign_cookies(headers: Mapping[str, str]) -> list[str]:
 
 def _joined(parts: Iterable[str]) -> str:
     """Join texts so that ("ab", "c") and ("a", "bc") stay apart."""
-    return "".join(f"{len(part)}:{part}" for part in parts)
+    return "".join(map(_counted, parts))
+
+
+def _counted(part: str) -> str:
+    return f"{len(part)}:{part}"
 
 
 def is_anonymous(principal: str) -> bool:

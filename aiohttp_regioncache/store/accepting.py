@@ -224,26 +224,35 @@ def taking(
     kind = (partition.number, durability, caps)
     queue = store.accepts.get(kind)
     if queue is None:
-        call = functools.partial(_accept_all, store, partition, durability, caps)
+        call = functools.partial(_accept_all, store, partition, durability, *_of_every_call(partition, caps))
         read = functools.partial(_read_all, store)
         queue = store.accepts[kind] = Collector(store.name, call, read, ACCEPTED_AT_ONCE)
     return queue
 
 
-def _accept_all(
-    store: RegionStore, partition: Partition, durability: Durability, caps: Queue, writes: Sequence[Packed]
-) -> asyncio.Future[Any]:
-    executor = store.queue if durability == MEMORY else store.durable
+def _of_every_call(partition: Partition, caps: Queue) -> tuple[Chunk, Chunk]:
+    """The script's keys that are not of one write, and its arguments behind token and message."""
     keys = chunk(
         partition.seq, partition.queue, partition.due, partition.bytes, partition.principals, partition.sizes,
         partition.blocked,
     )  # fmt: skip
-    work = f"{store.name}:{partition.number}{TAKEN if store.events.has_worker else ''}"
     arguments = chunk(
-        store.new_token(), STATE_SECONDS * 1000, WAKE_CHANNEL, work,
-        caps.max_writes, caps.max_bytes, caps.max_writes_per_resource, caps.max_bytes_per_resource,
-        caps.max_writes_per_principal,
+        STATE_SECONDS * 1000, WAKE_CHANNEL, caps.max_writes, caps.max_bytes, caps.max_writes_per_resource,
+        caps.max_bytes_per_resource, caps.max_writes_per_principal,
     )  # fmt: skip
+    return keys, arguments
+
+
+def _accept_all(
+    store: RegionStore,
+    partition: Partition,
+    durability: Durability,
+    keys: Chunk,
+    arguments: Chunk,
+    writes: Sequence[Packed],
+) -> asyncio.Future[Any]:
+    executor = store.queue if durability == MEMORY else store.durable
+    work = f"{store.name}:{partition.number}{TAKEN if store.events.has_worker else ''}"
     for write in writes:
         if write.body is not None:  # the same pipeline: it is there when the script runs
             # One that is there stays as it is: pending, and so without a lifetime, when the accept is a repeated one.
@@ -253,7 +262,7 @@ def _accept_all(
     return executor.submit_written(
         script("accept"),
         _joined([keys, *[write.keys for write in writes]]),
-        _joined([arguments, *[write.arguments for write in writes]]),
+        _joined([chunk(store.new_token(), work), arguments, *[write.arguments for write in writes]]),
         store.confirmation(durability),
     )
 

@@ -5,14 +5,14 @@
 -- KEYS: seq, queue, due, bytes, principals, sizes, blocked
 --   then for each write: status, with a body of its own that, with an idempotency key its record, and the keys of the
 --   target and each affected resource
--- ARGV: token, lifetime of a state in ms, channel, message, caps
+-- ARGV: token, message, lifetime of a state in ms, channel, caps
 --   then for each write: resources, id, flags, digest, principal, size, what its status says of it, fingerprint, and the
 --   element of the target's list and of each affected one
 -- The flags are 0 or 1: has a body of its own, has an idempotency key, shared, chained.
 -- Returns for each write its number, 0 when it was there already, or {verdict, detail, number}
 local seq_key, queue, due, bytes = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local principals, sizes, blocked = KEYS[5], KEYS[6], KEYS[7]
-local token, state_ms, channel, message = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local token, message, state_ms, channel = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local max_writes, max_bytes, max_resource = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local max_resource_bytes, max_principal = tonumber(ARGV[8]), tonumber(ARGV[9])
 local FIRST_KEY, FIRST_ARGUMENT, ARGUMENTS = 8, 10, 8
