@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +197,36 @@ async def test_a_region_that_is_down_refuses_and_doubles_nothing(tmp_path: Path,
         assert (reply.status, reply.headers["Retry-After"].isdigit()) == (503, True)
         assert "refused-down" in reply.headers["Cache-Status"]
         assert len(accepted.all) <= 2
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda requests: [b"".join(requests)],
+        lambda requests: [piece for each in requests for piece in (each[:-9], each[-9:])],
+        lambda requests: [b"".join(requests)[at : at + 1000] for at in range(0, sum(map(len, requests)), 1000)],
+    ],
+    ids=["all at once", "the end of each later", "wherever"],
+)
+async def test_bodies_are_taken_however_they_come(
+    tmp_path: Path, accepted: Accepted, cut: Callable[[list[bytes]], list[bytes]]
+) -> None:
+    head = b"PUT /items/1 HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n"
+    async with World(tmp_path) as world:
+        edge = await world.edge(rules=[ITEM], sync=Sync(enabled=False))
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(edge.url.rpartition(":")[2]))
+        sent = [b"x" * 2000 * (number % 3) + b"<%d>" % number for number in range(40)]
+        requests = [head % len(body) + body for body in [b"first", *sent]]
+        for piece in cut(requests):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+        for _ in requests:
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 202 ")
+            length = re.search(rb"\r\nContent-Length: (\d+)", answer)
+            assert length is not None
+            await reader.readexactly(int(length[1]))
+        writer.close()
+        assert [record.body for record in accepted.records] == [b"first", *sent]
+        assert accepted.planned >= len(sent)
