@@ -258,7 +258,7 @@ def _only_piece(request: web.Request, content: StreamReader) -> bytes | None:
     To read it would have aiohttp look for more to parse, which there is none of unless reading was paused.
     """
     pieces: Sequence[bytes] = getattr(content, "_buffer", ())
-    if len(pieces) != 1 or getattr(request.protocol, "_reading_paused", True):
+    if not pieces or getattr(request.protocol, "_reading_paused", True):
         return None
     return pieces[0] if len(pieces[0]) == content.total_bytes else None
 

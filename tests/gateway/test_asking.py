@@ -44,11 +44,11 @@ async def asked(tmp_path: Path) -> AsyncIterator[Asked]:
         await eventually(lambda: len(pair.runner.server.connections) == 1)  # type: ignore[union-attr]
         each = Asked(pair, reader, writer)
         assert isinstance(each.handler, FastHandler)
-        while not pair.sent:
+        assert pair.runner.gate is not None
+        table = pair.runner.gate.table("http", is_trusted=False)
+        while table.get(ONE) is None:  # until the octets alone lead to its plan
             writer.write(ONE)
             await each.answer()
-        writer.write(ONE)
-        await each.answer()  # the octets alone lead to its plan by now
         plans = pair.cache.edge.plans
         ask = plans.ask
         waiting: list[tuple[Any, Any]] = []

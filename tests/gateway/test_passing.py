@@ -31,6 +31,8 @@ from tests.support.world import World, forwarding_app
 NEVER: Final = "Cache-Control: no-store"
 DATE: Final = "Date: Thu, 26 Nov 2026 00:00:00 GMT"
 PAGE: Final = request("/page")
+NOTED: Final = pytest.mark.parametrize("is_noted", [False, True])
+"""Whether the octets of the request alone lead to its plan."""
 
 
 class Passing:
@@ -161,10 +163,16 @@ class Held:
 
 
 @contextlib.asynccontextmanager
-async def held(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[Passing, Held, Connection]]:
-    """A connection whose request is passed on and waits for the origin."""
+async def held(
+    tmp_path: Path, *, is_noted: bool = False, **settings: Any
+) -> AsyncIterator[tuple[Passing, Held, Connection]]:
+    """A connection whose request is passed on and waits for the origin; `is_noted`: its octets are known."""
     origin = Held()
     async with origin.running() as url, passing(tmp_path, origin_url=url, **settings) as made:
+        assert made.runner.gate is not None
+        table = made.runner.gate.table("http", is_trusted=False)
+        while is_noted and table.get(PAGE) is None:  # until the octets alone lead to its plan
+            await made.until_passed()
         await made.until_passed()
         server: Any = made.runner.server
         await eventually(lambda: not server.connections)
@@ -261,8 +269,9 @@ async def test_interim_responses_are_passed_on(tmp_path: Path) -> None:
 # --- when it does not ---
 
 
-async def test_an_origin_that_is_silent_is_waited_for_once(tmp_path: Path) -> None:
-    async with held(tmp_path, gateway=Gateway(read_timeout=0.3)) as (made, origin, client):
+@NOTED
+async def test_an_origin_that_is_silent_is_waited_for_once(tmp_path: Path, is_noted: bool) -> None:
+    async with held(tmp_path, is_noted=is_noted, gateway=Gateway(read_timeout=0.3)) as (made, origin, client):
         came = await client.answer()
         assert came is not None
         assert came.head.status == 504
@@ -302,8 +311,9 @@ async def test_a_body_that_does_not_come_is_waited_for_as_long(tmp_path: Path) -
         assert isinstance(made.outcomes[0], TimeoutError)
 
 
-async def test_no_request_gets_what_was_said_to_another(tmp_path: Path) -> None:
-    async with held(tmp_path) as (made, origin, client):
+@NOTED
+async def test_no_request_gets_what_was_said_to_another(tmp_path: Path, is_noted: bool) -> None:
+    async with held(tmp_path, is_noted=is_noted) as (made, origin, client):
         client.send(request("/other"))  # held, for it came too early
         origin.free = True
         early = b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
@@ -315,9 +325,10 @@ async def test_no_request_gets_what_was_said_to_another(tmp_path: Path) -> None:
         assert isinstance(made.outcomes[0], Answer)
 
 
-async def test_an_early_answer_that_nobody_takes_is_no_other_request_s(tmp_path: Path) -> None:
+@NOTED
+async def test_an_early_answer_that_nobody_takes_is_no_other_request_s(tmp_path: Path, is_noted: bool) -> None:
     early = b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
-    async with held(tmp_path) as (made, origin, client):
+    async with held(tmp_path, is_noted=is_noted) as (made, origin, client):
         handle = made.cache.edge.handle
 
         async def handled(request: Any, handler: Any) -> Any:
@@ -347,8 +358,9 @@ async def _another(_request: Any) -> aiohttp.web.Response:
 # --- what the client does ---
 
 
-async def test_a_client_that_leaves_costs_nothing(tmp_path: Path) -> None:
-    async with held(tmp_path) as (made, origin, client):
+@NOTED
+async def test_a_client_that_leaves_costs_nothing(tmp_path: Path, is_noted: bool) -> None:
+    async with held(tmp_path, is_noted=is_noted) as (made, origin, client):
         handler = made.handler
         client._writer.transport.abort()
         await eventually(lambda: handler.transport is None)
@@ -370,8 +382,9 @@ async def test_a_client_that_leaves_ends_an_answer_that_comes_on(tmp_path: Path)
         assert answer._connection is None
 
 
-async def test_a_server_that_stops_waits_for_the_origin(tmp_path: Path) -> None:
-    async with held(tmp_path) as (made, origin, client):
+@NOTED
+async def test_a_server_that_stops_waits_for_the_origin(tmp_path: Path, is_noted: bool) -> None:
+    async with held(tmp_path, is_noted=is_noted) as (made, origin, client):
         server: Any = made.runner.server
         server.pre_shutdown()
         stopping = asyncio.ensure_future(server.shutdown(5.0))

@@ -255,6 +255,20 @@ async def test_no_plan_is_made_of_what_may_go_another_way(
         assert followed == []
 
 
+async def test_no_plan_is_made_where_fields_select(tmp_path: Path, followed: list[bool]) -> None:
+    async def page(request: web.Request) -> web.Response:
+        language = request.headers["Accept-Language"]
+        answer = fresh(language, Vary="Accept-Language") if language == "de" else never(1)
+        answer.headers["Vary"] = "Accept-Language"
+        return answer
+
+    async with edge_of(tmp_path, serving(page=page)) as edge:
+        await until_hit(edge, "/page", headers={"Accept-Language": "de"})
+        for _ in range(5):
+            await edge.get("/page", headers={"Accept-Language": "en"})
+        assert followed == []
+
+
 async def test_a_sub_application_sees_its_own(tmp_path: Path, followed: list[bool]) -> None:
     seen: list[tuple[web.Application, tuple[web.Application, ...]]] = []
 
