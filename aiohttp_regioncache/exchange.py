@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import copy
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 import msgspec
 from aiohttp import StreamReader, web
@@ -78,16 +79,20 @@ ASKER: Final = web.RequestKey("regioncache_asker", Asker)
 """Where a request keeps who asked: of a connection that is gone nothing can be found out any more."""
 
 
-IS_FIRST: Final = web.RequestKey("regioncache_is_first", bool)
-"""Whether no other middleware sees a request before ours."""
+MATCH: Final = web.RequestKey("regioncache_match", web.UrlMappingMatchInfo)
+"""Where a request keeps its route as it was found, if no other middleware sees the request before ours."""
+
+
+def keep_match(request: web.Request) -> None:
+    """Remember the route of a request for its plan: handlers and whoever hears of the answer may write into its own."""
+    match = request.match_info
+    if type(match) is web.UrlMappingMatchInfo:
+        request[MATCH] = copy.copy(match)
 
 
 def match_of(request: web.Request) -> web.UrlMappingMatchInfo | None:
     """The route of a request, if plans of it may be followed before that is looked for."""
-    match = request.match_info
-    if not request.get(IS_FIRST) or type(match) is not web.UrlMappingMatchInfo:
-        return None
-    return copy.copy(match)  # whoever hears of the answer may write into the request's own
+    return request.get(MATCH)
 
 
 class Said:
@@ -257,10 +262,12 @@ def _only_piece(request: web.Request, content: StreamReader) -> bytes | None:
 
     To read it would have aiohttp look for more to parse, which there is none of unless reading was paused.
     """
-    pieces: Sequence[bytes] = getattr(content, "_buffer", ())
-    if not pieces or getattr(request.protocol, "_reading_paused", True):
+    pieces: Any = getattr(content, "_buffer", None)
+    is_begun = getattr(content, "_buffer_offset", 1) or getattr(request.protocol, "_reading_paused", True)
+    if is_begun or not isinstance(pieces, deque) or not pieces or len(pieces[0]) != content.total_bytes:
         return None
-    return pieces[0] if len(pieces[0]) == content.total_bytes else None
+    only: bytes = pieces.popleft()
+    return only
 
 
 def with_body(request: web.Request, headers: CIMultiDict[str], body: bytes) -> web.Request:

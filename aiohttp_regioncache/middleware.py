@@ -15,7 +15,7 @@ from .control.health import Health
 from .control.status import write_status
 from .control.webhook import SyncHook
 from .errors import RegionUnavailableError, SettingsError
-from .exchange import ASKER, IS_FIRST, SERVED_SITE, Asker, Exchange, Handler, peer_of
+from .exchange import ASKER, SERVED_SITE, Asker, Exchange, Handler, keep_match, peer_of
 from .exchanges import Exchanges
 from .keys import Target, normalize_octets
 from .principal import Signer
@@ -199,7 +199,8 @@ def make_middleware(find: Callable[[web.Request], Mounted], applications: Sequen
             return answer
         # What is planned now comes first the next time only where nobody else would have come before us.
         outermost = request.match_info.apps[0].middlewares[:1]
-        request[IS_FIRST] = bool(outermost) and outermost[0] is regioncache
+        if outermost and outermost[0] is regioncache:
+            keep_match(request)
         prefix = mounted.control_prefix
         if request.path.startswith(prefix):
             return await edge.control(request, request.path[len(prefix) :])

@@ -7,13 +7,16 @@ from typing import NamedTuple
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 
+from ..exchange import SERVED_SITE
 from ..origins.letters import Answer
+from ..served import ServedSite
 
 
 class Early(NamedTuple):
     """What asking for a request came to already: an answer, or what that failed with."""
 
     message: RawRequestMessage
+    served: ServedSite
     outcome: Answer | Exception
 
     def drop(self) -> None:
@@ -34,7 +37,8 @@ def take_early(request: web.Request) -> Answer | Exception | None:
     connection = request.protocol
     if not isinstance(connection, KeepsEarly) or (early := connection.early) is None:
         return None
-    if early.message is not request._message:  # another request's, or this one with other fields
+    # Another request's, this one with other fields, or of a site that has changed since the origin was asked.
+    if early.message is not request._message or early.served is not request.get(SERVED_SITE):
         return None
     connection.early = None
     return early.outcome

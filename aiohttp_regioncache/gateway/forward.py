@@ -250,10 +250,12 @@ class Forwarder:
         kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         return kind in _STREAMED_TYPES or int(answer.headers.get("Content-Length", 0)) > self.max_body
 
-    def is_short(self, answer: Answer) -> bool:
-        """Whether an answer is one of a known length, which is read as a whole."""
-        is_known = answer.content.is_eof() or "Content-Length" in answer.headers
-        return is_known and answer.content.total_bytes <= self.max_body and not self._is_stream(answer)
+    def length_of(self, answer: Answer) -> int | None:
+        """The octets of an answer's body, if they are known and it is read as a whole."""
+        content = answer.content
+        given = str(content.total_bytes) if content.is_eof() else answer.headers.get("Content-Length")
+        is_whole = given is not None and int(given) <= self.max_body and not self._is_stream(answer)
+        return int(given) if given is not None and is_whole else None
 
     @staticmethod
     async def _stream(

@@ -27,10 +27,12 @@ class Passed(NamedTuple):
     """An answer as it goes out over HTTP/1.1 to a connection that stays."""
 
     status: int
-    octets: bytes
-    body_length: int
+    head: bytes
+    body: bytes
 
 
+IsLast = Callable[[], bool]
+"""Whether the answer ends its connection by now."""
 Outcome = Passed | Answer | Exception | None
 """What passing on came to; `Answer` and `Exception` are for the normal way, None: nobody was asked for it."""
 
@@ -44,7 +46,14 @@ class Passing:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def ask(
-        self, plan: MissPlan, peer: str | None, *, is_trusted: bool, relay: Relay, told: Callable[[Outcome], None]
+        self,
+        plan: MissPlan,
+        peer: str | None,
+        *,
+        is_trusted: bool,
+        relay: Relay,
+        is_last: IsLast,
+        told: Callable[[Outcome], None],
     ) -> bool:
         """Ask region and origin for a request from `peer`; `told` hears what comes of it. False: nobody was asked.
 
@@ -53,7 +62,9 @@ class Passing:
         letter = self._letter(plan, Asker(peer, is_trusted, plan.scheme))
         if letter is None or not self._misses.may_follow(plan):
             return False
-        plan.store.glances.ask(plan.partition, plan.keys, functools.partial(self._glanced, plan, letter, relay, told))
+        plan.store.glances.ask(
+            plan.partition, plan.keys, functools.partial(self._glanced, plan, letter, relay, is_last, told)
+        )
         return True
 
     def _letter(self, plan: MissPlan, asker: Asker) -> Letter | None:
@@ -69,6 +80,7 @@ class Passing:
         plan: MissPlan,
         letter: Letter,
         relay: Relay,
+        is_last: IsLast,
         told: Callable[[Outcome], None],
         values: Values | Exception,
     ) -> None:
@@ -77,32 +89,40 @@ class Passing:
         if plan.remembered(values) is None:
             plan.is_void = True
             return told(None)
-        passing = self._pass_on(plan, letter, relay, told)
+        passing = self._pass_on(plan, letter, relay, is_last, told)
         task = asyncio.get_running_loop().create_task(passing, name="regioncache: pass")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return None
 
-    async def _pass_on(self, plan: MissPlan, letter: Letter, relay: Relay, told: Callable[[Outcome], None]) -> None:
+    async def _pass_on(
+        self, plan: MissPlan, letter: Letter, relay: Relay, is_last: IsLast, told: Callable[[Outcome], None]
+    ) -> None:
         outcome: Outcome = None
         try:
-            outcome = await self._passed(plan, letter, relay)
+            outcome = await self._passed(plan, letter, relay, is_last)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             outcome = error
         finally:  # whatever it is, nobody may wait for ever
             told(outcome)
 
-    async def _passed(self, plan: MissPlan, letter: Letter, relay: Relay) -> Outcome:
+    async def _passed(self, plan: MissPlan, letter: Letter, relay: Relay, is_last: IsLast) -> Outcome:
         forwarder = self._forwarder
         answer = await letter.send(plan.path, forwarder.patience, relay)
-        if answer.status < 200 or answer.status in EMPTY_BODY_STATUS_CODES or not forwarder.is_short(answer):
-            return answer
         fields = fields_of(answer)
-        async with answer:
-            if not self._misses.is_unstorable(plan, answer.status, tuple(fields.items())):
-                plan.is_void = True
-                return None  # to be stored it has to be asked for after the state of its resource was remembered
-            body = await read_up_to(answer.content, forwarder.max_body)
-        response = whole(answer, fields, body)
+        if not self._misses.is_unstorable(plan, answer.status, tuple(fields.items())):
+            plan.is_void = True
+            answer.close()
+            return None  # to be stored it has to be asked for after the state of its resource was remembered
+        is_plain = answer.status >= 200 and answer.status not in EMPTY_BODY_STATUS_CODES
+        if not is_plain or is_last() or (length := forwarder.length_of(answer)) is None:
+            return answer
+        response = whole(answer, fields, b"")
         mark(response, plan.status)
-        return Passed(answer.status, head_of(response, len(body)) + body, len(body))
+        try:
+            head = head_of(response, length)
+        except ValueError:  # there is a field that the normal way cannot write either
+            return answer
+        async with answer:
+            body = await read_up_to(answer.content, forwarder.max_body)
+        return Passed(answer.status, head, body)

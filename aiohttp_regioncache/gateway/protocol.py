@@ -101,11 +101,13 @@ class FastHandler(RequestHandler, KeepsEarly):
     """A connection that answers plain hits and misses at once.
 
     `_is_clean`: the parser is between two requests, so that the octets alone say what the next one is. `_asks`: a
-    region or an origin is being asked for the answer to a request; what comes meanwhile is held.
+    region or an origin is being asked for the answer to a request; what comes meanwhile is held. `_began`: when that
+    began, for the access log, until the request has been answered.
     """
 
     __slots__ = (
         "_asks",
+        "_began",
         "_gate",
         "_held",
         "_held_octets",
@@ -113,7 +115,6 @@ class FastHandler(RequestHandler, KeepsEarly):
         "_is_trusted",
         "_peer",
         "_scheme",
-        "_started",
         "_table",
         "early",
     )
@@ -125,7 +126,7 @@ class FastHandler(RequestHandler, KeepsEarly):
         self._asks = False
         self._held: deque[bytes] = deque()
         self._held_octets = 0
-        self._started = 0.0
+        self._began: float | None = None
         self._peer: str | None = None
         self._scheme = "http"
         self._is_trusted = False
@@ -183,6 +184,15 @@ class FastHandler(RequestHandler, KeepsEarly):
         if not waiter.done():
             waiter.set_result(None)
 
+    async def _handle_request(self, request: Any, start_time: float | None, request_handler: Any) -> Any:
+        """Handle a request the normal way; for who was asked before it has waited already."""
+        if self._began is not None:
+            start_time, self._began = self._began, None
+        try:
+            return await super()._handle_request(request, start_time, request_handler)
+        finally:
+            self._drop_early()  # which it may not have had any use for
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget what is held."""
         self._held.clear()
@@ -237,7 +247,7 @@ class FastHandler(RequestHandler, KeepsEarly):
     def _answer(self, plan: Plan | MissPlan, data: bytes, message: RawRequestMessage | None) -> None:
         """Answer by a plan, from memory or when region or origin have said what they know."""
         if self._gate.access is not None:
-            self._started = self._loop.time()
+            self._began = self._loop.time()
         if isinstance(plan, Plan):
             now = plan.store.now()
             ready = self._gate.plans.kept(plan, now)
@@ -255,30 +265,54 @@ class FastHandler(RequestHandler, KeepsEarly):
         passing = self._gate.passing
         if passing is None:
             return False
-        return passing.ask(plan, self._peer, is_trusted=self._is_trusted, relay=self._relay, told=told)
+        return passing.ask(
+            plan, self._peer, is_trusted=self._is_trusted, relay=self._relay, is_last=self._is_last, told=told
+        )
+
+    def _is_last(self) -> bool:
+        """Whether the connection ends with the next answer, which has to say so."""
+        return self._close or self._force_close or not self._gate.is_open
 
     def _told(
         self, plan: Plan | MissPlan, data: bytes, message: RawRequestMessage | None, outcome: Ready | Outcome
     ) -> None:
         self._asks = False
         if self.transport is not None and not isinstance(outcome, (Ready, Passed)):
-            self._ask_handler(data, message, outcome)  # which notes the end of the request
+            self._ask_handler(plan, data, message, outcome)  # which notes the end of the request
         else:
             self._request_in_progress = False
             if isinstance(outcome, Ready):
                 assert isinstance(plan, Plan)  # noqa: S101 - nothing else has anything ready
                 self._send_ready(plan, outcome, plan.store.now(), message)
-            elif isinstance(outcome, Passed):
+            elif isinstance(outcome, Passed) and self.transport is not None:
                 self._send_passed(plan, outcome, message)
-            elif isinstance(outcome, Answer):
-                outcome.close()  # nobody is there to take it
+            elif outcome is not None:
+                self._note_gone(plan, outcome, message)
             if self._handler_waiter is not None and not self._handler_waiter.done():
                 self._handler_waiter.set_result(None)
             if self._close or self._force_close:
                 self.force_close()
         self._release()
 
-    def _ask_handler(self, data: bytes, message: RawRequestMessage | None, outcome: Answer | Exception | None) -> None:
+    def _note_gone(
+        self, plan: Plan | MissPlan, outcome: Passed | Answer | Exception, message: RawRequestMessage | None
+    ) -> None:
+        """Note what a client would have got that has gone."""
+        if isinstance(outcome, Exception):
+            status = 504 if isinstance(outcome, TimeoutError) else 502
+        else:
+            status = outcome.status
+        if isinstance(outcome, Answer):
+            outcome.close()
+        self._log(plan, message, status, 0, plan.status if isinstance(plan, MissPlan) else "")
+
+    def _ask_handler(
+        self,
+        plan: Plan | MissPlan,
+        data: bytes,
+        message: RawRequestMessage | None,
+        outcome: Answer | Exception | None,
+    ) -> None:
         """Let a request go the normal way after all, with what the origin has said already."""
         if message is None:
             self._request_count -= 1
@@ -290,7 +324,7 @@ class FastHandler(RequestHandler, KeepsEarly):
             self._waiter.set_result(None)
         asked = self._only_message()
         if outcome is not None and asked is not None:
-            self.early = Early(asked, outcome)
+            self.early = Early(asked, plan.inquiry.served, outcome)
         elif isinstance(outcome, Answer):
             outcome.close()
 
@@ -319,15 +353,17 @@ class FastHandler(RequestHandler, KeepsEarly):
     def _send_ready(self, plan: Plan, ready: Ready, now: float, message: RawRequestMessage | None) -> None:
         is_head = plan.inquiry.method == hdrs.METH_HEAD
         self._send(ready.head(now) if is_head else ready.octets(now), message)
-        if message is not None and self._gate.access is not None:
+        if self._gate.access is not None:
             length = 0 if is_head else len(ready.record.body)
-            self._log(self._gate.access, plan, message, ready.record.status, length, ready.status(now))
+            self._log(plan, message, ready.record.status, length, ready.status(now))
 
     def _send_passed(self, plan: Plan | MissPlan, passed: Passed, message: RawRequestMessage | None) -> None:
         assert isinstance(plan, MissPlan)  # noqa: S101 - nothing else is passed on
-        self._send(passed.octets, message)
-        if message is not None and self._gate.access is not None:
-            self._log(self._gate.access, plan, message, passed.status, passed.body_length, plan.status)
+        is_last = self._is_last()  # only since its body has been coming
+        head = passed.head[:-2] + b"Connection: close\r\n\r\n" if is_last else passed.head
+        self._send(head + passed.body, message)
+        self._close = self._close or is_last
+        self._log(plan, message, passed.status, len(passed.body), plan.status)
 
     def _send(self, octets: bytes, message: RawRequestMessage | None) -> None:
         """Write an answer, and do what aiohttp does after one."""
@@ -346,16 +382,14 @@ class FastHandler(RequestHandler, KeepsEarly):
             self._keepalive_handle = self._loop.call_at(until, self._process_keepalive)
 
     def _log(
-        self,
-        access: AccessWriter,
-        plan: Plan | MissPlan,
-        message: RawRequestMessage,
-        status: int,
-        length: int,
-        cache_status: str,
+        self, plan: Plan | MissPlan, message: RawRequestMessage | None, status: int, length: int, cache_status: str
     ) -> None:
+        """Have a line in the access log, if there is one: then every request has been taken apart."""
+        access, began, self._began = self._gate.access, self._began, None
+        if access is None or message is None or began is None:
+            return
         headers = message.headers
-        duration = self._loop.time() - self._started
+        duration = self._loop.time() - began
         access.put(
             Access(
                 time=time.time() - duration,

@@ -60,7 +60,7 @@ def is_sendable(path: str) -> bool:
 
 
 class Patience:
-    """How long origins may take; one timer ends what waits for the heads of their answers, however many that are."""
+    """How long origins may be silent; one timer ends what waits for answers to begin, however many that are."""
 
     def __init__(self, timeout: aiohttp.ClientTimeout) -> None:
         self.timeout = timeout
@@ -89,7 +89,8 @@ class Patience:
                 self._timer = loop.call_at(until, self._look)
                 return
             del self._until[protocol]
-            protocol.set_exception(aiohttp.SocketTimeoutError("Timeout on reading data from socket"))
+            if protocol._read_timeout_handle is None:  # else something has come, and aiohttp waits for the rest
+                protocol.set_exception(aiohttp.SocketTimeoutError("Timeout on reading data from socket"))
 
 
 class Answer:
@@ -191,12 +192,10 @@ class Letter:
                 skip_payload=not self._has_body,
                 read_until_eof=True,
                 auto_decompress=False,
+                read_timeout=patience.timeout.sock_read,
             )
             self._write(protocol, path)
             message, content = await self._read(protocol, patience, relay)
-            if not content.is_eof():
-                protocol.read_timeout = patience.timeout.sock_read
-                protocol.start_timeout()
             return Answer(connection, message, content)
         except BaseException:
             connection.close()

@@ -37,6 +37,8 @@ SERVER_ERRORS: Final = frozenset({500, 502, 503, 504})
 """Answers after which a stale response may be served instead (RFC 5861 section 4)."""
 _FOR_THE_WHOLE: Final = frozenset({200, *SERVER_ERRORS})
 """Answers to a completion that are for the client, who has asked for no part."""
+NOT_FOR_THEIR_FIELDS: Final = frozenset({"", "feature", "region", "unsound", "malformed"})
+"""Why answers are not stored whose fields allow it."""
 _TRIED_AGAIN: Final = 30.0
 """Seconds for which what there was no time to transform is fresh."""
 _PRIVATE_REQUEST_FIELDS: Final = ("authorization", "cookie", "proxy-authorization")
@@ -485,7 +487,7 @@ def _storability(
         return Storability(False, "feature")  # a part of what is stored as another whole
     if stored.remembered is None:
         return Storability(False, "region")
-    return found if parts.is_sound(snapshot) else Storability(False, "partial")
+    return found if parts.is_sound(snapshot) else Storability(False, "unsound")
 
 
 def _selecting_names(exchange: Exchange, governing: Headers) -> tuple[str, ...]:

@@ -380,3 +380,16 @@ async def test_what_a_region_says_of_a_plain_miss(
         values = (entry, state and state.replace(b"%b", run.encode()), purge)
         remembered = plan.remembered(values)
         assert remembered == (Remembered(f"{run}1", 7, 5) if is_plain else None)
+
+
+async def test_a_handler_may_change_its_match(tmp_path: Path) -> None:
+    """The route's parameters are the request's own: a handler that takes one out finds it in the next request."""
+
+    async def page(request: web.Request) -> web.Response:
+        name = request.match_info.pop("name")
+        return web.Response(text=name, headers={"Cache-Control": "no-store"})
+
+    app = web.Application()
+    app.router.add_get("/pages/{name}", page)
+    async with edge_of(tmp_path, app) as edge:
+        assert [(await edge.get("/pages/a")).status for _ in range(4)] == [200] * 4
