@@ -33,6 +33,13 @@ EMPTY = b"HTTP/1.1 204 No Content\r\nCache-Control: max-age=60\r\nX-State: old\r
 WAYS = pytest.mark.parametrize("way", ["normal", "fast"])
 
 
+async def until_stored(cache: regioncache.RegionCache) -> None:
+    """Wait until nothing is being stored any more."""
+    assert cache._reader is not None
+    fills = cache._reader._fills
+    await eventually(lambda: not fills._under_way)
+
+
 def _take(runner: GatewayRunner, way: str) -> None:
     """Have requests go one way."""
     assert runner.gate is not None
@@ -82,44 +89,39 @@ async def test_an_early_answer_is_not_stored_under_a_state_that_came_after_it(
             while origin.writers:  # asked for anew after the state was remembered: that is what should happen
                 origin.tell(response("new", "Cache-Control: max-age=60"))
 
-        task = asyncio.ensure_future(client.answer("GET"))
-        for _ in range(100):
+        def is_done(task: asyncio.Future[Any]) -> bool:
             more()
-            await asyncio.sleep(0.01)
-            if task.done():
-                break
-        assert task.result() is not None
-        await asyncio.sleep(0.3)
+            return task.done()
+
+        first = asyncio.ensure_future(client.answer("GET"))
+        await eventually(lambda: is_done(first))
+        assert first.result() is not None
+        await until_stored(made.cache)
         # After the PUT was answered nobody may get what was there before it from the store (C1, C2).
         origin.free = False
         later = asyncio.ensure_future(made.asked(request("/page", "X-Later: 1")))
-        for _ in range(100):
-            more()
-            await asyncio.sleep(0.01)
-            if later.done():
-                break
+        await eventually(lambda: is_done(later))
         came = later.result()
         assert "; hit" not in str(came.head.lines) or came.body == b"new", (came.head, came.body)
 
 
 async def test_an_early_answer_that_nobody_takes_does_not_keep_its_connection(tmp_path: Path) -> None:
-    """Another request has the page stored meanwhile: the client gets a hit, and idles; the origin's connection hangs."""
+    """Another request has the page stored meanwhile: the client gets a hit, and idles."""
     async with held(tmp_path, gateway=Gateway(read_timeout=0.3)) as (made, origin, client):
         other = asyncio.ensure_future(made.asked(request("/page", "X-Other: 1")))
         await eventually(lambda: len(origin.writers) == 2)
         origin.writers.reverse()
         origin.tell(response("stored", "Cache-Control: max-age=60"))
         assert (await other).body == b"stored"
-        await asyncio.sleep(0.2)
+        await until_stored(made.cache)
         writer = origin.tell(
             b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
         )
         came = await client.answer()
         assert came is not None
         assert came.body == b"stored"
-        await asyncio.sleep(1.5)  # five times the read_timeout; the client just keeps its connection
+        await eventually(writer.transport.is_closing)  # though the client keeps its own
         assert made.handler.early is None
-        assert writer.transport.is_closing()
 
 
 class Noted:
@@ -174,33 +176,32 @@ async def warmed(runner: GatewayRunner, client: Connection) -> None:
     for _ in range(6):
         client.send(PAGE)
         await client.answer()
-        await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("kind", ["late", "storable"])
 @WAYS
 async def test_the_log_knows_how_long_the_origin_took(tmp_path: Path, way: str, kind: str) -> None:
     log = Noted()
-    async with served(tmp_path, log, asyncio.Event(), gateway=Gateway(read_timeout=0.5)) as (runner, origin):
-        async with connected(runner) as client:
-            await warmed(runner, client)
-            origin.free = False
-            _take(runner, way)
-            log.lines.clear()
-            client.send(PAGE)
-            await eventually(lambda: bool(origin.writers))
-            if kind == "storable":
-                await asyncio.sleep(0.4)
-                origin.free = True
-                writer = origin.tell(
-                    b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
-                )
-                await asyncio.sleep(0.05)
-                writer.write(b"0\r\n\r\n")
-            await client.answer()
-            await eventually(lambda: bool(log.lines))
-            (line,) = log.lines
-            assert line.duration >= 0.35
+    gateway = Gateway(read_timeout=0.5)
+    async with served(tmp_path, log, asyncio.Event(), gateway=gateway) as (runner, origin), connected(runner) as client:
+        await warmed(runner, client)
+        origin.free = False
+        _take(runner, way)
+        log.lines.clear()
+        client.send(PAGE)
+        await eventually(lambda: bool(origin.writers))
+        if kind == "storable":
+            await asyncio.sleep(0.4)
+            origin.free = True
+            writer = origin.tell(
+                b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+            )
+            await writer.drain()
+            writer.write(b"0\r\n\r\n")
+        await client.answer()
+        await eventually(lambda: bool(log.lines))
+        (line,) = log.lines
+        assert line.duration >= 0.35
 
 
 @WAYS
@@ -268,7 +269,7 @@ async def test_a_client_that_left_is_logged(tmp_path: Path, way: str) -> None:
             client.send(PAGE)
             await eventually(lambda: bool(origin.writers))
             client._writer.transport.abort()
-            await asyncio.sleep(1.0)
+            await eventually(lambda: bool(log.lines))
         assert [line.path for line in log.lines] == ["/page"]
 
 
@@ -353,7 +354,6 @@ async def test_an_early_answer_is_of_the_origin_that_was_asked(tmp_path: Path, w
                 for _ in range(6):
                     client.send(PAGE)
                     assert (await client.answer()).head.status == 200  # type: ignore[union-attr]
-                    await asyncio.sleep(0.05)
                 old.free = False
                 _take(runner, way)
                 client.send(PAGE)
@@ -370,11 +370,11 @@ async def test_an_early_answer_is_of_the_origin_that_was_asked(tmp_path: Path, w
                     b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Type: text/plain\r\n"
                     b"Transfer-Encoding: chunked\r\n\r\na\r\nold tenant\r\n"
                 )
-                await asyncio.sleep(0.1)
+                await writer.drain()
                 writer.write(b"0\r\n\r\n")
                 first = await client.answer()
                 assert first is not None
-                await asyncio.sleep(0.3)
+                await until_stored(cache)
             bodies = [(await made.asked(request("/page"))).body for _ in range(3)]
             assert bodies == [b"new tenant"] * 3, (first.body, bodies)
         finally:
