@@ -16,7 +16,7 @@ from aiohttp import web
 from ..errors import RegionUnavailableError
 from ..exchange import ASKER, SERVED_SITE, Asker, Exchange, Handler, Inquiry
 from ..origins.letters import Letter
-from ..responses import as_it_came, ask, cache_name, mark, with_status
+from ..responses import as_it_came, ask, cache_name, mark, respond, with_status
 from ..semantics.cache_status import cache_status
 from ..semantics.fields import Headers, Indexed
 from ..settings import Cache
@@ -29,7 +29,7 @@ from .fetch import Arrival, Fetched, Stored, allowed, record_of
 from .fetching import Fetching
 from .filling import Fills
 from .lookup import entry_key
-from .snapshot import as_sent, take
+from .snapshot import Snapshot, as_sent, take
 
 Asked = tuple[str, str, str, str, bool, tuple[tuple[bytes, bytes], ...]]
 """What a request without a body says: method, raw path, host, scheme, whether its peer is trusted, and its fields."""
@@ -122,7 +122,7 @@ class Misses:
         received = store.now()
         governing = await as_sent(request, answer)
         if not allowed(inquiry, answer.status, governing, self._settings, received).allowed:
-            return as_it_came(with_status(response, plan.status))
+            return _marked(response, answer, plan.status)
         plan.is_void = True
         exchange = make()
         arrival = Arrival(answer.headers, sent, received, time.monotonic() - began)
@@ -139,7 +139,7 @@ class Misses:
         )
         self._fetching.settle(exchange, store, plan.key, fetched, remembered)
         status = cache_status(cache_name(store.name), fwd="miss", stored=record is not None or None)
-        return as_it_came(with_status(response, status))
+        return _marked(response, answer, status)
 
     def is_unstorable(self, plan: MissPlan, status: int, fields: Headers) -> bool:
         """Whether an answer that arrives now is not stored, whatever its body is."""
@@ -150,3 +150,10 @@ class Misses:
         inquiry = plan.inquiry
         is_shared = self._fetching.may_be_shared(plan.store, plan.key, inquiry)
         return not (is_shared or self._fills.is_under_way(plan.store, inquiry.resource))
+
+
+def _marked(response: web.StreamResponse, answer: Snapshot, status: str) -> web.StreamResponse:
+    """An answer with our `Cache-Status`; one that has been compressed here as it is by now."""
+    if answer.is_coded:
+        response = respond(answer.status, answer.reason, answer.headers, answer.body)
+    return as_it_came(with_status(response, status))

@@ -393,3 +393,24 @@ async def test_a_handler_may_change_its_match(tmp_path: Path) -> None:
     app.router.add_get("/pages/{name}", page)
     async with edge_of(tmp_path, app) as edge:
         assert [(await edge.get("/pages/a")).status for _ in range(4)] == [200] * 4
+
+
+@pytest.mark.parametrize("control", ["no-store", "private, max-age=60", "public, max-age=60"])
+async def test_what_is_compressed_says_that_it_varies(tmp_path: Path, followed: list[bool], control: str) -> None:
+    now = "no-store"
+
+    async def page(_: web.Request) -> web.Response:
+        response = web.Response(text="x" * 1000, headers={"Cache-Control": now, "ETag": '"a"'})
+        response.enable_compression()
+        return response
+
+    gzip = {"Accept-Encoding": "gzip"}
+    async with edge_of(tmp_path, serving(page=page)) as edge:
+        first = await edge.get("/page", headers=gzip)
+        await until_followed(edge, followed, headers=gzip)
+        now = control
+        answer = await edge.get("/page", headers=gzip)
+        assert followed == [True]
+        assert [answer.headers[name] for name in ("Vary", "Content-Encoding")] == ["Accept-Encoding", "gzip"]
+        assert answer.headers.keys() == first.headers.keys()
+        assert answer.body == b"x" * 1000
