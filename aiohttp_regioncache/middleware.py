@@ -21,7 +21,7 @@ from .keys import Target, normalize_octets
 from .principal import Signer
 from .problems import problem, shown_problem
 from .reads.misses import MissPlan
-from .reads.plans import Plan, Plans
+from .reads.plans import Plan, Plans, ReadPlan
 from .reads.reader import Reader
 from .replays import CDN_LOOP, REPLAY_HEADER, is_looping, verify_replay
 from .responses import ask_marked, cache_name
@@ -37,7 +37,7 @@ from .writes.through import Past, Through
 
 logger = logging.getLogger(__name__)
 
-AnyPlan = Plan | MissPlan | WritePlan
+AnyPlan = ReadPlan | WritePlan
 """How a request like one that was answered before is answered."""
 
 CONTROL_PATH: Final = "/_regioncache"
@@ -93,8 +93,7 @@ class Edge:
         if isinstance(plan, Plan):
             return self._reader.follow(plan)
         if isinstance(plan, MissPlan):
-            peer, inquiry = peer_of(request), plan.inquiry
-            asker = Asker(peer, self._exchanges.trusted.trusts(peer), plan.scheme)
+            asker, inquiry = plan.asker(peer_of(request)), plan.inquiry
             make = functools.partial(self._exchanges.make, request, asker, inquiry.served, inquiry.target)
             return self._reader.misses.follow(plan, request, asker, handler, make)
         assert self._accepter is not None  # noqa: S101 - nobody else makes the others

@@ -18,7 +18,7 @@ from ..origins.letters import FINGERPRINT, METHODS, Answer, Letter, Patience, fi
 from ..origins.origins import Origins, Way
 from ..pin import without_pins
 from ..problems import Unanswered, problem, shown_problem
-from ..reads.plans import Key
+from ..reads.misses import Key
 from ..records import WirePairs
 from ..regions import TrustedProxies
 from ..replays import CDN_LOOP, is_looping, with_loop_mark
@@ -253,9 +253,8 @@ class Forwarder:
     def length_of(self, answer: Answer) -> int | None:
         """The octets of an answer's body, if they are known and it is read as a whole."""
         content = answer.content
-        given = str(content.total_bytes) if content.is_eof() else answer.headers.get("Content-Length")
-        is_whole = given is not None and int(given) <= self.max_body and not self._is_stream(answer)
-        return int(given) if given is not None and is_whole else None
+        length = content.total_bytes if content.is_eof() else int(answer.headers.get("Content-Length", -1))
+        return length if 0 <= length <= self.max_body and not self._is_stream(answer) else None
 
     @staticmethod
     async def _stream(

@@ -25,9 +25,10 @@ from aiohttp.web_protocol import RequestHandler
 
 from ..bounded import Bounded
 from ..origins.letters import Answer
-from ..reads.misses import MissPlan
-from ..reads.plans import Plan, Plans
+from ..reads.misses import miss_status
+from ..reads.plans import Plan, Plans, ReadPlan
 from ..reads.ready import Ready
+from ..records import WirePairs
 from ..sources import digest_of
 from .access_log import Access, AccessWriter, cache_facts, trace_id
 from .early import Early, KeepsEarly
@@ -87,9 +88,9 @@ class Gate:
         self.passing = passing
         self.access = access
         self.is_open = True
-        self._tables: dict[tuple[str, bool], Bounded[bytes, Plan | MissPlan]] = {}
+        self._tables: dict[tuple[str, bool], Bounded[bytes, ReadPlan]] = {}
 
-    def table(self, scheme: str, *, is_trusted: bool) -> Bounded[bytes, Plan | MissPlan]:
+    def table(self, scheme: str, *, is_trusted: bool) -> Bounded[bytes, ReadPlan]:
         """The plans by the octets of whole requests, for connections that are alike."""
         kind = (scheme, is_trusted)
         if kind not in self._tables:
@@ -113,10 +114,10 @@ class FastHandler(RequestHandler, KeepsEarly):
         "_held_octets",
         "_is_clean",
         "_is_trusted",
-        "_peer",
         "_scheme",
         "_table",
         "early",
+        "peer",
     )
 
     def __init__(self, manager: web.Server, gate: Gate, **options: Any) -> None:
@@ -127,19 +128,19 @@ class FastHandler(RequestHandler, KeepsEarly):
         self._held: deque[bytes] = deque()
         self._held_octets = 0
         self._began: float | None = None
-        self._peer: str | None = None
+        self.peer: str | None = None
         self._scheme = "http"
         self._is_trusted = False
-        self._table: Bounded[bytes, Plan | MissPlan] | None = None
+        self._table: Bounded[bytes, ReadPlan] | None = None
         self.early: Early | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Find out what of a connection counts for an answer."""
         super().connection_made(transport)
         peername = self.peername
-        self._peer = str(peername[0]) if isinstance(peername, tuple) and peername else None
+        self.peer = str(peername[0]) if isinstance(peername, tuple) and peername else None
         self._scheme = "http" if self.ssl_context is None else "https"
-        self._is_trusted = self._gate.plans.trusts(self._peer)
+        self._is_trusted = self._gate.plans.trusts(self.peer)
         # A line of the access log wants more of a request than its octets say without a parser.
         if self._gate.access is None:
             self._table = self._gate.table(self._scheme, is_trusted=self._is_trusted)
@@ -157,7 +158,6 @@ class FastHandler(RequestHandler, KeepsEarly):
             self._is_clean = False
             super().data_received(data)
             return
-        self._drop_early()
         was_clean, table = self._is_clean, self._table
         if was_clean and table is not None and (plan := table.get(data)) is not None:
             if self._gate.plans.is_good(plan):
@@ -232,7 +232,7 @@ class FastHandler(RequestHandler, KeepsEarly):
         message, payload = self._messages[0]
         return message if payload is EMPTY_PAYLOAD and isinstance(message, RawRequestMessage) else None
 
-    def _plan(self, message: RawRequestMessage) -> Plan | MissPlan | None:
+    def _plan(self, message: RawRequestMessage) -> ReadPlan | None:
         if message.should_close or message.version != HttpVersion11:
             return None
         host = message.headers.get(hdrs.HOST)
@@ -244,7 +244,7 @@ class FastHandler(RequestHandler, KeepsEarly):
 
     # --- answering ---
 
-    def _answer(self, plan: Plan | MissPlan, data: bytes, message: RawRequestMessage | None) -> None:
+    def _answer(self, plan: ReadPlan, data: bytes, message: RawRequestMessage | None) -> None:
         """Answer by a plan, from memory or when region or origin have said what they know."""
         if self._gate.access is not None:
             self._began = self._loop.time()
@@ -258,31 +258,26 @@ class FastHandler(RequestHandler, KeepsEarly):
         if not self._ask(plan, functools.partial(self._told, plan, data, message)):
             self._told(plan, data, message, None)
 
-    def _ask(self, plan: Plan | MissPlan, told: Callable[[Ready | Outcome], None]) -> bool:
+    def _ask(self, plan: ReadPlan, told: Callable[[Ready | Outcome], None]) -> bool:
         """Ask for an answer; `told` hears of it. False: nobody was asked."""
         if isinstance(plan, Plan):
             return self._gate.plans.ask(plan, told)
         passing = self._gate.passing
         if passing is None:
             return False
-        return passing.ask(
-            plan, self._peer, is_trusted=self._is_trusted, relay=self._relay, is_last=self._is_last, told=told
-        )
+        return passing.ask(plan, self, told)
 
-    def _is_last(self) -> bool:
+    def is_last(self) -> bool:
         """Whether the connection ends with the next answer, which has to say so."""
         return self._close or self._force_close or not self._gate.is_open
 
-    def _told(
-        self, plan: Plan | MissPlan, data: bytes, message: RawRequestMessage | None, outcome: Ready | Outcome
-    ) -> None:
+    def _told(self, plan: ReadPlan, data: bytes, message: RawRequestMessage | None, outcome: Ready | Outcome) -> None:
         self._asks = False
         if self.transport is not None and not isinstance(outcome, (Ready, Passed)):
             self._ask_handler(plan, data, message, outcome)  # which notes the end of the request
         else:
             self._request_in_progress = False
             if isinstance(outcome, Ready):
-                assert isinstance(plan, Plan)  # noqa: S101 - nothing else has anything ready
                 self._send_ready(plan, outcome, plan.store.now(), message)
             elif isinstance(outcome, Passed) and self.transport is not None:
                 self._send_passed(plan, outcome, message)
@@ -295,7 +290,7 @@ class FastHandler(RequestHandler, KeepsEarly):
         self._release()
 
     def _note_gone(
-        self, plan: Plan | MissPlan, outcome: Passed | Answer | Exception, message: RawRequestMessage | None
+        self, plan: ReadPlan, outcome: Passed | Answer | Exception, message: RawRequestMessage | None
     ) -> None:
         """Note what a client would have got that has gone."""
         if isinstance(outcome, Exception):
@@ -304,11 +299,11 @@ class FastHandler(RequestHandler, KeepsEarly):
             status = outcome.status
         if isinstance(outcome, Answer):
             outcome.close()
-        self._log(plan, message, status, 0, plan.status if isinstance(plan, MissPlan) else "")
+        self._log(plan, message, status, 0, miss_status(plan.store.name))
 
     def _ask_handler(
         self,
-        plan: Plan | MissPlan,
+        plan: ReadPlan,
         data: bytes,
         message: RawRequestMessage | None,
         outcome: Answer | Exception | None,
@@ -328,7 +323,7 @@ class FastHandler(RequestHandler, KeepsEarly):
         elif isinstance(outcome, Answer):
             outcome.close()
 
-    async def _relay(self, status: int, reason: str, fields: tuple[tuple[bytes, bytes], ...]) -> None:
+    async def relay(self, status: int, reason: str, fields: WirePairs) -> None:
         """Pass on an interim response."""
         if self.transport is not None:
             self.transport.write(interim_octets(status, reason, fields))
@@ -350,20 +345,20 @@ class FastHandler(RequestHandler, KeepsEarly):
         if was_full and self._held_octets < _MAX_HELD and not (self._reading_paused or self._buffer_paused):
             self._resume_transport_reading()
 
-    def _send_ready(self, plan: Plan, ready: Ready, now: float, message: RawRequestMessage | None) -> None:
+    def _send_ready(self, plan: ReadPlan, ready: Ready, now: float, message: RawRequestMessage | None) -> None:
         is_head = plan.inquiry.method == hdrs.METH_HEAD
         self._send(ready.head(now) if is_head else ready.octets(now), message)
         if self._gate.access is not None:
             length = 0 if is_head else len(ready.record.body)
             self._log(plan, message, ready.record.status, length, ready.status(now))
 
-    def _send_passed(self, plan: Plan | MissPlan, passed: Passed, message: RawRequestMessage | None) -> None:
-        assert isinstance(plan, MissPlan)  # noqa: S101 - nothing else is passed on
-        is_last = self._is_last()  # only since its body has been coming
+    def _send_passed(self, plan: ReadPlan, passed: Passed, message: RawRequestMessage | None) -> None:
+        is_last = self.is_last()  # only since its body has been coming
         head = passed.head[:-2] + b"Connection: close\r\n\r\n" if is_last else passed.head
         self._send(head + passed.body, message)
         self._close = self._close or is_last
-        self._log(plan, message, passed.status, len(passed.body), plan.status)
+        if self._gate.access is not None:
+            self._log(plan, message, passed.status, len(passed.body), miss_status(plan.store.name))
 
     def _send(self, octets: bytes, message: RawRequestMessage | None) -> None:
         """Write an answer, and do what aiohttp does after one."""
@@ -382,7 +377,7 @@ class FastHandler(RequestHandler, KeepsEarly):
             self._keepalive_handle = self._loop.call_at(until, self._process_keepalive)
 
     def _log(
-        self, plan: Plan | MissPlan, message: RawRequestMessage | None, status: int, length: int, cache_status: str
+        self, plan: ReadPlan, message: RawRequestMessage | None, status: int, length: int, cache_status: str
     ) -> None:
         """Have a line in the access log, if there is one: then every request has been taken apart."""
         access, began, self._began = self._gate.access, self._began, None
@@ -393,7 +388,7 @@ class FastHandler(RequestHandler, KeepsEarly):
         access.put(
             Access(
                 time=time.time() - duration,
-                peer=self._peer or "",
+                peer=self.peer or "",
                 method=message.method,
                 host=headers.get(hdrs.HOST, ""),
                 path=message.url.raw_path,

@@ -37,8 +37,8 @@ SERVER_ERRORS: Final = frozenset({500, 502, 503, 504})
 """Answers after which a stale response may be served instead (RFC 5861 section 4)."""
 _FOR_THE_WHOLE: Final = frozenset({200, *SERVER_ERRORS})
 """Answers to a completion that are for the client, who has asked for no part."""
-NOT_FOR_THEIR_FIELDS: Final = frozenset({"", "feature", "region", "unsound", "malformed"})
-"""Why answers are not stored whose fields allow it."""
+ALLOWED_BY_FIELDS: Final = frozenset({"", "feature", "region", "unsound", "malformed"})
+"""Why answers are not stored though their fields allow it."""
 _TRIED_AGAIN: Final = 30.0
 """Seconds for which what there was no time to transform is fresh."""
 _PRIVATE_REQUEST_FIELDS: Final = ("authorization", "cookie", "proxy-authorization")

@@ -152,10 +152,9 @@ class Fetching:
 
     async def _remember(self, exchange: Exchange, found: Found) -> Remembered | None:
         """What to store the answer under; None when it is not to be stored, or the region does not answer any more."""
-        state = found.state
-        is_known = state is not None and state.token.startswith(found.store.run) and found.purge > 0
-        if state is not None and is_known and not self._settings.holdoff:
-            return Remembered(state.token, state.landed, found.purge)
+        known = entries.remembered(found.store, found.state, found.purge)
+        if known is not None and not self._settings.holdoff:
+            return known
         try:
             begun = await entries.begin(found.store, found.partition, exchange.resource)
         except RegionUnavailableError:

@@ -23,7 +23,6 @@ from ..settings import Cache
 from ..store import entries
 from ..store.entries import Remembered
 from ..store.glances import Values
-from ..store.pipe import packed
 from ..store.region import RegionStore
 from .fetch import Arrival, Fetched, Stored, allowed, record_of
 from .fetching import Fetching
@@ -31,10 +30,15 @@ from .filling import Fills
 from .lookup import entry_key
 from .snapshot import Snapshot, as_sent, take
 
-Asked = tuple[str, str, str, str, bool, tuple[tuple[bytes, bytes], ...]]
+Key = tuple[str, str, str, str, bool, tuple[tuple[bytes, bytes], ...]]
 """What a request without a body says: method, raw path, host, scheme, whether its peer is trusted, and its fields."""
 Make = Callable[[], Exchange]
 """Makes the exchange of a request, for which everything is found out anew."""
+
+
+def miss_status(region: str) -> str:
+    """Our `Cache-Status` of an answer that is not stored."""
+    return cache_status(cache_name(region), fwd="miss")
 
 
 class MissPlan:
@@ -48,38 +52,40 @@ class MissPlan:
     overhead: ClassVar = 8192
     """Octets that a plan takes beside its key, about."""
     __slots__ = (
-        "asked", "host", "inquiry", "is_void", "key", "keys", "letter", "match", "partition", "path", "scheme",
-        "status", "store", "streamed",
+        "asked", "host", "inquiry", "is_trusted", "is_void", "key", "keys", "letter", "match", "partition", "path",
+        "scheme", "status", "store", "streamed",
     )  # fmt: skip
 
     def __init__(
-        self, asked: Asked, inquiry: Inquiry, path: str, store: RegionStore, match: web.UrlMappingMatchInfo | None
+        self, asked: Key, inquiry: Inquiry, path: str, store: RegionStore, match: web.UrlMappingMatchInfo | None
     ) -> None:
         self.asked = asked
         self.path = path
         self.letter: tuple[str | None, Letter] | None = None
         self.inquiry = inquiry
         self.host = inquiry.target.host
+        self.is_trusted = asked[4]
         self.scheme = inquiry.target.scheme
         self.store = store
         self.match = match
         self.is_void = False
         self.partition = partition = store.partition(inquiry.resource)
         self.key = entry_key(inquiry)
-        keys = partition.entry(self.key), partition.state(inquiry.resource.digest), partition.purge
-        self.keys = tuple(map(packed, keys))
-        name = cache_name(store.name)
-        self.status = cache_status(name, fwd="miss")
-        self.streamed = cache_status(name, fwd="miss", detail="stream")
+        self.keys = entries.glanced_at(partition, inquiry.resource, self.key)
+        self.status = miss_status(store.name)
+        self.streamed = cache_status(cache_name(store.name), fwd="miss", detail="stream")
 
     def remembered(self, values: Values) -> Remembered | None:
         """What to store the answer under, by what the region says; None where it is no plain miss."""
         entry, raw_state, raw_purge = values
-        state, purge = entries.parse_state(raw_state), entries.purge_number(raw_purge)
-        if entry is not None or state is None or state.pending or not purge:
+        state = entries.parse_state(raw_state)
+        if entry is not None or state is None or state.pending or self.inquiry.resource.digest in self.store.untold:
             return None
-        is_known = state.token.startswith(self.store.run) and self.inquiry.resource.digest not in self.store.untold
-        return Remembered(state.token, state.landed, purge) if is_known else None
+        return entries.remembered(self.store, state, entries.purge_number(raw_purge))
+
+    def asker(self, peer: str | None) -> Asker:
+        """Who asks, from the address of a connection."""
+        return Asker(peer, self.is_trusted, self.scheme)
 
     def mark_streamed(self, response: web.StreamResponse) -> None:
         """Mark an answer that goes out as it comes."""

@@ -21,7 +21,7 @@ from ..store import entries
 from ..store.entries import Remembered
 from . import answers
 from .decide import base_of
-from .fetch import NOT_FOR_THEIR_FIELDS, SERVER_ERRORS, Fetched
+from .fetch import ALLOWED_BY_FIELDS, SERVER_ERRORS, Fetched
 from .fetching import Fetching, Got
 from .judging import forwarded, may_cover, may_lack_writes
 from .lookup import Found, look_again, refold, wait_until_told
@@ -80,7 +80,7 @@ class OriginReads:
         """Plan to go on without detours, where an answer was for the asker alone and is not stored."""
         is_plain = found.entry is None and got.is_own and not self._settings.holdoff
         fetched = got.fetched
-        is_unstorable = fetched.record is None and fetched.reason not in NOT_FOR_THEIR_FIELDS
+        is_unstorable = fetched.record is None and fetched.reason not in ALLOWED_BY_FIELDS
         if is_plain and is_unstorable and fetched.snapshot is not None and not fetched.failed:
             self._plans.learn_miss(exchange, found.store, found.key)
 

@@ -28,14 +28,13 @@ from ..sites.serving import Sites
 from ..store import entries
 from ..store.entries import State
 from ..store.glances import Values
-from ..store.pipe import packed
 from ..store.purging import purged_as_known
 from ..store.region import RegionStore
 from .decide import Standing, needs_lists, standing
 from .filling import Fills
 from .lookup import entry_key, is_known
 from .memory import Kept, Memory
-from .misses import Asked, MissPlan
+from .misses import Key, MissPlan
 from .ready import Ready
 
 INERT: Final = frozenset(
@@ -61,7 +60,6 @@ _UNLIKELIEST: Final = 37.0
 SAMPLE: Final = 8
 """Of so many requests that are found by what counts of them one is noted as a whole: those that come often soon are."""
 
-Key = Asked
 Aim = tuple[str, str, str, str, bool]
 """A key without the fields."""
 
@@ -143,10 +141,12 @@ class Plan:
         return ready.ttl(now) > ready.record.cost * self.inquiry.policy.early_refresh * _UNLIKELIEST
 
     def _redis_keys(self) -> tuple[bytes, ...]:
-        partition, variant = self.partition, self.variant
-        found = [self.base_key] if variant is None else [self.base_key, variant[2]]
-        keys = (*map(partition.entry, found), partition.state(self.inquiry.resource.digest), partition.purge)
-        return tuple(map(packed, keys))
+        found = [self.base_key] if self.variant is None else [self.base_key, self.variant[2]]
+        return entries.glanced_at(self.partition, self.inquiry.resource, *found)
+
+
+ReadPlan = Plan | MissPlan
+"""How requests that read are answered again."""
 
 
 class Plans:
@@ -160,7 +160,7 @@ class Plans:
         self._fills = fills
         self._sites = sites
         self._most = settings.cache.table_bytes
-        self._exact: Bounded[Key, Plan | MissPlan] = Bounded(self._most)
+        self._exact: Bounded[Key, ReadPlan] = Bounded(self._most)
         self._alike: Bounded[Key, Plan] = Bounded(self._most)
         self._counting: Bounded[Aim, frozenset[bytes]] = Bounded(self._most)
         self._turn = 0
@@ -175,7 +175,7 @@ class Plans:
         """Whether what a peer says of others counts."""
         return not self._trusts_nobody and self._trusted.trusts(peer)
 
-    def find(self, request: web.Request) -> Plan | MissPlan | None:
+    def find(self, request: web.Request) -> ReadPlan | None:
         """Find the plan for a request."""
         if request.method not in _READ or request.body_exists:
             return None
@@ -184,7 +184,7 @@ class Plans:
             (request.method, request.raw_path, request.host, request.scheme, is_trusted, request.raw_headers)
         )
 
-    def find_by(self, key: Key) -> Plan | MissPlan | None:
+    def find_by(self, key: Key) -> ReadPlan | None:
         """Find the plan for a request without a body.
 
         Its key is its method, raw path, host, scheme, whether its peer is trusted, and its fields as they came.
@@ -207,15 +207,15 @@ class Plans:
         self._turn = (self._turn + 1) % SAMPLE
         return not self._turn
 
-    def _is_current(self, plan: Plan | MissPlan) -> bool:
+    def _is_current(self, plan: ReadPlan) -> bool:
         """Whether the site of a plan is still the one that it was made for."""
         return self._sites is None or self._sites.current(plan.host) is plan.inquiry.served
 
-    def is_good(self, plan: Plan | MissPlan) -> bool:
+    def is_good(self, plan: ReadPlan) -> bool:
         """Whether a plan that was found before may still be used."""
         return not plan.is_void and (self._sites is None or self._is_current(plan))
 
-    def table(self) -> Bounded[bytes, Plan | MissPlan]:
+    def table(self) -> Bounded[bytes, ReadPlan]:
         """Make a table of plans by the octets of whole requests."""
         return Bounded(self._most)
 

@@ -103,10 +103,22 @@ class Exchanged(msgspec.Struct, frozen=True):
     after: str
 
 
+def glanced_at(partition: Partition, resource: Resource, *keys: str) -> tuple[bytes, ...]:
+    """The keys of entries, of the state of their resource and of the newest purge, as `Glances` take them."""
+    found = (*map(partition.entry, keys), partition.state(resource.digest), partition.purge)
+    return tuple(map(packed, found))
+
+
+def remembered(store: RegionStore, state: State | None, purge: int) -> Remembered | None:
+    """What a fetch remembers where everything is known already; None where that has to be made."""
+    if state is None or not purge or not state.token.startswith(store.run):
+        return None
+    return Remembered(state.token, state.landed, purge)
+
+
 async def glance(store: RegionStore, partition: Partition, key: str, resource: Resource) -> Glance:
     """Read an entry, the state of its resource and the newest purge. Raises `RegionUnavailableError`."""
-    keys = (partition.entry(key), partition.state(resource.digest), partition.purge)
-    entry, state, purge = await store.glances.get(partition, tuple(map(packed, keys)))
+    entry, state, purge = await store.glances.get(partition, glanced_at(partition, resource, key))
     return Glance(decode_cache_record(entry) if entry is not None else None, parse_state(state), purge_number(purge))
 
 

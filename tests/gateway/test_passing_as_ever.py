@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import logging
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 import aiohttp_regioncache as regioncache
-from aiohttp_regioncache import Gateway, Sync
-from aiohttp_regioncache.gateway.access_log import Access, access_logger
+from aiohttp_regioncache import Gateway, Site
 from aiohttp_regioncache.gateway.protocol import GatewayRunner
-from aiohttp_regioncache.gateway.worker import _close_connections
-from tests.gateway.octets import Connection, request, response
-from tests.gateway.test_passing import NEVER, PAGE, Held, held, passing
+from aiohttp_regioncache.sites.store import delete_site, put_site
+from tests.gateway.octets import Connection, RawOrigin, request, response
+from tests.gateway.passing import NEVER, PAGE, Held, Noted, Passing, held, passing, running
+from tests.sites.world import SITES
 from tests.support import eventually
-from tests.support.world import World, forwarding_app
+from tests.support.world import World
 
 CHUNKED = (
     b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Type: text/plain\r\n"
@@ -124,75 +123,40 @@ async def test_an_early_answer_that_nobody_takes_does_not_keep_its_connection(tm
         assert made.handler.early is None
 
 
-class Noted:
-    """An access log that keeps its lines."""
-
-    def __init__(self) -> None:
-        self.lines: list[Access] = []
-
-    def put(self, access: Access) -> None:
-        self.lines.append(access)
-
-
 @contextlib.asynccontextmanager
-async def served(tmp_path: Path, log: Any, stopping: asyncio.Event, **settings: Any) -> AsyncIterator[tuple[Any, Held]]:
-    """A gateway as the worker runs it, with its access log and the end of connections at a stop."""
-    origin = Held()
-    async with origin.running() as url, World(tmp_path) as world:
-        app = forwarding_app()
-        given: dict[str, Any] = {"rules": [], "trusted_proxies": [], "sync": Sync(enabled=False), **settings}
-        cache = regioncache.setup(app, world.settings(origin=url, **given))
-        assert cache is not None
-        _close_connections(app, stopping)
-        runner = GatewayRunner(
-            app,
-            cache.ways,
-            log,
-            access_log=logging.getLogger("test.access"),
-            access_log_class=access_logger(log),
-            shutdown_timeout=1.0,
-        )
-        logging.getLogger("test.access").setLevel(logging.INFO)
-        await runner.setup()
-        try:
-            await aiohttp.web.TCPSite(runner, "127.0.0.1", 0).start()
-            await eventually(lambda: all(store.is_checked for store in cache.stores.values()))
-            yield runner, origin
-        finally:
-            await runner.cleanup()
+async def asked(
+    tmp_path: Path, way: str, **settings: Any
+) -> AsyncIterator[tuple[GatewayRunner, Held, Connection, Noted]]:
+    """A connection whose request waits for the origin; the log has no line yet."""
+    origin, log = Held(), Noted()
+    async with (
+        origin.running() as url,
+        World(tmp_path) as world,
+        running(world, access=log, origin=url, **settings) as (runner, cache),
+        Passing(runner, cache, RawOrigin()).connection() as client,
+    ):
+        await warmed(client)
+        origin.free = False
+        _take(runner, way)
+        log.lines.clear()
+        client.send(PAGE)
+        await eventually(lambda: bool(origin.writers))
+        yield runner, origin, client, log
 
 
-@contextlib.asynccontextmanager
-async def connected(runner: GatewayRunner) -> AsyncIterator[Connection]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", runner.addresses[0][1], limit=2**22)
-    try:
-        yield Connection(reader, writer)
-    finally:
-        writer.close()
-
-
-async def warmed(runner: GatewayRunner, client: Connection) -> None:
+async def warmed(client: Connection) -> None:
     """Have the page passed on."""
     for _ in range(6):
         client.send(PAGE)
         await client.answer()
 
 
-@pytest.mark.parametrize("kind", ["late", "storable"])
+@pytest.mark.parametrize("kind", ["late", "in pieces"])
 @WAYS
 async def test_the_log_knows_how_long_the_origin_took(tmp_path: Path, way: str, kind: str) -> None:
-    log = Noted()
-    gateway = Gateway(read_timeout=0.5)
-    async with served(tmp_path, log, asyncio.Event(), gateway=gateway) as (runner, origin), connected(runner) as client:
-        await warmed(runner, client)
-        origin.free = False
-        _take(runner, way)
-        log.lines.clear()
-        client.send(PAGE)
-        await eventually(lambda: bool(origin.writers))
-        if kind == "storable":
+    async with asked(tmp_path, way, gateway=Gateway(read_timeout=0.5)) as (_, origin, client, log):
+        if kind == "in pieces":
             await asyncio.sleep(0.4)
-            origin.free = True
             writer = origin.tell(
                 b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
             )
@@ -207,18 +171,14 @@ async def test_the_log_knows_how_long_the_origin_took(tmp_path: Path, way: str, 
 @WAYS
 async def test_an_answer_ends_its_connection_when_the_worker_stops(tmp_path: Path, way: str) -> None:
     stopping = asyncio.Event()
-    async with served(tmp_path, Noted(), stopping) as (runner, origin), connected(runner) as client:
-        await warmed(runner, client)
-        origin.free = False
-        _take(runner, way)
-        client.send(PAGE)
-        await eventually(lambda: bool(origin.writers))
+    async with asked(tmp_path, way, stopping=stopping) as (runner, origin, client, _):
         stopping.set()  # as `work` does
-        runner.gate.is_open = False
+        _take(runner, "normal")
         origin.tell()
         came = await client.answer()
         assert came is not None
         assert came.head.get("Connection") == "close"
+        assert await client.answer() is None
 
 
 @WAYS
@@ -259,18 +219,10 @@ async def test_what_may_but_cannot_be_stored_is_asked_for_once(tmp_path: Path, w
 @WAYS
 async def test_a_client_that_left_is_logged(tmp_path: Path, way: str) -> None:
     """The origin fails after the client has left: the normal way writes a line of it."""
-    log = Noted()
-    async with served(tmp_path, log, asyncio.Event(), gateway=Gateway(read_timeout=0.4)) as (runner, origin):
-        async with connected(runner) as client:
-            await warmed(runner, client)
-            origin.free = False
-            _take(runner, way)
-            log.lines.clear()
-            client.send(PAGE)
-            await eventually(lambda: bool(origin.writers))
-            client._writer.transport.abort()
-            await eventually(lambda: bool(log.lines))
-        assert [line.path for line in log.lines] == ["/page"]
+    async with asked(tmp_path, way, gateway=Gateway(read_timeout=0.4)) as (_, _origin, client, log):
+        client._writer.transport.abort()
+        await eventually(lambda: bool(log.lines))
+        assert [(line.path, line.status) for line in log.lines] == [("/page", 504)]
 
 
 @WAYS
@@ -297,8 +249,6 @@ async def test_a_head_that_comes_slowly_is_no_silence(tmp_path: Path, method: st
 
 async def test_a_client_that_is_slow_to_begin_gets_all(tmp_path: Path) -> None:
     """`read_timeout` measures the origin: not while nothing is read from it for a client's sake."""
-    import socket
-
     whole = response("x" * 12_000_000, NEVER)
     big = False
     async with passing(
@@ -327,55 +277,36 @@ async def test_a_client_that_is_slow_to_begin_gets_all(tmp_path: Path) -> None:
         assert count >= 12_000_000
 
 
+@pytest.mark.parametrize("control", ["Cache-Control: max-age=60\r\n", ""], ids=["fresh", "by the site"])
 @WAYS
-async def test_an_early_answer_is_of_the_origin_that_was_asked(tmp_path: Path, way: str) -> None:
+async def test_an_early_answer_is_of_the_origin_that_was_asked(tmp_path: Path, way: str, control: str) -> None:
     """A host moves to another tenant with an origin of its own while the old one's is asked."""
-    from aiohttp_regioncache import Site
-    from aiohttp_regioncache.sites.store import delete_site, put_site
-    from tests.gateway.octets import RawOrigin
-    from tests.gateway.test_passing import Passing as Made
-    from tests.sites.world import SITES
+    old, new = Held(), RawOrigin(lambda _: response("new tenant"))
+    async with (
+        old.running() as url,
+        new,
+        World(tmp_path) as world,
+        running(world, origin=None, sites=SITES) as (runner, cache),
+    ):
+        stores, made = list(cache.stores.values()), Passing(runner, cache, new)
+        site = await put_site(stores, Site(domain="edge.example", origin=url))
+        async with made.connection() as client:
+            await warmed(client)
+            old.free = False
+            _take(runner, way)
+            client.send(PAGE)
+            await eventually(lambda: bool(old.writers))
+            await delete_site(stores, site.id)
+            await put_site(stores, Site(domain="edge.example", origin=new.url, ttl=60))
 
-    old = Held()
-    new = RawOrigin(lambda _: response("new tenant"))
-    async with old.running() as url, new, World(tmp_path) as world:
-        app = forwarding_app()
-        cache = regioncache.setup(app, world.settings(origin=None, rules=[], sites=SITES, sync=Sync(enabled=False)))
-        assert cache is not None
-        runner = GatewayRunner(app, cache.ways, None, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        try:
-            await aiohttp.web.TCPSite(runner, "127.0.0.1", 0).start()
-            await eventually(lambda: all(store.is_checked for store in cache.stores.values()))
-            stores = list(cache.stores.values())
-            site = await put_site(stores, Site(domain="edge.example", origin=url))
-            made = Made(runner, cache, new)
-            async with made.connection() as client:
-                for _ in range(6):
-                    client.send(PAGE)
-                    assert (await client.answer()).head.status == 200  # type: ignore[union-attr]
-                old.free = False
-                _take(runner, way)
-                client.send(PAGE)
-                await eventually(lambda: bool(old.writers))
-                await delete_site(stores, site.id)
-                await put_site(stores, Site(domain="edge.example", origin=new.url))
+            async def is_new() -> bool:
+                return bool((await made.asked(request("/other"))).body == b"new tenant")
 
-                async def is_new() -> bool:
-                    came = await made.asked(request("/other"))
-                    return bool(came.body == b"new tenant")
-
-                await eventually(is_new)
-                writer = old.tell(
-                    b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Type: text/plain\r\n"
-                    b"Transfer-Encoding: chunked\r\n\r\na\r\nold tenant\r\n"
-                )
-                await writer.drain()
-                writer.write(b"0\r\n\r\n")
-                first = await client.answer()
-                assert first is not None
-                await until_stored(cache)
-            bodies = [(await made.asked(request("/page"))).body for _ in range(3)]
-            assert bodies == [b"new tenant"] * 3, (first.body, bodies)
-        finally:
-            await runner.cleanup()
+            await eventually(is_new)
+            head = f"HTTP/1.1 200 OK\r\n{control}Content-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
+            writer = old.tell(head.encode() + b"a\r\nold tenant\r\n")
+            await writer.drain()
+            writer.write(b"0\r\n\r\n")
+            assert await client.answer() is not None
+            await until_stored(cache)
+        assert [(await made.asked()).body for _ in range(3)] == [b"new tenant"] * 3
