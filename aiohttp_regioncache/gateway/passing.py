@@ -41,10 +41,6 @@ class Client(Protocol):
 
     peer: str | None
 
-    def is_last(self) -> bool:
-        """Whether the connection ends with the next answer, which has to say so."""
-        ...
-
     async def relay(self, status: int, reason: str, fields: WirePairs) -> None:
         """Pass on an interim response."""
         ...
@@ -104,7 +100,7 @@ class Passing:
             answer.close()
             return None  # to be stored it has to be asked for after the state of its resource was remembered
         is_plain = answer.status >= 200 and answer.status not in EMPTY_BODY_STATUS_CODES
-        if not is_plain or client.is_last() or (length := forwarder.length_of(answer)) is None:
+        if not is_plain or (length := forwarder.length_of(answer)) is None:
             return answer
         response = whole(answer, fields, b"")
         mark(response, plan.status)

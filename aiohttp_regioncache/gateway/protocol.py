@@ -267,10 +267,6 @@ class FastHandler(RequestHandler, KeepsEarly):
             return False
         return passing.ask(plan, self, told)
 
-    def is_last(self) -> bool:
-        """Whether the connection ends with the next answer, which has to say so."""
-        return self._close or self._force_close or not self._gate.is_open
-
     def _told(self, plan: ReadPlan, data: bytes, message: RawRequestMessage | None, outcome: Ready | Outcome) -> None:
         self._asks = False
         if self.transport is not None and not isinstance(outcome, (Ready, Passed)):
@@ -353,7 +349,8 @@ class FastHandler(RequestHandler, KeepsEarly):
             self._log(plan, message, ready.record.status, length, ready.status(now))
 
     def _send_passed(self, plan: ReadPlan, passed: Passed, message: RawRequestMessage | None) -> None:
-        is_last = self.is_last()  # only since its body has been coming
+        # It ends the connection then, and has to say so.
+        is_last = self._close or self._force_close or not self._gate.is_open
         head = passed.head[:-2] + b"Connection: close\r\n\r\n" if is_last else passed.head
         self._send(head + passed.body, message)
         self._close = self._close or is_last

@@ -292,6 +292,7 @@ async def test_an_early_answer_is_of_the_origin_that_was_asked(tmp_path: Path, w
         site = await put_site(stores, Site(domain="edge.example", origin=url))
         async with made.connection() as client:
             await warmed(client)
+            handler = made.handler
             old.free = False
             _take(runner, way)
             client.send(PAGE)
@@ -305,7 +306,7 @@ async def test_an_early_answer_is_of_the_origin_that_was_asked(tmp_path: Path, w
             await eventually(is_new)
             head = f"HTTP/1.1 200 OK\r\n{control}Content-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n"
             writer = old.tell(head.encode() + b"a\r\nold tenant\r\n")
-            await writer.drain()
+            await eventually(lambda: not handler._asks)  # it has been handed over
             writer.write(b"0\r\n\r\n")
             assert await client.answer() is not None
             await until_stored(cache)
