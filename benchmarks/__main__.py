@@ -43,8 +43,8 @@ _PARTS: Final[dict[str, tuple[str, Part]]] = {
         lambda stage, given: tail(
             stage,
             say,
-            seconds=given.seconds or (0.5 if given.quick else 1.2),
-            rounds=given.rounds or (1 if given.quick else 2),
+            seconds=given.seconds or 0.4,
+            rounds=given.rounds or (1 if given.quick else 10),
         ),
     ),
     "workers": (

@@ -151,13 +151,14 @@ class Load:
                 waiting += 1
             if not waiting and not due and following >= end:
                 break
-            # epoll counts in milliseconds only.
-            pause = max(0.0, following - clock()) if following < end else _PATIENCE
-            if not select.select([self._poll], [], [], pause)[0]:
-                if pause == _PATIENCE:
+            events = self._poll.poll(0)
+            if not events:
+                # epoll counts in milliseconds only.
+                pause = max(0.0, following - clock()) if following < end else _PATIENCE
+                if not select.select([self._poll], [], [], pause)[0] and pause == _PATIENCE:
                     raise TimeoutError(f"no answer for {_PATIENCE:g} s")
                 continue
-            for number, event in self._poll.poll(0):
+            for number, event in events:
                 connection = self._connections[number]
                 if self._has_answer(connection, event):
                     latencies.append(clock() - connection.since)

@@ -147,22 +147,30 @@ class Process:
         for pid in self._pids():
             os.kill(pid, number)
 
+    def threads(self) -> list[int]:
+        """The numbers of its threads, with those of its children."""
+        return [int(task.name) for pid in self._pids() for task in _tasks_of(pid)]
+
     def _pids(self) -> list[int]:
         return list(_below(self._guard.pid))
 
 
 def _below(pid: int) -> Iterator[int]:
     with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
+        for task in _tasks_of(pid):
             for child in map(int, (task / "children").read_text().split()):
                 yield child
                 yield from _below(child)
 
 
+def _tasks_of(pid: int) -> Iterator[Path]:
+    return Path(f"/proc/{pid}/task").iterdir()
+
+
 def _times_of(pid: int) -> Iterator[tuple[int, int]]:
     """Nanoseconds on a core and in wait for one, of each thread."""
     with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
+        for task in _tasks_of(pid):
             used, waited, *_ = (task / "schedstat").read_text().split()
             yield int(used), int(waited)
 
