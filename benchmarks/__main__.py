@@ -89,9 +89,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", action="append", default=[], metavar="TEXT", help="compare: rows with this in their name"
     )
-    parser.add_argument("--rounds", type=int, metavar="N", help="how often each is measured, in turn (default: 2 or 3)")
     parser.add_argument(
-        "--seconds", type=float, metavar="S", help="how long each is measured in a round (default: 1.2)"
+        "--rounds", type=int, metavar="N", help="how often each is measured, in turn (default: 2 or 3, tail 10)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        metavar="S",
+        help="how long each is measured in a round (default: 1.2, workers 1.5, tail 0.4)",
     )
     parser.add_argument(
         "--connections", type=int, default=CONNECTIONS, metavar="N", help="compare: default %(default)s"

@@ -36,15 +36,21 @@ def first_in_line(threads: Iterable[int]) -> Iterator[bool]:
     Each runs until it waits for something. They have to leave some of every second to others, or Linux stops them for
     50 ms of it.
     """
-    given = []
+    given: list[int] = []
     try:
-        if hasattr(os, "sched_setscheduler"):
-            with suppress(PermissionError):
-                for thread in threads:
-                    os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(1))
-                    given.append(thread)
-        yield bool(given)
+        yield hasattr(os, "sched_setscheduler") and all(_is_first(thread, given) for thread in threads)
     finally:
         for thread in given:
             with suppress(ProcessLookupError):
                 os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+
+
+def _is_first(thread: int, given: list[int]) -> bool:
+    try:
+        os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        return False
+    except ProcessLookupError:  # it has ended meanwhile
+        return True
+    given.append(thread)
+    return True

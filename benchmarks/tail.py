@@ -14,6 +14,7 @@ import msgspec
 
 from . import cores, requests
 from .bodies import KIB
+from .contenders import plug_in
 from .figures import median
 from .load import CONNECTIONS, Asked, Load, Measured, Spacing
 from .processes import Process, module
@@ -51,16 +52,11 @@ class Variant(msgspec.Struct, frozen=True):
         environment = {"PYTHONPATH": str(HOOKS)} | ({} if self.uvloop else {"BENCH_NO_UVLOOP": "1"})
         if self.kind == "bare":
             server = stage.start(lambda port: module("benchmarks.servers.bare", port), environment=environment)
-            until_right(server.port, requests.gets(KIB)[0])
         elif self.kind == "plug-in":
-            settings = stage.settings(memory=self.memory)
-            server = stage.start(
-                lambda port: module("benchmarks.servers.plugin", port, settings), environment=environment
-            )
-            until_right(server.port, self.plans()[0])
+            server = plug_in(stage, memory=self.memory)
         else:
             server = stage.serve(memory=self.memory, environment=environment)
-            until_right(server.port, self.plans()[0])
+        until_right(server.port, self.plans()[0])
         if self.settled:
             server.signal(signal.SIGUSR1)
         return server
