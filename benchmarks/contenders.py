@@ -52,9 +52,9 @@ def servers() -> dict[str, Start]:
     """How each server starts that can be run here."""
     found: dict[str, Start] = {
         "bare": lambda stage: stage.start(lambda port: module("benchmarks.servers.bare", port)),
-        "plug-in, memory": lambda stage: plug_in(stage, memory=True),
-        "plug-in, Redis": lambda stage: plug_in(stage, memory=False),
-        "plug-in, write behind": lambda stage: plug_in(stage, behind=True),
+        "plug-in, memory": lambda stage: _plug_in(stage, memory=True),
+        "plug-in, Redis": lambda stage: _plug_in(stage, memory=False),
+        "plug-in, write behind": lambda stage: _plug_in(stage, behind=True),
         "gateway, memory": lambda stage: stage.serve(memory=True),
         "gateway, Redis": lambda stage: stage.serve(memory=False),
         "gateway, nothing stored": lambda stage: stage.serve(memory=False, emptied=True),
@@ -63,8 +63,7 @@ def servers() -> dict[str, Start]:
     return found | _peers() | _daemons()
 
 
-def plug_in(stage: Stage, *, memory: bool = True, behind: bool = False) -> Process:
-    """Start an application with the middleware."""
+def _plug_in(stage: Stage, *, memory: bool = True, behind: bool = False) -> Process:
     settings = stage.settings(memory=memory, behind=behind)
     return stage.start(lambda port: module("benchmarks.servers.plugin", port, settings))
 

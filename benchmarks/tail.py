@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import random
 import signal
 import threading
 import time
@@ -14,10 +15,10 @@ import msgspec
 
 from . import cores, requests
 from .bodies import KIB
-from .contenders import plug_in
-from .figures import median
+from .contenders import servers
+from .figures import median, percentile
 from .load import CONNECTIONS, Asked, Load, Measured, Spacing
-from .processes import Process, module
+from .processes import Process
 from .report import Cell, Found, Say, Table
 from .stage import HOOKS, Stage, until_right
 
@@ -29,13 +30,16 @@ _MORE: Final = 4
 _SPACINGS: Final[tuple[Spacing, ...]] = ("even", "random")
 _REST: Final = 0.6
 """Seconds after each round that go to everybody else on the machine, so that nobody has to be stopped for them."""
+_QUEUED: Final = 300_000
 _NOTE: Final = """Load at 70 % of the maximum of the same server, evenly spaced or at random as independent users come;
 a wait counts from when its request was due. Times in microseconds, medians of the rounds; `over 3` counts the rounds in
-which p99 was more than three times p50. `settled`: after its start `gc.freeze()` and rarer collections."""
+which p99 was more than three times p50. `settled`: after its start `gc.freeze()` and rarer collections. `ideal` is
+computed: one server that takes equally long for every request, one after the other, and nothing in its way (M/D/1)."""
 _FIRST: Final = """While they were measured, server, load and Redis came before everything else that runs on this
 machine (SCHED_FIFO), as on cores of their own."""
 _NOT_FIRST: Final = """The system did not let server, load and Redis come before everything else that runs on this
 machine (SCHED_FIFO needs CAP_SYS_NICE): p99 is the machine's as much as theirs, compare `bare`."""
+_MARKS: Final[dict[str, tuple[bytes, ...]]] = {"bare": (), "nginx": (b"X-Cache: HIT",)}
 
 
 class Variant(msgspec.Struct, frozen=True):
@@ -50,12 +54,10 @@ class Variant(msgspec.Struct, frozen=True):
     def start(self, stage: Stage) -> Process:
         """Start it and fill its cache."""
         environment = {"PYTHONPATH": str(HOOKS)} | ({} if self.uvloop else {"BENCH_NO_UVLOOP": "1"})
-        if self.kind == "bare":
-            server = stage.start(lambda port: module("benchmarks.servers.bare", port), environment=environment)
-        elif self.kind == "plug-in":
-            server = plug_in(stage, memory=self.memory)
-        else:
+        if self.kind == "gateway":
             server = stage.serve(memory=self.memory, environment=environment)
+        else:
+            server = servers()[self.name](stage)
         until_right(server.port, self.plans()[0])
         if self.settled:
             server.signal(signal.SIGUSR1)
@@ -63,8 +65,7 @@ class Variant(msgspec.Struct, frozen=True):
 
     def plans(self) -> list[list[Asked]]:
         """What it is asked."""
-        marks = () if self.kind == "bare" else (b"; hit", b"detail=memory") if self.memory else (b"; hit",)
-        return requests.gets(KIB, marks=marks)
+        return requests.gets(KIB, marks=_MARKS.get(self.kind, (b"; hit", b"detail=memory")[: 1 + self.memory]))
 
 
 def variants() -> list[Variant]:
@@ -78,6 +79,9 @@ def variants() -> list[Variant]:
         Variant("gateway, Redis", "gateway", memory=False),
         Variant("gateway, Redis, settled", "gateway", memory=False, settled=True),
     ]
+    nginx = "nginx, set well"
+    if nginx in servers():
+        found.append(Variant(nginx, "nginx"))
     if importlib.util.find_spec("uvloop") is not None:
         found += [
             msgspec.structs.replace(each, name=f"{each.name}, uvloop", uvloop=True)
@@ -105,11 +109,11 @@ class Sample(msgspec.Struct, frozen=True):
 
 def tail(stage: Stage, say: Say, *, seconds: float = 0.4, rounds: int = 10) -> Found:
     """Find each server's maximum, then measure its tail below it, in interleaved rounds."""
-    servers = [(variant, variant.start(stage)) for variant in variants()]
+    running = [(variant, variant.start(stage)) for variant in variants()]
     samples: defaultdict[tuple[str, Spacing], list[Sample]] = defaultdict(list)
     are_first = True
     for number in range(rounds):
-        for variant, server in servers:
+        for variant, server in running:
             say(f"tail: {variant.name}, round {number + 1}/{rounds}")
             for spacing in _SPACINGS:
                 with cores.first_in_line(_threads(stage.valkey, server)) as is_first:
@@ -131,6 +135,7 @@ def tail(stage: Stage, say: Say, *, seconds: float = 0.4, rounds: int = 10) -> F
         "wrong",
     )
     rows = [_cells(name, spacing, found) for (name, spacing), found in samples.items()]
+    rows += [["ideal", spacing, *[None] * 5, _ideal(spacing), None, None] for spacing in _SPACINGS]
     note = f"{_NOTE} {_FIRST if are_first else _NOT_FIRST}"
     table = Table(f"Tail at 70 % load ({rounds} rounds of {seconds:g} s)", columns, rows, note)
     return Found([table], wrong=sum(sample.wrong for found in samples.values() for sample in found))
@@ -153,6 +158,16 @@ def _cells(name: str, spacing: Spacing, samples: Sequence[Sample]) -> list[Cell]
     figures = [round(middle(figure)) for figure in ("most", "rate", "p50", "p99", "p999")]
     over = sum(sample.ratio > _GOAL for sample in samples)
     return [name, spacing, *figures, middle("ratio"), over, sum(sample.wrong for sample in samples) or None]
+
+
+def _ideal(spacing: Spacing) -> float:
+    """p99 / p50 in a queue that is nothing but a queue."""
+    draw = random.Random(1)
+    waits = [0.0]
+    while len(waits) < _QUEUED:
+        waits.append(max(0.0, waits[-1] + 1 - (draw.expovariate(_SHARE) if spacing == "random" else 1 / _SHARE)))
+    ordered = sorted(waits)
+    return (1 + percentile(ordered, 0.99)) / (1 + percentile(ordered, 0.5))
 
 
 def _most(server: Process, variant: Variant, seconds: float) -> float:
