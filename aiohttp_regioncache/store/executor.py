@@ -104,6 +104,8 @@ class Executor:
     def __init__(self, region: str, client: Client, breaker: Breaker, *, attempts: int = 1) -> None:
         self._region = region
         self._client = client
+        # What redis-py makes of answers by their commands; a Cluster's client has done that already.
+        self._callbacks = None if isinstance(client, RedisCluster) else client.response_callbacks
         self._breaker = breaker
         self._attempts = attempts
         self._waiting: list[_Command] = []
@@ -329,9 +331,9 @@ class Executor:
     ) -> list[Any]:
         """What the answers to some commands, and to what was to be confirmed of them, say of each."""
         results = list(answers[: len(commands)])
-        if not isinstance(self._client, RedisCluster):
+        if self._callbacks is not None:
             results = [
-                _parsed(self._client, command.arguments[0], result)
+                _parsed(self._callbacks, command.arguments[0], result)
                 for command, result in zip(commands, results, strict=True)
             ]
         for answer in answers:
@@ -412,9 +414,9 @@ def _wire(commands: Sequence[_Command], confirmations: Sequence[tuple[Confirmati
     )
 
 
-def _parsed(client: Redis, name: Argument, answer: Any) -> Any:
+def _parsed(callbacks: Mapping[Any, Any], name: Argument, answer: Any) -> Any:
     """An answer as redis-py gives it."""
-    callback = client.response_callbacks.get(name) if isinstance(name, str) else None
+    callback = callbacks.get(name) if isinstance(name, str) else None
     return answer if callback is None or isinstance(answer, Exception) else callback(answer)
 
 

@@ -109,14 +109,14 @@ class Glances:
         self._is_scheduled = False
         if self._breaker.is_open or (self._breaker.is_half_open and self._under_way):
             self._refuse(self._unavailable("skipped after failures"))
-        elif isinstance(self._client, RedisCluster):
-            for collected in self._collected():
-                self._send_to_node(collected)
         elif self._pipe is not None and self._pipe.is_open:
             for collected in self._collected():
                 self._under_way += 1
                 command = b"*%d\r\n$4\r\nMGET\r\n%b" % (len(collected.places) + 1, b"".join(collected.places))
                 self._pipe.send(command, functools.partial(self._answered, collected))
+        elif isinstance(self._client, RedisCluster):
+            for collected in self._collected():
+                self._send_to_node(collected)
         elif self._opening is None:
             self._opening = asyncio.get_running_loop().create_task(self._open(self._client))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import secrets
 import time
 from collections.abc import Collection
 from typing import Any, Final, NoReturn
@@ -31,6 +30,7 @@ from .events import Events
 from .executor import Client, Confirmation, Executor, as_mapping
 from .glances import Glances
 from .keyspace import LAYOUT, META, REGIONS, Partition
+from .nonces import Nonces
 from .scripts import script
 from .untold import Untold
 
@@ -41,6 +41,8 @@ _OF_ITS_OWN: Final = "the settings say {}; use a database of its own for each re
 _ADVICE: Final = {
     "layout": "this version needs {}: let the version that wrote it drain its queue, then use an empty database"
 }
+_TOKEN: Final = 24
+"""Digits of a token behind the run mark: 64 random bits, and the clock's."""
 QUEUE_ATTEMPTS: Final = 3
 """How often a command of the queue is sent before its region counts as unavailable."""
 
@@ -106,6 +108,7 @@ class RegionStore:
         self.purge_lines: dict[int, Lines] = {}
         self.purge_lock = asyncio.Lock()
         self.untold = Untold()
+        self.nonces = Nonces()
         self.accepts: dict[Any, Collector[Any, Any]] = {}
         self.settles: dict[Any, Collector[Any, tuple[str, int]]] = {}
         self._clients: list[Client] = []
@@ -156,7 +159,7 @@ class RegionStore:
 
     def new_token(self) -> str:
         """Make a token that carries the run mark."""
-        return f"{self.run}.{secrets.token_hex(8)}"
+        return f"{self.run}.{self.nonces.new()[-_TOKEN:]}"
 
     def now(self) -> float:
         """The server's clock, in seconds since the epoch."""

@@ -6,7 +6,6 @@ decided how. All of that is a part of the plan's key, or is looked at again each
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from typing import Final
 
@@ -163,7 +162,7 @@ class WritePlans:
 
 def new_write_id(store: RegionStore, partition: Partition) -> str:
     """Make the id of a write, which says where it is queued."""
-    return f"{store.name}-{partition.number}-{secrets.token_hex(16)}"
+    return f"{store.name}-{partition.number}-{store.nonces.new()}"
 
 
 def origin_keys(signer: Signer, principal: str, method: str, url: str) -> Callable[[str], str]:

@@ -18,12 +18,15 @@ local max_resource_bytes, max_principal = tonumber(ARGV[8]), tonumber(ARGV[9])
 local FIRST_KEY, FIRST_ARGUMENT, ARGUMENTS = 8, 10, 8
 
 local now = now_ms()
-local is_new = false
 -- What the partition has pending, counted once for all of them: writes, dead ones that hold back others, and octets.
 local waiting_writes, dead_writes, held_bytes = redis.call('ZCARD', queue), redis.call('HLEN', blocked), nil
 local newest, more_bytes = nil, 0
+-- What goes into the queue, and what is due, as scores and members.
+local queued, dues = {}, {}
 -- Pending writes by principal, and how many of them are accepted now.
 local pending_of, more_of = {}, {}
+-- The texts of states, as they are to be.
+local states = {}
 
 -- Count one more pending at a resource, in the text of its state; nil for what is none.
 local function with_one_more(raw)
@@ -31,11 +34,14 @@ local function with_one_more(raw)
   return pending and string.sub(raw, 1, pending - 1) .. string.sub(raw, pending) + 1
 end
 
+local function state_at(first)
+  return states[KEYS[first]] or redis.call('GET', KEYS[first])
+end
+
 local function note_pending(first, raw, own)
   raw = with_one_more(raw)
-  if raw then
-    redis.call('SET', KEYS[first], raw)
-  else
+  states[KEYS[first]] = raw or nil
+  if not raw then
     local keys = resource(first)
     redis.call('DEL', keys.landed)
     write_state(keys, {token = token, trimmed = 0, landed = 0}, state_ms, own)
@@ -75,25 +81,28 @@ local function accept(key, at)
   if waiting_writes + dead_writes >= max_writes then return {'full', 'writes', before_it} end
   if held_bytes + more_bytes + size > max_bytes then return {'full', 'bytes', before_it} end
   if own >= max_resource then return {'full', 'resource', before_it} end
-  local waiting = tonumber(redis.call('HGET', sizes, digest) or '0')
-  if own > 0 and waiting > 0 and waiting + size > max_resource_bytes then return {'full', 'resource', before_it} end
   local theirs = pending_of[principal] or tonumber(redis.call('HGET', principals, principal) or '0')
   if theirs >= max_principal then return {'full', 'principal', before_it} end
   if body and redis.call('EXISTS', body) == 0 then return {'no-body', id, 0} end
   local seq = (newest or tonumber(redis.call('GET', seq_key) or '0')) + 1
-  local state, states = redis.call('GET', KEYS[target]), nil
+  local state, states_affected = state_at(target), nil
   if count ~= '1' then
-    states = {}
-    for i = 1, count - 1 do states[i] = redis.call('GET', KEYS[target + 4 * i]) end
+    states_affected = {}
+    for i = 1, count - 1 do states_affected[i] = state_at(target + 4 * i) end
   end
   local before = own > 0 and string.sub(flags, 4, 4) == '1' and redis.call('ZREVRANGE', target_queue, 0, 0, 'WITHSCORES')[2]
 
-  if redis.call('HINCRBY', sizes, digest, size) <= 0 then redis.call('HDEL', sizes, digest) end
+  local held = redis.call('HINCRBY', sizes, digest, size)
+  if own > 0 and held > size and held > max_resource_bytes then
+    redis.call('HINCRBY', sizes, digest, -size)
+    return {'full', 'resource', before_it}
+  end
+  if held <= 0 then redis.call('HDEL', sizes, digest) end
   pending_of[principal], more_of[principal] = theirs + 1, (more_of[principal] or 0) + 1
   newest = seq
   if body then redis.call('PERSIST', body) end
   more_bytes = more_bytes + size
-  redis.call('ZADD', queue, seq, numbered(seq, id))
+  queued[#queued + 1], queued[#queued + 2] = seq, numbered(seq, id)
   waiting_writes = waiting_writes + 1
   local shared, element = string.sub(flags, 3, 3), at + ARGUMENTS
   redis.call('ZADD', target_queue, seq, ARGV[element])
@@ -101,19 +110,24 @@ local function accept(key, at)
   for i = 1, count - 1 do
     local affected = target + 4 * i
     add_affected(KEYS[affected + 2], shared, principal, seq, ARGV[element + i])
-    note_pending(affected, states[i])
+    note_pending(affected, states_affected[i])
   end
   -- Without a lifetime until the write has settled: it may not be evicted before.
   if idempotency then redis.call('SET', idempotency, id .. '|' .. ARGV[at + 7]) end
   redis.call('HSET', status, 'state', 'pending', 'seq', seq, 'accepted', now, 'tries', 0, 'principal', principal,
     'size', size, 'body', body and '1' or '0', 'shared', shared, 'about', ARGV[at + 6])
   if before then redis.call('HSET', status, 'after', before) end
-  if not is_blocked and redis.call('ZADD', due, 'NX', now, digest) == 1 then is_new = true end
+  if not is_blocked then dues[#dues + 1], dues[#dues + 2] = now, digest end
   return seq
 end
 
-local function note_totals()
-  if newest then redis.call('SET', seq_key, newest) end
+local function note_together()
+  if newest then
+    redis.call('SET', seq_key, newest)
+    redis.call('ZADD', queue, unpack(queued))
+  end
+  if #dues > 0 and redis.call('ZADD', due, 'NX', unpack(dues)) > 0 then redis.call('PUBLISH', channel, message) end
+  for key, raw in pairs(states) do redis.call('SET', key, raw) end
   if more_bytes > 0 then redis.call('INCRBY', bytes, more_bytes) end
   for principal, more in pairs(more_of) do redis.call('HINCRBY', principals, principal, more) end
 end
@@ -127,7 +141,7 @@ while at <= #ARGV do
     answer = redis.error_reply(text)
     -- A server that takes no writes now takes none of these.
     if string.sub(text, 1, 9) ~= 'WRONGTYPE' then
-      note_totals()
+      note_together()
       return answer
     end
   end
@@ -136,6 +150,5 @@ while at <= #ARGV do
   key = key + 1 + 4 * count + string.sub(flags, 1, 1) + string.sub(flags, 2, 2)
   at = at + ARGUMENTS + count
 end
-note_totals()
-if is_new then redis.call('PUBLISH', channel, message) end
+note_together()
 return answers

@@ -1,0 +1,33 @@
+"""Numbers that nobody has had before and nobody can guess."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Final
+
+_RANDOM: Final = 24
+"""Digits of each that come from the system: 96 bits."""
+_AT_ONCE: Final = 64
+"""How many are made of what the system is asked for at once, as to ask takes longer than all else."""
+_CLOCK: Final = 0xFFFF_FFFF
+
+
+class Nonces:
+    """Make numbers of 32 hexadecimal digits.
+
+    The last eight are the clock's, in nanoseconds: a process that was forked, or a machine that was copied, has the
+    same random digits at hand, and yet no number twice.
+    """
+
+    def __init__(self) -> None:
+        self._digits = ""
+        self._at = 0
+
+    def new(self) -> str:
+        """Make one."""
+        at = self._at
+        if at == len(self._digits):
+            self._digits, at = secrets.token_hex(_RANDOM // 2 * _AT_ONCE), 0
+        self._at = at + _RANDOM
+        return f"{self._digits[at : self._at]}{time.time_ns() & _CLOCK:08x}"
