@@ -38,10 +38,10 @@ LARGE = b"x" * 50_000
 async def test_a_cap_refuses_one_write_and_no_less(store: RegionStore, client: Redis, caps: Queue, cap: str) -> None:
     for _ in range(2):
         assert (await accept(store, acceptance(), caps)).verdict is Verdict.ACCEPTED
-    before = await tools.keys(client)
+    before = await _octets(client, *await tools.keys(client))
     refused = await accept(store, acceptance(), caps)
     assert (refused.verdict, refused.detail) == (Verdict.FULL, cap)
-    assert set(await tools.keys(client)) == set(before)
+    assert await _octets(client, *await tools.keys(client)) == before
     assert (await queue.depth(store, store.partitions[0])).writes == 2
 
 
@@ -65,6 +65,29 @@ async def test_one_write_alone_may_be_larger_than_its_resource_may_hold(store: R
     claims = {each.digest: each for each in await queue.claim(store, store.partitions[0], "fence", 10, 60)}
     await settle(store, store.partitions[0], claims[ITEM.digest], write, seq)
     assert (await accept(store, acceptance(), caps)).verdict is Verdict.ACCEPTED
+
+
+async def test_writes_of_no_octets_leave_room_for_one_of_any_size(store: RegionStore) -> None:
+    caps = Queue(max_bytes_per_resource=5)
+    for size, verdict in ((0, Verdict.ACCEPTED), (10, Verdict.ACCEPTED), (1, Verdict.FULL)):
+        assert (await accept(store, acceptance(size=size), caps)).verdict is verdict
+
+
+async def test_writes_of_one_moment_count_each_other(store: RegionStore, client: Redis) -> None:
+    """What a call reads of one of them is what it has written of those before."""
+    partition = store.partitions[0]
+    for paths in (("/items/1", "/items/1", "/items/2"), ("/items/1", "/items/3", "/items/3")):
+        writes = [acceptance(path, affects=("/items",)) for path in paths]
+        accepted = await asyncio.gather(*(accept(store, write) for write in writes))
+        assert {each.verdict for each in accepted} == {Verdict.ACCEPTED}
+    pending = {}
+    for path in ("/items", "/items/1", "/items/2", "/items/3"):
+        text = await raw(client, "GET", partition.state(resource(path).digest))
+        pending[path] = text.rpartition(b"|")[2]
+    assert pending == {"/items": b"6", "/items/1": b"3", "/items/2": b"1", "/items/3": b"2"}
+    assert (await queue.depth(store, partition)).writes == 6
+    due = await client.zrange(partition.due, 0, -1)
+    assert set(due) == {resource(path).digest.encode() for path in ("/items/1", "/items/2", "/items/3")}
 
 
 async def test_caps_of_one_resource_and_principal_leave_others_alone(store: RegionStore) -> None:
