@@ -18,6 +18,7 @@ def command(directory: Path, port: int, origin: int) -> list[str]:
     file = directory / "default.vcl"
     file.write_text(_VCL.format(origin=origin), "utf-8")
     return [
-        *("varnishd", "-F", "-n", str(directory / "run"), "-a", f"127.0.0.1:{port}", "-f", str(file)),
+        # Without its jail it stays who it is; as root it would become somebody who cannot enter the directory.
+        *("varnishd", "-j", "none", "-F", "-n", str(directory / "run"), "-a", f"127.0.0.1:{port}", "-f", str(file)),
         *("-s", "malloc,512m", "-p", "thread_pools=1", "-p", "thread_pool_min=50"),
     ]
