@@ -17,7 +17,7 @@ class Nonces:
     """Make numbers of 32 hexadecimal digits.
 
     The last eight are the clock's, in nanoseconds: a process that was forked, or a machine that was copied, has the
-    same random digits at hand, and yet no number twice.
+    same random digits at hand for a while, and makes other numbers of them all the same.
     """
 
     def __init__(self) -> None:
