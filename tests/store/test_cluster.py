@@ -157,7 +157,7 @@ async def test_the_mark_of_the_run_is_the_same_everywhere_and_changes_with_any_n
 
 async def test_another_number_of_partitions_is_refused(cluster: ValkeyCluster, store: RegionStore) -> None:
     with pytest.raises(LayoutMismatchError, match="partitions"):
-        async with opened(cluster.url, partitions=4):
+        async with opened(cluster.url, partitions=4, timeout=5.0):  # not one that is slow
             pass
 
 
