@@ -31,6 +31,7 @@ _SPACINGS: Final[tuple[Spacing, ...]] = ("even", "random")
 _REST: Final = 0.6
 """Seconds after each round that go to everybody else on the machine, so that nobody has to be stopped for them."""
 _QUEUED: Final = 300_000
+"""Requests of the queue that is computed."""
 _NOTE: Final = """Load at 70 % of the maximum of the same server, evenly spaced or at random as independent users come;
 a wait counts from when its request was due. Times in microseconds, medians of the rounds; `over 3` counts the rounds in
 which p99 was more than three times p50. `settled`: after its start `gc.freeze()` and rarer collections. `ideal` is

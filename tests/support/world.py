@@ -14,7 +14,6 @@ from aiohttp import web
 
 import aiohttp_regioncache as regioncache
 from aiohttp_regioncache import plugin
-from aiohttp_regioncache.settings import Connections
 
 from . import eventually
 from .origin import Origin
@@ -86,8 +85,6 @@ class World:
             "secrets": [SECRET],
             "trusted_proxies": ["127.0.0.1"],
             "rules": [regioncache.Rule("/items/{id}", write="behind")],
-            # A busy machine stands still for longer than a region may by default.
-            "connections": Connections(timeout=1.0),
         }
         return regioncache.Settings(**(options | changes))
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from aiohttp_regioncache import UNKNOWN, Affect, Cache, Representation, Rule, Write
+from aiohttp_regioncache import UNKNOWN, Affect, Cache, Connections, Representation, Rule, Write
 from aiohttp_regioncache.effects import Unknown
 from tests.reads.apps import serving, until_hit
 from tests.support import eventually
@@ -325,7 +325,7 @@ async def test_a_private_answer_is_nobody_elses_base(tmp_path: Path) -> None:
     app = web.Application()
     app.router.add_get("/items/1", page)
     async with World(tmp_path) as world:
-        edge = await world.edge(app)
+        edge = await world.edge(app, connections=Connections(timeout=5.0))  # not one whose region is slow
         world.origin.gate.clear()
         assert await patch(edge, "/items/1", {"n": 2}) == 202
         names = [str(number) for number in range(5)]
