@@ -183,6 +183,7 @@ class WriteRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     idempotency: str = ""
 
 
+_BEHIND_BODY: Final = CacheRecord.__struct_fields__[CacheRecord.__struct_fields__.index("body") + 1 :]
 _encode = msgspec.msgpack.Encoder().encode
 _cache_decoder = msgspec.msgpack.Decoder(CacheRecord)
 _write_decoder = msgspec.msgpack.Decoder(WriteRecord)
@@ -236,6 +237,17 @@ def decode_cache_record(data: bytes) -> CacheRecord | None:
     except _UNDECODABLE:
         return None
     return record if record.version == VERSION else None
+
+
+def around_body(data: bytes, record: CacheRecord) -> tuple[bytes, bytes] | None:
+    """The octets before and behind the body in the `data` of a `record`, of which the length of the body is a part.
+
+    None where they are not as `encode` writes them.
+    """
+    if data != _encode(record):
+        return None
+    end = len(data) - sum(len(_encode(getattr(record, name))) for name in _BEHIND_BODY)
+    return data[: end - len(record.body)], data[end:]
 
 
 def decode_write_record(data: bytes) -> WriteRecord:

@@ -393,7 +393,7 @@ def test_tables_of_plans_keep_to_octets() -> None:
     tables = [gate.table(scheme, is_trusted=is_trusted) for scheme, is_trusted in [*kinds] * 3]
     assert len(gate._tables) == 4
     plan: Any = object()
-    every: list[Bounded[Any, Any]] = [*tables, plans._exact, plans._alike]
+    every: list[Bounded[Any, Any]] = [*tables, plans._exact, plans._alike, plans._seen]
     for table in every:
         for number in range(100):
             table.put(f"{number}".encode(), plan, 1_000)

@@ -345,7 +345,7 @@ class FastHandler(RequestHandler, KeepsEarly):
         is_head = plan.inquiry.method == hdrs.METH_HEAD
         self._send(ready.head(now) if is_head else ready.octets(now), message)
         if self._gate.access is not None:
-            length = 0 if is_head else len(ready.record.body)
+            length = 0 if is_head else len(ready.body)
             self._log(plan, message, ready.record.status, length, ready.status(now))
 
     def _send_passed(self, plan: ReadPlan, passed: Passed, message: RawRequestMessage | None) -> None:

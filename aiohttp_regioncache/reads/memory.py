@@ -91,7 +91,7 @@ class Memory:
 
     def put(self, key: str, record: CacheRecord, digest: str, generation: int) -> None:
         """Keep an entry, unless something was announced since `generation` was read."""
-        if self._seconds <= 0:
+        if self.is_off:
             return
         size = len(record.body) + len(record.sent_lines) + _OVERHEAD
         if not self._events.is_connected or generation != self.generation or size > self._max_bytes:
@@ -118,6 +118,11 @@ class Memory:
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    @property
+    def is_off(self) -> bool:
+        """Whether it never keeps anything."""
+        return self._seconds <= 0
 
     @property
     def size(self) -> int:

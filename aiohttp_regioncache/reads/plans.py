@@ -22,7 +22,7 @@ from ..records import CacheRecord, decode_cache_record
 from ..regions import TrustedProxies
 from ..replays import CDN_LOOP, REPLAY_HEADER
 from ..semantics.requests import PLAIN_REQUEST
-from ..semantics.vary import NOTHING_KNOWN, Known
+from ..semantics.vary import NOTHING_KNOWN
 from ..settings import Settings
 from ..sites.serving import Sites
 from ..store import entries
@@ -36,6 +36,7 @@ from .lookup import entry_key, is_known
 from .memory import Kept, Memory
 from .misses import Key, MissPlan
 from .ready import Ready
+from .seen import Seen, Variant
 
 INERT: Final = frozenset(
     name.encode()
@@ -94,7 +95,7 @@ class Plan:
         self.memory = memory
         self.partition = store.partition(inquiry.resource)
         self.base_key = entry_key(inquiry)
-        self.variant: tuple[tuple[str, ...], Known, str] | None = None
+        self.variant: Variant | None = None
         self.keys = self._redis_keys()
         self.checked = 0
         self.counting = counting
@@ -163,6 +164,7 @@ class Plans:
         self._exact: Bounded[Key, ReadPlan] = Bounded(self._most)
         self._alike: Bounded[Key, Plan] = Bounded(self._most)
         self._counting: Bounded[Aim, frozenset[bytes]] = Bounded(self._most)
+        self._seen: Bounded[Plan, Seen] = Bounded(self._most)
         self._turn = 0
         self._trusted = TrustedProxies(settings.trusted_proxies)
         self._trusts_nobody = not settings.trusted_proxies
@@ -300,7 +302,7 @@ class Plans:
             ready = None
             try:
                 if not isinstance(values, Exception):
-                    ready = self._weighed(plan, variant, values, generation)
+                    ready = self._answered(plan, variant, values, generation)
             finally:  # whatever it is, nobody may wait for ever
                 told(ready)
 
@@ -319,9 +321,24 @@ class Plans:
             told(None)
         return answer
 
-    def _weighed(
-        self, plan: Plan, variant: tuple[tuple[str, ...], Known, str] | None, values: Values, generation: int
-    ) -> Ready | None:
+    def _answered(self, plan: Plan, variant: Variant | None, values: Values, generation: int) -> Ready | None:
+        """What was read, weighed anew where it is not what was `Seen` last."""
+        store = plan.store
+        seen = self._seen.get(plan)
+        if seen is not None and (ready := seen.again(variant, values, store.run)) is not None:
+            is_told = plan.inquiry.resource.digest not in store.untold
+            return ready if is_told and plan.is_fresh(ready, store.now()) else None
+        ready = self._weighed(plan, variant, values, generation)
+        # What memory keeps is seldom asked for here.
+        if (
+            ready is not None
+            and plan.memory.is_off
+            and (seen := Seen.of(variant, values, store.run, ready)) is not None
+        ):
+            self._seen.put(plan, seen, seen.size)
+        return ready
+
+    def _weighed(self, plan: Plan, variant: Variant | None, values: Values, generation: int) -> Ready | None:
         """What was read, weighed as `find` and `judge` do, for the case in which nothing else has to be looked at."""
         store, inquiry = plan.store, plan.inquiry
         first = values[0]

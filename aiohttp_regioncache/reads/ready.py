@@ -6,6 +6,7 @@ import functools
 import math
 from typing import Final
 
+import msgspec
 from aiohttp import web
 from aiohttp.http import SERVER_SOFTWARE
 from multidict import CIMultiDict
@@ -24,85 +25,130 @@ _SLACK: Final = 1e-6
 """Seconds by which what is kept for a second ends early: the next is computed where rounding could matter."""
 
 
-class Ready:
-    """A stored response with the octets that aiohttp would send for it over HTTP/1.1 to a connection that stays.
+class Head:
+    """The status line and the fields that aiohttp would send over HTTP/1.1 to a connection that stays.
 
-    Only `Age` and the `ttl` of `Cache-Status` change while it lies there, once a second each; times are seconds of the
-    region's clock. `detail` as in `Cache-Status`.
+    Only `Age` and the `ttl` of `Cache-Status` change while a response lies there, once a second each; times are seconds
+    of the region's clock. `detail` as in `Cache-Status`; `length` octets of the body, which `record` need not have.
     """
 
-    __slots__ = ("_after", "_before", "_between", "_detail", "_from", "_head", "_joined", "_region", "_until", "record")
+    __slots__ = ("_after", "_before", "_between", "_detail", "_from", "_octets", "_region", "_until", "record")
 
-    def __init__(self, record: CacheRecord, region: str, detail: str | None) -> None:
+    def __init__(self, record: CacheRecord, region: str, detail: str | None, length: int) -> None:
         self.record = record
         self._region = region
         self._detail = detail
         self._between, said = _status_parts(region, detail)
         server = b"" if record.form & _NAMES_SERVER else _SERVER
         self._before = b"HTTP/1.1 %d %b\r\n%bAge: " % (record.status, record.reason, record.sent_lines)
-        self._after = b"%b\r\nContent-Length: %d\r\n%b\r\n" % (said, len(record.body), server)
+        self._after = b"%b\r\nContent-Length: %d\r\n%b\r\n" % (said, length, server)
         self._from = math.inf
         self._until = -math.inf
-        self._head = b""
-        self._joined: bytes | None = None
-
-    @classmethod
-    def of(cls, record: CacheRecord, region: str, detail: str | None) -> Ready | None:
-        """Make ready what can be sent as it lies there; None for the others, which aiohttp has to look at."""
-        is_plain = record.form & _PLAIN and not record.terms.no_cache
-        return cls(record, region, detail) if is_plain else None
+        self._octets = b""
 
     @property
     def size(self) -> int:
         """The octets that are kept beside the record."""
-        size = len(self._before) + len(self.record.body)
-        return size if size <= MAX_JOINED else len(self._before)
+        return len(self._before)
+
+    def without_body(self, length: int) -> Head:
+        """The same, holding no body."""
+        return Head(msgspec.structs.replace(self.record, body=b""), self._region, self._detail, length)
 
     def ttl(self, now: float) -> float:
-        """The seconds for which it stays fresh."""
+        """The seconds for which the response stays fresh."""
         record = self.record
         return record.terms.lifetime - current_age(record.initial_age, record.response_time, now)
 
-    def head(self, now: float) -> bytes:
-        """The status line and the fields."""
-        if not self._from <= now < self._until:
-            self._write_head(now)
-        return self._head
-
     def octets(self, now: float) -> bytes:
-        """The whole response; kept until a second is over."""
+        """The status line and the fields; kept until a second is over."""
         if not self._from <= now < self._until:
-            self._write_head(now)
-        if self._joined is not None:
-            return self._joined
-        joined = self._head + self.record.body
-        if len(joined) <= MAX_JOINED:
-            self._joined = joined
-        return joined
-
-    def ordinary(self, now: float) -> web.Response:
-        """The response as a middleware sees it: without the fields that aiohttp adds when it sends it."""
-        record = self.record
-        age = current_age(record.initial_age, record.response_time, now)
-        fields = CIMultiDict(from_lines(record.sent_lines))
-        fields.add("Age", str(max(0, int(age))))
-        fields.add(CACHE_STATUS, self.status(now))
-        reason = record.reason.decode("latin-1")
-        return web.Response(status=record.status, reason=reason, headers=fields, body=record.body or None)
+            self._write(now)
+        return self._octets
 
     def status(self, now: float) -> str:
         """The value of `Cache-Status`."""
         return cache_status(cache_name(self._region), hit=True, ttl=self.ttl(now), detail=self._detail)
 
-    def _write_head(self, now: float) -> None:
+    def fields(self, now: float) -> CIMultiDict[str]:
+        """The fields as a middleware sees them: without those that aiohttp adds when it sends a response."""
+        record = self.record
+        age = current_age(record.initial_age, record.response_time, now)
+        fields = CIMultiDict(from_lines(record.sent_lines))
+        fields.add("Age", str(max(0, int(age))))
+        fields.add(CACHE_STATUS, self.status(now))
+        return fields
+
+    def _write(self, now: float) -> None:
         record = self.record
         age = current_age(record.initial_age, record.response_time, now)
         ttl = record.terms.lifetime - age
         whole_age, whole_ttl = max(0, int(age)), math.floor(ttl)
-        self._head = b"%b%d%b%d%b" % (self._before, whole_age, self._between, whole_ttl, self._after)
-        self._joined = None
+        self._octets = b"%b%d%b%d%b" % (self._before, whole_age, self._between, whole_ttl, self._after)
         self._from = now
         self._until = now + min(whole_age + 1 - age, ttl - whole_ttl) - _SLACK
+
+
+class Ready:
+    """A stored response with the octets that go out for it: a body, and a `Head` that others may have."""
+
+    __slots__ = ("_begun", "_head", "_joined", "body")
+
+    def __init__(self, head: Head, body: bytes) -> None:
+        self._head = head
+        self.body = body
+        self._begun: bytes | None = None
+        self._joined = b""
+
+    @classmethod
+    def of(cls, record: CacheRecord, region: str, detail: str | None) -> Ready | None:
+        """Make ready what can be sent as it lies there; None for the others, which aiohttp has to look at."""
+        if not record.form & _PLAIN or record.terms.no_cache:
+            return None
+        return cls(Head(record, region, detail, len(record.body)), record.body)
+
+    @property
+    def record(self) -> CacheRecord:
+        """The stored response, perhaps without its body."""
+        return self._head.record
+
+    @property
+    def size(self) -> int:
+        """The octets that are kept beside the record."""
+        size = self._head.size + len(self.body)
+        return size if size <= MAX_JOINED else self._head.size
+
+    def ttl(self, now: float) -> float:
+        """The seconds for which it stays fresh."""
+        return self._head.ttl(now)
+
+    def head(self, now: float) -> bytes:
+        """The status line and the fields."""
+        return self._head.octets(now)
+
+    def headless(self) -> Head:
+        """Its head, holding no body."""
+        return self._head.without_body(len(self.body))
+
+    def octets(self, now: float) -> bytes:
+        """The whole response; kept until a second is over."""
+        head = self._head.octets(now)
+        if head is self._begun:
+            return self._joined
+        joined = head + self.body
+        if len(joined) <= MAX_JOINED:
+            self._begun, self._joined = head, joined
+        return joined
+
+    def ordinary(self, now: float) -> web.Response:
+        """The response as a middleware sees it: without the fields that aiohttp adds when it sends it."""
+        record = self._head.record
+        reason = record.reason.decode("latin-1")
+        return web.Response(status=record.status, reason=reason, headers=self._head.fields(now), body=self.body or None)
+
+    def status(self, now: float) -> str:
+        """The value of `Cache-Status`."""
+        return self._head.status(now)
 
 
 @functools.lru_cache(maxsize=256)
