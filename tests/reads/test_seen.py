@@ -86,15 +86,9 @@ def test_anything_else_is_read_anew() -> None:
     assert seen.again(None, values[1:], RUN) is None
     for place, value in enumerate(values):
         assert value is not None
-        for other in (
-            None,
-            b"",
-            value[:-1],
-            value + b"\x00",
-            b"\x00" + value,
-            value[:-1] + b"\xff",
-            b"\xff" + value[1:],
-        ):
+        longer = [value[:cut] + b"a" + value[cut:] for cut in range(len(value) + 1)]
+        shorter = [value[:cut] + value[cut + 1 :] for cut in range(len(value))]
+        for other in (None, *longer, *shorter, value[:-1] + b"\xff", b"\xff" + value[1:]):
             changed = [*values]
             changed[place] = other
             assert seen.again(VARIANT, changed, RUN) is None, (place, other)
