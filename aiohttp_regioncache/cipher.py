@@ -35,9 +35,14 @@ class Cipher:
             raise ValueError("needs the package cryptography: install aiohttp-regioncache[encryption]")
         self._ciphers: dict[bytes, Any] = {_key_id(key): _aead(key) for key in decoded}
 
+    @property
+    def encrypts(self) -> bool:
+        """Whether there is a key."""
+        return bool(self._ciphers)
+
     def seal(self, plain: bytes, about: bytes) -> bytes:
         """Encrypt with the first key; `about` must be given again to open it, so that it fits nowhere else."""
-        if not self._ciphers:
+        if not self.encrypts:
             return plain
         key_id, cipher = next(iter(self._ciphers.items()))
         nonce = secrets.token_bytes(_NONCE_BYTES)

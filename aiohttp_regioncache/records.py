@@ -199,28 +199,31 @@ def encode(record: CacheRecord | WriteRecord) -> bytes:
 
 
 class Mould:
-    """A write of which the fields `varying` differ from one to the next: only those are written anew."""
+    """A write of which the fields `varying` differ from one to the next: only those are written anew.
 
-    __slots__ = ("_pieces",)
+    `pieces` are what all have, each second one empty: there a varying field stands.
+    """
+
+    __slots__ = ("pieces",)
 
     def __init__(self, record: WriteRecord, varying: Sequence[str]) -> None:
         parts = [(name, _encode(getattr(record, name))) for name in record.__struct_fields__]
         length = sum(len(part) for _, part in parts)
-        self._pieces = [_encode(record)[:-length]]  # how many fields follow
+        self.pieces = [_encode(record)[:-length]]  # how many fields follow
         for name, part in parts:
             if name in varying:
-                self._pieces += [b"", b""]  # what the others have there is nobody else's
+                self.pieces += [b"", b""]  # what the others have there is nobody else's
             else:
-                self._pieces[-1] += part
+                self.pieces[-1] += part
 
     @property
     def size(self) -> int:
         """The octets that it keeps."""
-        return sum(map(len, self._pieces))
+        return sum(map(len, self.pieces))
 
     def cast(self, values: Sequence[bytes]) -> bytes:
         """Write the record with other values of the varying fields, encoded, in the order of the record."""
-        pieces = self._pieces.copy()
+        pieces = self.pieces.copy()
         pieces[1::2] = values
         return b"".join(pieces)
 

@@ -15,7 +15,7 @@ from ..effects import ABSOLUTE
 from ..errors import RegionUnavailableError
 from ..keys import Resource, url_digest
 from ..overlay import is_partial
-from ..records import WriteRecord
+from ..records import Mould, WriteRecord
 from ..settings import Queue
 from .collector import Collector
 from .entries import STATE_SECONDS
@@ -31,6 +31,14 @@ ACCEPTED_AT_ONCE: Final = 16
 """Writes that are accepted in one call, for whose time Redis serves nobody else: a third of a millisecond."""
 _FIXED: Final = 8
 """Arguments of the script for each write, before its elements."""
+_DIFFERING: Final = ("id", "body", "body_stored", "idempotency_key", "accepted")
+"""The fields of a record that differ from one write of a kind to the next, in their order."""
+_DIFFERING_APART: Final = ("id", "idempotency_key", "accepted")
+"""The same of a record without the body."""
+_END: Final = b"\r\n"
+"""What ends an argument on the wire."""
+_EMPTY: Final = b"$0\r\n\r\n"
+"""An argument of no octets."""
 
 
 class Verdict(Enum):
@@ -106,16 +114,17 @@ def read_told(raw: bytes | None) -> Mapping[str, str]:
 
 
 class Common(msgspec.Struct, frozen=True):
-    """What all writes of one kind have in common for the script, in its form on the wire.
+    """What all writes of one kind have in common for the script, in its form on the wire; their ids have one length.
 
-    `keys` are those of the target and of what is affected, `count` how many resources these are; `flags` whether they
-    are shared and chained, `who` digest and principal, `told` the JSON of `Told`.
+    `status` stands before the id in its first key, `keys` are those of the target and of what is affected. `begin`, how
+    many resources these are, stands before the id in its arguments; `flags` whether they are shared and chained, with
+    digest and principal; `told` the JSON of `Told`.
     """
 
+    status: bytes
     keys: Chunk
-    count: bytes
+    begin: bytes
     flags: bytes
-    who: bytes
     told: bytes
 
     @classmethod
@@ -131,11 +140,12 @@ class Common(msgspec.Struct, frozen=True):
             record.idempotency,
             " ".join([resource.digest for resource, _ in acceptance.affected]),
         )
+        ending = len(record.id.encode()) + len(_END)
         return cls(
+            packed(partition.status(record.id))[:-ending],
             chunk(*partition.resources(acceptance.resources)),
-            chunk(1 + len(acceptance.affected)).wire,
-            b"%d%d" % (record.shared, record.chained),
-            chunk(digest, record.principal).wire,
+            chunk(1 + len(acceptance.affected), record.id).wire[:-ending],
+            b"%d%d\r\n%b" % (record.shared, record.chained, chunk(digest, record.principal).wire),
             chunk(msgspec.json.encode(told)).wire,
         )
 
@@ -166,24 +176,98 @@ def pack(
     `size` is octets; `body` one that is stored beside it; `idempotency` the hash of the client's key, or empty.
     """
     has_body, has_key = body is not None, bool(idempotency)
-    keys = packed(partition.status(write_id))
-    if has_body:
-        keys += packed(partition.body(write_id))
+    named = write_id.encode()
+    keys = [common.status, named, _END, common.keys.wire]
     if has_key:
-        keys += packed(partition.idempotency(idempotency))
-    octets, printed = fingerprint.encode(), b"%d" % size
-    arguments = b"%b%b$4\r\n%d%d%b\r\n%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n" % (
-        common.count, packed(write_id), has_body, has_key, common.flags, common.who, len(printed), printed,
-        common.told, len(octets), octets,
-    )  # fmt: skip
+        keys.insert(3, packed(partition.idempotency(idempotency)))
+    if has_body:
+        keys.insert(3, packed(partition.body(write_id)))
+    printed = b"%d" % size
+    arguments = [
+        b"%b%b\r\n$4\r\n%d%d%b$%d\r\n%b\r\n%b"
+        % (common.begin, named, has_body, has_key, common.flags, len(printed), printed, common.told),
+        packed(fingerprint) if fingerprint else _EMPTY,
+    ]
     for element in elements:
-        arguments += b"$%d\r\n%b\r\n" % (len(element), element)
+        arguments += (b"$%d\r\n" % len(element), element, _END)
     return Packed(
         write_id,
-        Chunk(keys + common.keys.wire, 1 + has_body + has_key + common.keys.count),
-        Chunk(arguments, _FIXED + len(elements)),
+        Chunk(b"".join(keys), 1 + has_body + has_key + common.keys.count),
+        Chunk(b"".join(arguments), _FIXED + len(elements)),
         None if body is None else seal_body(store.cipher, body, write_id),
     )
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """What stands of the writes of one kind in the list of one resource: `line` and a record.
+
+    What differs from one to the next is id, body, whether that is stored beside it, key and time, in this order.
+    """
+
+    line: bytes
+    mould: Mould
+    has_body: bool
+
+    @classmethod
+    def of(cls, record: WriteRecord, *, has_body: bool) -> Listing:
+        """Find it in one of them; without the body it is the same for every body."""
+        return cls(tags_of(record), Mould(record, _DIFFERING if has_body else _DIFFERING_APART), has_body)
+
+    @property
+    def size(self) -> int:
+        """The octets of what is the same for all."""
+        return len(self.line) + self.mould.size
+
+    def record(self, written: Sequence[bytes]) -> bytes:
+        """Its record, encoded as `written` is."""
+        return self.mould.cast(written if self.has_body else without_body(written))
+
+
+def without_body(written: Sequence[bytes]) -> Sequence[bytes]:
+    """What differs, encoded, of a record that has no body."""
+    return written[0], written[3], written[4]
+
+
+class Blank:
+    """What `pack` makes of the writes of one kind, with blanks for what differs; their records are not encrypted."""
+
+    __slots__ = ("_arguments", "_common", "_lists", "_partition")
+
+    def __init__(self, partition: Partition, common: Common, lists: Sequence[Listing]) -> None:
+        self._partition = partition
+        self._common = common
+        self._lists = [(each.size, each.has_body) for each in lists]
+        # Each second piece is one that differs.
+        self._arguments = [common.begin, b"", b"\r\n$4\r\n", b"", b"0" + common.flags, b"", common.told + _EMPTY]
+        for each in lists:
+            first, *others = each.mould.pieces
+            self._arguments += (b"", each.line + first, *others)
+            self._arguments[-1] += _END
+
+    def fill(self, write_id: str, size: int, written: Sequence[bytes], body: bytes | None) -> Packed:
+        """Fill in a write of `size` octets: `written` is what differs, encoded, and `body` is stored beside it."""
+        common, named, printed = self._common, write_id.encode(), b"%d" % size
+        filled = [named, b"0" if body is None else b"1", b"$%d\r\n%b\r\n" % (len(printed), printed)]
+        length, apart = sum(map(len, written)), without_body(written)
+        length_apart = length - len(written[1]) - len(written[2])
+        for size_of_others, has_body in self._lists:
+            if has_body:
+                filled.append(b"$%d\r\n" % (size_of_others + length))
+                filled += written
+            else:
+                filled.append(b"$%d\r\n" % (size_of_others + length_apart))
+                filled += apart
+        arguments = self._arguments.copy()
+        arguments[1::2] = filled
+        keys, count = common.status + named + _END, 1 + common.keys.count
+        if body is not None:
+            keys, count = keys + packed(self._partition.body(write_id)), count + 1
+        return Packed(
+            write_id,
+            Chunk(keys + common.keys.wire, count),
+            Chunk(b"".join(arguments), _FIXED + len(self._lists)),
+            body,
+        )
 
 
 def tags_of(record: WriteRecord) -> bytes:

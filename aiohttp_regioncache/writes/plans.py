@@ -6,7 +6,7 @@ decided how. All of that is a part of the plan's key, or is looked at again each
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -18,13 +18,13 @@ from ..effects import DELETE, UNKNOWN_EFFECT
 from ..exchange import Exchange, match_of, peer_of
 from ..pin import PIN_HEADER
 from ..principal import Signer
-from ..records import Mould, WriteRecord, encoded
+from ..records import WriteRecord, encoded
 from ..replays import CDN_LOOP, REPLAY_HEADER
 from ..rules import CompiledRule
 from ..served import ServedSite
 from ..settings import Settings
 from ..sites.serving import Sites
-from ..store.accepting import Acceptance, Accepted, Common, Packed, pack, tags_of, taking
+from ..store.accepting import Acceptance, Accepted, Blank, Common, Listing, Packed, pack, taking
 from ..store.collector import Collector
 from ..store.keyspace import Partition
 from ..store.region import RegionStore
@@ -38,14 +38,10 @@ _LEFT: Final = frozenset({
     "prefer", "transfer-encoding", "upgrade",
 })  # fmt: skip
 """Fields whose requests go the whole way."""
-_NO_BODY: Final = encoded(b"", False)
 _OVERHEAD: Final = 4096
 """Octets that a plan takes beside its key, about."""
 MAX_OCTETS: Final = 4096
 """Octets of the longest head for which a plan is made."""
-
-_VARYING: Final = ("id", "body", "body_stored", "idempotency_key", "accepted")
-"""The fields of a record that differ from one write of a plan to the next, in their order."""
 
 Key = tuple[str, str, str, str, str | None, tuple[tuple[bytes, bytes], ...]]
 
@@ -53,9 +49,9 @@ Key = tuple[str, str, str, str, str | None, tuple[tuple[bytes, bytes], ...]]
 class WritePlan(msgspec.Struct, frozen=True):
     """How the writes of one kind are queued: `like` is one of them.
 
-    `lists` make what stands of them in the lists of what they touch: the line before the record, the record, and
-    whether it has the body. `overhead` are the octets that a write counts for beside its body. `sign` makes the key by
-    which the origin knows a write, from its id; `receipts` their answers; `match` is the route, as in `match_of`.
+    `lists` make what stands of them in the lists of what they touch, `blank` all that is queued of them where it is not
+    encrypted. `overhead` are the octets that a write counts for beside its body. `sign` makes the key by which the
+    origin knows a write, from its id; `receipts` their answers; `match` is the route, as in `match_of`.
     """
 
     served: ServedSite
@@ -65,7 +61,8 @@ class WritePlan(msgspec.Struct, frozen=True):
     queue: Collector[Packed, Accepted]
     like: WriteRecord
     common: Common
-    lists: tuple[tuple[bytes, Mould, bool], ...]
+    lists: Sequence[Listing]
+    blank: Blank | None
     overhead: int
     sign: Callable[[str], str]
     receipts: Receipts
@@ -80,21 +77,12 @@ class WritePlan(msgspec.Struct, frozen=True):
         store = self.store
         write_id = new_write_id(store, self.partition)
         is_stored = len(body) > inline
-        key, accepted = self.sign(write_id), int(store.now() * 1000)
-        whole = encoded(write_id, b"" if is_stored else body, is_stored, key, accepted)
-        elements = []
-        for line, mould, has_body in self.lists:
-            values = whole if has_body else [whole[0], *_NO_BODY, *whole[3:]]
-            elements.append(line + seal_encoded(store.cipher, mould.cast(values)))
-        return pack(
-            store,
-            self.partition,
-            self.common,
-            write_id,
-            len(body) + self.overhead,
-            elements,
-            body=body if is_stored else None,
-        )
+        written = encoded(write_id, b"" if is_stored else body, is_stored, self.sign(write_id), int(store.now() * 1000))
+        size, beside = len(body) + self.overhead, body if is_stored else None
+        if self.blank is not None:
+            return self.blank.fill(write_id, size, written, beside)
+        elements = [each.line + seal_encoded(store.cipher, each.record(written)) for each in self.lists]
+        return pack(store, self.partition, self.common, write_id, size, elements, body=beside)
 
 
 class WritePlans:
@@ -137,6 +125,8 @@ class WritePlans:
             return
         record = accepted.record
         store, principal = exchange.stores[0], exchange.principal.oldest
+        common = Common.of(partition, accepted)
+        lists = [Listing.of(each, has_body=_has_body(each, record)) for each in accepted.records]
         plan = WritePlan(
             exchange.served,
             exchange.target.host,
@@ -144,14 +134,15 @@ class WritePlans:
             partition,
             taking(store, partition, MEMORY, self._caps),
             msgspec.structs.replace(record, body=b""),
-            Common.of(partition, accepted),
-            tuple((tags_of(each), Mould(each, _VARYING), _has_body(each, record)) for each in accepted.records),
+            common,
+            lists,
+            None if store.cipher.encrypts else Blank(partition, common, lists),
             accepted.size - len(accepted.body or record.body),
             origin_keys(self._signer, principal, record.method, exchange.target.url),
             receipts,
             match_of(request),
         )
-        self._plans.put(key, plan, _OVERHEAD + size + sum(mould.size for _, mould, _ in plan.lists))
+        self._plans.put(key, plan, _OVERHEAD + size + 2 * sum(each.size for each in lists))
 
     def _key(self, request: web.Request) -> Key:
         fields = tuple(

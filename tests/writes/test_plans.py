@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -113,6 +114,19 @@ async def test_a_large_body_is_stored_beside_as_that_of_the_first(tmp_path: Path
         assert [record.body_stored for record in accepted.records] == [False, True, False, True]
         await eventually(lambda: len(world.origin.effects) == 4)
         assert world.origin.effects[-1].body == b'{"text": "%b"}' % (b"y" * 300)
+
+
+async def test_what_is_queued_by_a_plan_is_encrypted_as_well(tmp_path: Path, accepted: Accepted) -> None:
+    keys = Queue(encryption_keys=(base64.b64encode(bytes(32)).decode(),), inline_body=100)
+    async with World(tmp_path) as world:
+        edge = await world.edge(rules=[ITEM], queue=keys)
+        for text in ("secret", "secret 2", "secret" * 50):
+            assert (await edge.put("/items/1", {"text": text})).status == 202
+        assert accepted.planned == 2
+        for packed in accepted.all:
+            assert b"secret" not in packed.arguments.wire + (packed.body or b"")
+        await eventually(lambda: len(world.origin.effects) == 3)
+        assert [effect.body[10:16] for effect in world.origin.effects] == [b"secret"] * 3
 
 
 async def test_everybody_has_writes_of_their_own(tmp_path: Path, accepted: Accepted) -> None:
