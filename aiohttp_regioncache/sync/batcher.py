@@ -214,10 +214,11 @@ class Batcher:
         if not parcels:
             return
         async with self._leases.admitted([parcel.claim for parcel in parcels], self._sender) as ours:
-            sent = [parcel for parcel in parcels if parcel.claim in ours]
+            sendable = set(ours)
+            sent = [parcel for parcel in parcels if parcel.claim in sendable]
             again = await self._send(sent) if sent else []
         for parcel in parcels:
-            if parcel not in sent:
+            if parcel.claim not in sendable:
                 parcel.resolve()
         for part in again:
             await self._deliver(part)

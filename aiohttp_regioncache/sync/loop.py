@@ -24,7 +24,7 @@ from ..store.keyspace import Partition
 from ..store.queue import Queued
 from ..store.region import RegionStore
 from . import chain, outcome
-from .batcher import Batcher, Reply
+from .batcher import Batcher
 from .coalesce import candidates, untried
 from .leases import Claim, Leases
 from .outcome import Attempt, Failure, History, Outcome, Patience, Verdict
@@ -218,8 +218,8 @@ class SyncLoop:
         stalled = claim.claimed.stalls > 0
         queued: Sequence[Queued] = ()
         while queued := queued or await self._read(claim, stalled=stalled):
-            replaced = () if stalled else await self._replaced(claim, queued)
-            if replaced:
+            found = () if stalled else candidates(queued)
+            if found and (replaced := await self._untried(claim, found)):
                 if not await self._settler.supersede(claim, replaced):
                     return
                 queued = ()  # what stands behind them may replace the last one, too
@@ -277,7 +277,7 @@ class SyncLoop:
         item = queued[0]
         if self._leases.is_closed(outlet.sender) or not await self._leases.renew([claim]):
             return int(await self._not_sent(claim, write, outlet))
-        body = await self._body(claim, write)
+        body = await self._stored_body(claim, write) if write.body_stored else write.body
         if body is None:
             return int(await self._settler.settle(claim, item, Outcome(Verdict.DEAD, "body-lost"), None))
         if write.chained:
@@ -289,7 +289,9 @@ class SyncLoop:
         batcher = self._batcher(ready, claim.claimed.stalls if stalled else 0)
         if batcher is None:
             return int(await self._send_alone(claim, ready, stalled=stalled))
-        run = [ready, *await self._followers(claim, batcher.bulk, ready, queued[1:])]
+        run = [ready]
+        if batcher.bulk.keeps_order and len(queued) > 1:
+            run += await self._followers(claim, batcher.bulk, ready, queued[1:])
         return await self._send_together(claim, batcher, run, stalled=stalled)
 
     def _is_crowded_out(self, outlet: Outlet) -> bool:
@@ -353,15 +355,15 @@ class SyncLoop:
         return batchers[endpoint]
 
     async def _followers(self, claim: Claim, bulk: Bulk, first: _Ready, queued: Sequence[Queued]) -> Sequence[_Ready]:
-        """The writes that go in one request with the one before them, where the origin keeps their order."""
+        """The writes that go in one request with the one before them, to an origin that keeps their order."""
         followers: list[_Ready] = []
         size = len(first.body)
-        for item in queued[: bulk.max_writes - 1] if bulk.keeps_order else ():
+        for item in queued[: bulk.max_writes - 1]:
             write = item.record
             # What a chained one asks for is known when the one before it has ended.
             if write is None or write.bulk != bulk.endpoint or not write.repeatable or write.chained:
                 break
-            body = await self._body(claim, write)
+            body = await self._stored_body(claim, write) if write.body_stored else write.body
             if body is None or size + len(body) > bulk.max_bytes:
                 break
             size += len(body)
@@ -373,7 +375,10 @@ class SyncLoop:
         fence = claim.claimed.fence
         items = [run[0].outlet.sender.item(each.write, each.body, each.item.seq, fence) for each in run]
         reply = await batcher.send(claim, items)
-        await self._note_doubts(claim, run, reply)
+        # Kept in mind is of which writes nobody knows what became of them.
+        if doubtful := reply.doubtful([each.write.method for each in run]):
+            ids = [run[number].write.id for number in doubtful]
+            await queue.doubt(self._store, claim.partition, claim.claimed, ids)
         if reply.alone:
             return int(await self._send_alone(claim, run[0], stalled=stalled))
         if not reply.attempts:
@@ -389,13 +394,6 @@ class SyncLoop:
         """Seconds for an attempt that must have ended within `seconds`; aiohttp takes 0 for no limit."""
         return max(0.001, min(self._settings.timeout, seconds))
 
-    async def _note_doubts(self, claim: Claim, run: Sequence[_Ready], reply: Reply) -> None:
-        """Keep in mind of which writes nobody knows what became of them."""
-        methods = [each.write.method for each in run]
-        doubtful = [run[number].write.id for number in reply.doubtful(methods)]
-        if doubtful:
-            await queue.doubt(self._store, claim.partition, claim.claimed, doubtful)
-
     async def _doubt_successors(self, claim: Claim, queued: Sequence[Queued]) -> None:
         """A sender that vanished may have sent more than the first write, where the origin keeps their order."""
         record = queued[0].record
@@ -406,11 +404,8 @@ class SyncLoop:
 
     # --- leaving out ---
 
-    async def _replaced(self, claim: Claim, queued: Sequence[Queued]) -> Sequence[Queued]:
-        """The writes at the head of which only the last need be sent."""
-        found = candidates(queued)
-        if not found:
-            return ()
+    async def _untried(self, claim: Claim, found: Sequence[Queued]) -> Sequence[Queued]:
+        """The writes at the head of which only the last need be sent, of those that look like it."""
         ids = [item.record.id for item in found if item.record]
         statuses = await asyncio.gather(*(queue.status(self._store, claim.partition, each) for each in ids))
         return untried(found, [known or {} for known in statuses])
@@ -419,7 +414,9 @@ class SyncLoop:
 
     async def _after(self, claim: Claim, ready: _Ready, attempt: Attempt, *, stalled: bool) -> bool:
         item, write = ready.item, ready.write
-        history = await self._history(claim, write, attempt, stalled=stalled)
+        # What happened before is only asked for where it can matter.
+        is_well = 200 <= attempt.status < 300
+        history = _UNASKED if is_well else await self._history(claim, write, stalled=stalled)
         judged = outcome.judge(write.method, attempt, history, ready.patience, now=time.time())
         if judged.verdict is not Verdict.RETRY:
             return await self._settler.settle(claim, item, judged, attempt, doubtful=history.unknown)
@@ -441,19 +438,14 @@ class SyncLoop:
         )
         return False
 
-    async def _history(self, claim: Claim, write: WriteRecord, attempt: Attempt, *, stalled: bool) -> History:
-        """What happened before; only asked for where it can matter."""
-        if 200 <= attempt.status < 300:
-            return _UNASKED
+    async def _history(self, claim: Claim, write: WriteRecord, *, stalled: bool) -> History:
         known = await queue.status(self._store, claim.partition, write.id) or {}
         age = self._store.now() - max(write.accepted, int(known.get("revived", 0))) / 1000
         # One that may not be repeated is never sent after an unknown outcome.
         unknown = write.repeatable and (stalled or known.get("unknown") == "1")
         return History(int(known.get("tries", 0)), unknown, age)
 
-    async def _body(self, claim: Claim, write: WriteRecord) -> bytes | None:
-        if not write.body_stored:
-            return write.body
+    async def _stored_body(self, claim: Claim, write: WriteRecord) -> bytes | None:
         return await queue.read_body(self._store, claim.partition, write.id)
 
     async def _not_sent(self, claim: Claim, write: WriteRecord, outlet: Outlet) -> bool:

@@ -80,14 +80,15 @@ class Settler:
             # The origin may still be at it, and change what is stored meanwhile.
             await intents.expect(self._store, claim.partition, write.group, digests, self._intent_seconds)
         if judged.verdict is Verdict.SYNCED and attempt is not None:
-            await self._purge_groups(write, attempt)
+            groups = invalidated_groups(write.method, attempt.status, attempt.headers)
+            if groups:  # before the write ends, so that no crash leaves it undone
+                await self._purge_groups(write.site, groups)
         return await self._end(claim, item.seq, write.id, settlement, write.affected, _known(write))
 
-    async def _purge_groups(self, write: WriteRecord, attempt: Attempt) -> None:
-        """Purge the groups that the origin's answer names: before the write ends, so that no crash leaves it undone."""
-        groups = invalidated_groups(write.method, attempt.status, attempt.headers)
-        if lines := [Line("tag", site=write.site, value=group) for group in groups]:
-            await purge(self._store, lines, announce=announce_purge(lines))
+    async def _purge_groups(self, site: str, groups: Sequence[str]) -> None:
+        """Purge the groups that the origin's answer names."""
+        lines = [Line("tag", site=site, value=group) for group in groups]
+        await purge(self._store, lines, announce=announce_purge(lines))
 
     async def supersede(self, claim: Claim, replaced: Sequence[Queued]) -> bool:
         """End every write but the last, which goes in the place of all."""
