@@ -8,6 +8,7 @@ any more, the request goes the whole way as if there were no plan.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar, Final
 
@@ -59,7 +60,10 @@ _UNLIKELIEST: Final = 37.0
 """More than -log() of the smallest chance that is drawn for an early refresh."""
 
 SAMPLE: Final = 8
-"""Of so many requests that are found by what counts of them one is noted as a whole: those that come often soon are."""
+"""Of so many requests one has remembered what makes the next ones cheaper: those that come often soon have it.
+
+What is remembered where more comes than there is place for is soon forgotten, and would cost more than it saves.
+"""
 
 Aim = tuple[str, str, str, str, bool]
 """A key without the fields."""
@@ -164,8 +168,8 @@ class Plans:
         self._exact: Bounded[Key, ReadPlan] = Bounded(self._most)
         self._alike: Bounded[Key, Plan] = Bounded(self._most)
         self._counting: Bounded[Aim, frozenset[bytes]] = Bounded(self._most)
-        self._seen: Bounded[Plan, Seen] = Bounded(self._most)
-        self._turn = 0
+        # In place of what memory would keep, where that is off.
+        self._seen: Bounded[Plan, Seen] = Bounded(settings.cache.memory_bytes)
         self._trusted = TrustedProxies(settings.trusted_proxies)
         self._trusts_nobody = not settings.trusted_proxies
         positions = (name for pair in settings.position_headers for name in pair)
@@ -205,9 +209,8 @@ class Plans:
         return plan if self._is_current(plan) else None
 
     def is_sampled(self) -> bool:
-        """Whether it is this request's turn to be noted as a whole."""
-        self._turn = (self._turn + 1) % SAMPLE
-        return not self._turn
+        """Whether it is this request's turn to have more of it remembered."""
+        return random.random() * SAMPLE < 1  # noqa: S311 - in turn, some would never have theirs
 
     def _is_current(self, plan: ReadPlan) -> bool:
         """Whether the site of a plan is still the one that it was made for."""

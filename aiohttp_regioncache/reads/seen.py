@@ -12,8 +12,8 @@ from .ready import Ready
 Variant = tuple[tuple[str, ...], Known, str]
 """The fields that select, what the marker knows of them, and the key under it."""
 
-_OVERHEAD: Final = 4096
-"""Octets of it and of the plan that it belongs to, about."""
+_OVERHEAD: Final = 1536
+"""Octets that one takes beside those of the fields, about."""
 
 
 class Seen:

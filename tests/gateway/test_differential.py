@@ -12,11 +12,18 @@ import pytest
 from aiohttp import web
 
 from aiohttp_regioncache.gateway import protocol
+from aiohttp_regioncache.reads import plans
 
 from .differential import LAST, NEVER_STORED, Pair, Script, a_script, answer
 
 SCRIPTS = 250
 ONE = b"GET /plain/1 HTTP/1.1\r\nHost: a.example\r\nUser-Agent: one\r\nAccept: */*\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def remembering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have everything remembered that can be, at once."""
+    monkeypatch.setattr(plans, "SAMPLE", 1)
 
 
 @pytest.mark.timeout(240)

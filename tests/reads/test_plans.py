@@ -50,6 +50,12 @@ class Counted:
         monkeypatch.setattr(ReadyResponse, "__init__", counting)
 
 
+@pytest.fixture(autouse=True)
+def remembering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have everything remembered that can be, at once."""
+    monkeypatch.setattr(plans, "SAMPLE", 1)
+
+
 @pytest.fixture
 def by_plan(monkeypatch: pytest.MonkeyPatch) -> Counted:
     return Counted(monkeypatch)
@@ -200,10 +206,7 @@ async def test_fields_that_select_keep_requests_apart(
 
 
 @MEMORY
-async def test_what_begins_to_vary_and_ends_is_seen(
-    tmp_path: Path, memory_seconds: float, by_plan: Counted, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(plans, "SAMPLE", 1)  # every request is noted as a whole
+async def test_what_begins_to_vary_and_ends_is_seen(tmp_path: Path, memory_seconds: float, by_plan: Counted) -> None:
     page = Page(said="Accept-Language")
     de, en = ({"Accept-Language": language} for language in ("de", "en"))
     async with World(tmp_path) as world:

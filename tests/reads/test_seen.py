@@ -136,6 +136,7 @@ async def test_a_hit_that_was_seen_is_not_read_anew(tmp_path: Path, monkeypatch:
         decoded.append(data)
         return decode_cache_record(data)
 
+    monkeypatch.setattr(plans, "SAMPLE", 1)
     monkeypatch.setattr(plans, "decode_cache_record", counting)
     page = Page(Vary="Accept-Language")
     async with World(tmp_path) as world:
