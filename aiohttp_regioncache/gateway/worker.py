@@ -66,8 +66,7 @@ async def work(
         if not is_succeeded:
             health.stopping()
             await asyncio.sleep(serve.drain)
-        for site in sites:
-            await site.stop()
+        await stop_listening(sites, listening)
         await _let_connections_go(runner)
     finally:
         await runner.cleanup()
@@ -128,6 +127,21 @@ def _close_connections(app: web.Application, stopping: asyncio.Event) -> None:
             response.headers["Connection"] = "close"
 
     app.on_response_prepare.append(end_with_answer)
+
+
+async def stop_listening(sites: Sequence[web.BaseSite], listening: Sequence[socket.socket]) -> None:
+    """Take no more connections, and serve those that have been taken from the `listening` sockets of `sites`.
+
+    asyncio drops without a word a connection whose transport is not made yet when its server is closed: that is done
+    a turn of the loop after it has been accepted.
+    """
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, asyncio.SelectorEventLoop):
+        for each in listening:
+            loop.remove_reader(each)
+        await asyncio.sleep(0)
+    for site in sites:
+        await site.stop()
 
 
 async def _let_connections_go(runner: web.AppRunner) -> None:
