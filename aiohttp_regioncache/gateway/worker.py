@@ -27,7 +27,7 @@ READY: Final = b"ready\n"
 SUCCEEDED: Final = b"succeeded\n"
 """What a parent says to a worker when another one listens on its sockets."""
 LINGER_SECONDS: Final = 1.0
-"""How long connections that wait for their next request are kept while a worker stops."""
+"""How long connections that wait for their next request, or are in their handshake, are kept while a worker stops."""
 GC_THRESHOLDS: Final = (50_000, 20, 100)
 """How many objects more make a garbage collection due, and how many of those one of a larger part."""
 _POLL_SECONDS: Final = 0.02
@@ -67,7 +67,7 @@ async def work(
             health.stopping()
             await asyncio.sleep(serve.drain)
         await stop_listening(sites, listening)
-        await _let_connections_go(runner)
+        await let_connections_go(runner, has_tls=tls is not None)
     finally:
         await runner.cleanup()
         if writer is not None:
@@ -144,9 +144,15 @@ async def stop_listening(sites: Sequence[web.BaseSite], listening: Sequence[sock
         await site.stop()
 
 
-async def _let_connections_go(runner: web.AppRunner) -> None:
-    """Wait for connections to end by themselves: closing one could meet a request that is on its way."""
+async def let_connections_go(runner: web.AppRunner, *, has_tls: bool) -> None:
+    """Wait for connections to end by themselves: closing one could meet a request that is on its way.
+
+    A new one counts from the next turn of the loop, and with TLS only once its handshake is over.
+    """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + LINGER_SECONDS
-    while runner.server is not None and runner.server.connections and loop.time() < deadline:  # noqa: ASYNC110
+    started = loop.time()
+    least = started + (LINGER_SECONDS if has_tls else _POLL_SECONDS)
+    while (now := loop.time()) < started + LINGER_SECONDS:
+        if now >= least and not (runner.server is not None and runner.server.connections):
+            return
         await asyncio.sleep(_POLL_SECONDS)

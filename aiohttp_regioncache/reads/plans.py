@@ -74,14 +74,15 @@ class Plan:
 
     `variant` is what the marker said last of the fields that select, with the key under it; `checked` the number of
     what is kept in memory that was found to be for these requests. `counting` are the inert fields that count all the
-    same, None when every field does: requests may differ in the others. `is_void`: it serves none.
+    same, None when every field does: requests may differ in the others. `is_void`: it serves none. `size`: the octets
+    of it and its key, about.
     """
 
     overhead: ClassVar = 2048
     """Octets that a plan takes beside its key, about."""
     __slots__ = (
         "_has_features", "_raw_state", "_state", "base_key", "checked", "counting", "host", "inquiry",
-        "is_void", "keys", "match", "memory", "partition", "store", "variant",
+        "is_void", "keys", "match", "memory", "partition", "size", "store", "variant",
     )  # fmt: skip
 
     def __init__(
@@ -91,7 +92,9 @@ class Plan:
         memory: Memory,
         counting: frozenset[bytes] | None,
         match: web.UrlMappingMatchInfo | None,
+        size: int,
     ) -> None:
+        self.size = size
         self.inquiry = inquiry
         self.match = match
         self.host = inquiry.target.host
@@ -238,13 +241,13 @@ class Plans:
         # Whoever made a feature may look at any field.
         counting = None if exchange.features else self._named_by(exchange) | _inert_among(vary)
         if counting is None:
-            self._exact.put(key, self._made(exchange, store, None), size)
+            self._exact.put(key, self._made(exchange, store, None, size), size)
             return
         self._counting.put(key[:5], counting, _AIM_OVERHEAD + len(key[1]))
         alike = _alike(key, counting)
         known = self._alike.get(alike)
         if known is None or known.is_void or known.inquiry.served is not exchange.served or known.counting != counting:
-            self._alike.put(alike, self._made(exchange, store, counting), size)
+            self._alike.put(alike, self._made(exchange, store, counting, size), size)
 
     def learn_miss(self, exchange: Exchange, store: RegionStore, entry: str) -> None:
         """Make a plan of a GET that was a miss in a region, and whose answer is not stored.
@@ -260,9 +263,9 @@ class Plans:
         if plan.key == entry:
             self._exact.put(key, plan, MissPlan.overhead + 3 * _octets(key))  # the origin may look at any field
 
-    def _made(self, exchange: Exchange, store: RegionStore, counting: frozenset[bytes] | None) -> Plan:
+    def _made(self, exchange: Exchange, store: RegionStore, counting: frozenset[bytes] | None, size: int) -> Plan:
         memory = self._memories[store.name]
-        return Plan(_inquiry_of(exchange), store, memory, counting, match_of(exchange.request))
+        return Plan(_inquiry_of(exchange), store, memory, counting, match_of(exchange.request), size)
 
     def _named_by(self, exchange: Exchange) -> frozenset[bytes]:
         """The inert fields that the settings, the site or the rules of a request name."""
@@ -333,12 +336,10 @@ class Plans:
             return ready if is_told and plan.is_fresh(ready, store.now()) else None
         ready = self._weighed(plan, variant, values, generation)
         # What memory keeps is seldom asked for here.
-        if (
-            ready is not None
-            and plan.memory.is_off
-            and (seen := Seen.of(variant, values, store.run, ready)) is not None
-        ):
-            self._seen.put(plan, seen, seen.size)
+        if ready is not None and plan.memory.is_off and self.is_sampled():
+            seen = Seen.of(variant, values, store.run, ready)
+            if seen is not None:
+                self._seen.put(plan, seen, seen.size + plan.size)  # it may be the last to hold the plan
         return ready
 
     def _weighed(self, plan: Plan, variant: Variant | None, values: Values, generation: int) -> Ready | None:

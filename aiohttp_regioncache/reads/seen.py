@@ -14,6 +14,8 @@ Variant = tuple[tuple[str, ...], Known, str]
 
 _OVERHEAD: Final = 1536
 """Octets that one takes beside those of the fields, about."""
+_TAG: Final = 64
+"""Octets that a tag takes beside its own, about."""
 
 
 class Seen:
@@ -47,7 +49,8 @@ class Seen:
     @property
     def size(self) -> int:
         """The octets that it keeps, about: the fields lie there in the record, in its octets and in the head."""
-        return _OVERHEAD + 4 * (len(self._before) + len(self._after)) + len(self._marker or b"")
+        fields = 4 * (len(self._before) + len(self._after)) + len(self._marker or b"")
+        return _OVERHEAD + fields + _TAG * len(self._head.record.tags)
 
     def again(self, variant: Variant | None, values: Values, run: str) -> Ready | None:
         """What goes out when a region says the same, but for the body; None when it does not."""

@@ -129,6 +129,21 @@ def test_what_was_written_in_another_way_is_not_kept() -> None:
     assert Seen.of(None, [None, STATE, PURGE], RUN, _ready()) is None
 
 
+@pytest.mark.parametrize(("sample", "remembered"), [(1, 1), (10**12, 0)])
+async def test_a_part_of_the_hits_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: int, remembered: int
+) -> None:
+    monkeypatch.setattr(plans, "SAMPLE", sample)
+    async with World(tmp_path) as world:
+        edge = await world.edge(serving(page=Page().handle), cache=Cache(memory_seconds=0), rules=())
+        for _ in range(4):
+            await until_hit(edge, "/page")
+        seen = edge.cache.edge.plans._seen
+        assert len(seen) == remembered
+        (plan,) = edge.cache.edge.plans._alike._values.values()
+        assert seen.size >= remembered * plan[0].size
+
+
 async def test_a_hit_that_was_seen_is_not_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[bytes] = []
 
