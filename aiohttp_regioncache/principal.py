@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -53,18 +53,6 @@ class Signer:
     def sign_oldest(self, purpose: str, *parts: str) -> str:
         """Hash `parts` under the oldest secret: the same on edges that have a newer one already as on the others."""
         return self._hash(self._keys[-1], purpose, parts)
-
-    def oldest_for(self, purpose: str, *parts: str) -> Callable[[str], str]:
-        """Hash many last parts as `sign_oldest` does, behind the same `parts` before it."""
-        octets = _joined((purpose, *parts)).encode("utf-8", "surrogateescape")
-        begun = hashlib.blake2b(octets, digest_size=_DIGEST_BYTES, key=self._keys[-1])
-
-        def sign(last: str) -> str:
-            going_on = begun.copy()
-            going_on.update(_counted(last).encode("utf-8", "surrogateescape"))
-            return going_on.hexdigest()
-
-        return sign
 
     def sign_all(self, purpose: str, *parts: str) -> tuple[str, ...]:
         """Hash `parts` under every secret, the newest first."""

@@ -152,26 +152,27 @@ class WriteRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     the region's clock. `affected` are the digests of the other resources that the write touches. `bulk` is the
     endpoint that takes it together with others. `on_dead` is `block`, `skip` or empty. `chained` says that its
     `If-Match` names a state that was pending when it was accepted. `durability` as in the rule.
-    `idempotency` is the hash that the client's key is known by, or empty.
+    `idempotency` is the hash that the client's key is known by, or empty. What differs from one write of a kind to the
+    next comes first: a `Mould` has the rest.
     """
 
     version: int = VERSION
     id: str
+    idempotency_key: str = ""
+    accepted: int = 0
+    body_stored: bool = False
+    body: bytes = b""
     site: str
     url: str
     endpoint: str
     method: str
     headers: WirePairs = ()
-    body: bytes = b""
-    body_stored: bool = False
     principal: str
     shared: bool = False
     effect: str = "unknown"
     path: str
     group: str
     affected: tuple[str, ...] = ()
-    idempotency_key: str = ""
-    accepted: int = 0
     max_tries: int = 0
     max_age: float = 0.0
     repeatable: bool = True
@@ -199,38 +200,36 @@ def encode(record: CacheRecord | WriteRecord) -> bytes:
 
 
 class Mould:
-    """A write of which the fields `varying` differ from one to the next: only those are written anew.
+    """A write whose fields `varying`, one behind the other, differ from one to the next: only those are written anew.
 
-    `pieces` are what all have, each second one empty: there a varying field stands.
+    `before` and `behind` them is what all have.
     """
 
-    __slots__ = ("pieces",)
+    __slots__ = ("before", "behind")
 
     def __init__(self, record: WriteRecord, varying: Sequence[str]) -> None:
-        parts = [(name, _encode(getattr(record, name))) for name in record.__struct_fields__]
-        length = sum(len(part) for _, part in parts)
-        self.pieces = [_encode(record)[:-length]]  # how many fields follow
-        for name, part in parts:
-            if name in varying:
-                self.pieces += [b"", b""]  # what the others have there is nobody else's
-            else:
-                self.pieces[-1] += part
+        names = record.__struct_fields__
+        first = names.index(varying[0])
+        if names[first : first + len(varying)] != tuple(varying):
+            raise ValueError(f"{', '.join(varying)} do not follow one another")
+        fields = [_encode(getattr(record, name)) for name in names]
+        begin = _encode(record)[: -sum(map(len, fields))]  # how many fields follow
+        self.before = begin + b"".join(fields[:first])
+        self.behind = b"".join(fields[first + len(varying) :])
 
     @property
     def size(self) -> int:
         """The octets that it keeps."""
-        return sum(map(len, self.pieces))
+        return len(self.before) + len(self.behind)
 
-    def cast(self, values: Sequence[bytes]) -> bytes:
-        """Write the record with other values of the varying fields, encoded, in the order of the record."""
-        pieces = self.pieces.copy()
-        pieces[1::2] = values
-        return b"".join(pieces)
+    def cast(self, values: bytes) -> bytes:
+        """Write the record with other values of the varying fields, `encoded` in the order of the record."""
+        return self.before + values + self.behind
 
 
-def encoded(*values: object) -> list[bytes]:
-    """Write each of some values as MessagePack, as they stand in a record."""
-    return [_encode(value) for value in values]
+def encoded(*values: object) -> bytes:
+    """Write some values, at most 15, as MessagePack, as they stand in a record."""
+    return _encode(values)[1:]  # without how many they are
 
 
 def decode_cache_record(data: bytes) -> CacheRecord | None:

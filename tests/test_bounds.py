@@ -143,7 +143,6 @@ UNDER_WAY: Final = {
     "sync/batcher.py:Batcher._carriers": "REQUESTS",
     "sync/loop.py:SyncLoop._using": "a count for each claim, forgotten at zero",
     "sync/loop.py:SyncLoop._batchers": "weakly by outlet, and by the endpoints of its rules",
-    "records.py:Mould.pieces": "a part of a plan of WritePlans",
     "store/accepting.py:Blank._arguments": "a part of a plan of WritePlans",
     "store/accepting.py:Blank._lists": "a part of a plan of WritePlans",
     "control/writes.py:_List._ahead": "one page of a listing, for one call",

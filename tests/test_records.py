@@ -211,11 +211,18 @@ def test_a_marker_names_the_varying_fields_only() -> None:
 def test_a_mould_casts_what_encoding_the_whole_record_would_give(
     write_id: str, body: bytes, body_stored: bool, key: str, accepted: int
 ) -> None:
-    names = ("id", "body", "body_stored", "idempotency_key", "accepted")
-    values = (write_id, body, body_stored, key, accepted)
-    whole = msgspec.structs.replace(WRITE, **dict(zip(names, values, strict=True)))
-    assert Mould(WRITE, names).cast(encoded(*values)) == encode(whole)
-    assert Mould(whole, names).cast(encoded(*(getattr(WRITE, name) for name in names))) == encode(WRITE)
+    names = ("id", "idempotency_key", "accepted", "body_stored", "body")
+    values = (write_id, key, accepted, body_stored, body)
+    for count in range(1, len(names) + 1):
+        some = dict(zip(names[:count], values, strict=False))
+        whole = msgspec.structs.replace(WRITE, **some)
+        assert Mould(WRITE, names[:count]).cast(encoded(*some.values())) == encode(whole)
+        assert Mould(whole, names[:count]).cast(encoded(*(getattr(WRITE, name) for name in some))) == encode(WRITE)
+
+
+def test_a_mould_has_its_blank_in_one_piece() -> None:
+    with pytest.raises(ValueError, match="id, accepted do not follow one another"):
+        Mould(WRITE, ("id", "accepted"))
 
 
 def test_a_mould_keeps_nothing_of_what_it_was_made_of_but_what_all_have() -> None:

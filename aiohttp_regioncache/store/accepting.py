@@ -15,7 +15,7 @@ from ..effects import ABSOLUTE
 from ..errors import RegionUnavailableError
 from ..keys import Resource, url_digest
 from ..overlay import is_partial
-from ..records import Mould, WriteRecord
+from ..records import Mould, WriteRecord, encoded
 from ..settings import Queue
 from .collector import Collector
 from .entries import STATE_SECONDS
@@ -31,10 +31,10 @@ ACCEPTED_AT_ONCE: Final = 16
 """Writes that are accepted in one call, for whose time Redis serves nobody else: a third of a millisecond."""
 _FIXED: Final = 8
 """Arguments of the script for each write, before its elements."""
-_DIFFERING: Final = ("id", "body", "body_stored", "idempotency_key", "accepted")
-"""The fields of a record that differ from one write of a kind to the next, in their order."""
-_DIFFERING_APART: Final = ("id", "idempotency_key", "accepted")
-"""The same of a record without the body."""
+_OWN: Final = ("id", "idempotency_key", "accepted")
+"""The fields of a record that differ from one write of a kind to the next whether it has the body or not."""
+_OF_BODY: Final = ("body_stored", "body")
+"""Those behind them that differ as well where it has it."""
 _END: Final = b"\r\n"
 """What ends an argument on the wire."""
 _EMPTY: Final = b"$0\r\n\r\n"
@@ -198,11 +198,21 @@ def pack(
     )
 
 
-class Listing(msgspec.Struct, frozen=True):
-    """What stands of the writes of one kind in the list of one resource: `line` and a record.
+class Written(msgspec.Struct, frozen=True, gc=False):
+    """What differs from one write of a kind to the next, encoded: `own` without the body, which `whole` has."""
 
-    What differs from one to the next is id, body, whether that is stored beside it, key and time, in this order.
-    """
+    own: bytes
+    whole: bytes
+
+    @classmethod
+    def of(cls, write_id: str, key: str, accepted: int, body: bytes, *, is_stored: bool) -> Written:
+        """Write it; `accepted` in milliseconds, and a body that `is_stored` beside it is left out."""
+        own = encoded(write_id, key, accepted)
+        return cls(own, own + encoded(is_stored, b"" if is_stored else body))
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """What stands of the writes of one kind in the list of one resource: `line` and a record."""
 
     line: bytes
     mould: Mould
@@ -211,21 +221,16 @@ class Listing(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, record: WriteRecord, *, has_body: bool) -> Listing:
         """Find it in one of them; without the body it is the same for every body."""
-        return cls(tags_of(record), Mould(record, _DIFFERING if has_body else _DIFFERING_APART), has_body)
+        return cls(tags_of(record), Mould(record, _OWN + _OF_BODY if has_body else _OWN), has_body)
 
     @property
     def size(self) -> int:
         """The octets of what is the same for all."""
         return len(self.line) + self.mould.size
 
-    def record(self, written: Sequence[bytes]) -> bytes:
-        """Its record, encoded as `written` is."""
-        return self.mould.cast(written if self.has_body else without_body(written))
-
-
-def without_body(written: Sequence[bytes]) -> Sequence[bytes]:
-    """What differs, encoded, of a record that has no body."""
-    return written[0], written[3], written[4]
+    def record(self, written: Written) -> bytes:
+        """The record of one of them, encoded."""
+        return self.mould.cast(written.whole if self.has_body else written.own)
 
 
 class Blank:
@@ -240,23 +245,15 @@ class Blank:
         # Each second piece is one that differs.
         self._arguments = [common.begin, b"", b"\r\n$4\r\n", b"", b"0" + common.flags, b"", common.told + _EMPTY]
         for each in lists:
-            first, *others = each.mould.pieces
-            self._arguments += (b"", each.line + first, *others)
-            self._arguments[-1] += _END
+            self._arguments += (b"", each.line + each.mould.before, b"", each.mould.behind + _END)
 
-    def fill(self, write_id: str, size: int, written: Sequence[bytes], body: bytes | None) -> Packed:
-        """Fill in a write of `size` octets: `written` is what differs, encoded, and `body` is stored beside it."""
+    def fill(self, write_id: str, size: int, written: Written, body: bytes | None) -> Packed:
+        """Fill in a write of `size` octets; `body` is stored beside it."""
         common, named, printed = self._common, write_id.encode(), b"%d" % size
         filled = [named, b"0" if body is None else b"1", b"$%d\r\n%b\r\n" % (len(printed), printed)]
-        length, apart = sum(map(len, written)), without_body(written)
-        length_apart = length - len(written[1]) - len(written[2])
         for size_of_others, has_body in self._lists:
-            if has_body:
-                filled.append(b"$%d\r\n" % (size_of_others + length))
-                filled += written
-            else:
-                filled.append(b"$%d\r\n" % (size_of_others + length_apart))
-                filled += apart
+            differing = written.whole if has_body else written.own
+            filled += (b"$%d\r\n" % (size_of_others + len(differing)), differing)
         arguments = self._arguments.copy()
         arguments[1::2] = filled
         keys, count = common.status + named + _END, 1 + common.keys.count

@@ -35,7 +35,7 @@ from ..store.accepting import Acceptance, Accepted, Verdict, accept
 from ..store.keyspace import Partition
 from ..store.region import RegionStore
 from . import preconditions
-from .plans import WritePlan, WritePlans, new_write_id, origin_keys
+from .plans import WritePlan, WritePlans, new_write_id
 from .receipts import Receipts
 from .through import Past
 
@@ -82,7 +82,7 @@ class Accepter:
         self._dropped = _LENGTH | (_CREDENTIALS if settings.sync.authorization else frozenset())
         self._hooks = hooks or Hooks()
         self._kinds: dict[tuple[str, int, bool], Receipts] = {}
-        self.plans = WritePlans(settings, signer, sites)
+        self.plans = WritePlans(settings, sites)
 
     async def accept(self, exchange: Exchange, rule: CompiledRule) -> web.Response | Past:
         """Queue a write in the user's region and answer it.
@@ -247,23 +247,27 @@ class Accepter:
         stored = len(body) > self._settings.queue.inline_body
         method = exchange.request.method
         content_type = exchange.request.headers.get("Content-Type", "")
-        scope = (exchange.site.id, exchange.principal.oldest, method, exchange.target.url)
+        known_by, origin_key = "", store.nonces.new()
+        if client_key:
+            scope = (exchange.principal.oldest, method, exchange.target.url, client_key)
+            known_by = self._signer.sign_oldest("client-key", exchange.site.id, *scope)
+            origin_key = self._signer.sign_oldest("origin-key", *scope)
         return WriteRecord(
             id=write_id,
+            idempotency_key=origin_key,
+            accepted=int(store.now() * 1000),
+            body_stored=stored,
+            body=b"" if stored else body,
             site=exchange.site.id,
             url=exchange.cached_as.url,
             endpoint=exchange.target.endpoint,
             method=method,
             headers=headers,
-            body=b"" if stored else body,
-            body_stored=stored,
             principal=exchange.principal.id,
             shared=rule.rule.shared,
             effect=effect_for(effect_name(rule.rule.effect), method, content_type),
             path=exchange.target.path,
             group=exchange.resource.group,
-            idempotency_key=origin_keys(self._signer, *scope[1:])(client_key or write_id),
-            accepted=int(store.now() * 1000),
             max_tries=rule.rule.max_tries or 0,
             max_age=rule.rule.max_age or 0.0,
             repeatable=rule.rule.replay == "safe",
@@ -272,7 +276,7 @@ class Accepter:
             on_dead=rule.rule.on_dead or "",
             durability=rule.rule.durability or self._settings.queue.durability,
             affected=affected,
-            idempotency=self._signer.sign_oldest("client-key", *scope, client_key) if client_key else "",
+            idempotency=known_by,
         )
 
     def _told(self, exchange: Exchange) -> tuple[WirePairs, int]:

@@ -6,7 +6,7 @@ decided how. All of that is a part of the plan's key, or is looked at again each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -17,14 +17,13 @@ from ..durability import MEMORY
 from ..effects import DELETE, UNKNOWN_EFFECT
 from ..exchange import Exchange, match_of, peer_of
 from ..pin import PIN_HEADER
-from ..principal import Signer
-from ..records import WriteRecord, encoded
+from ..records import WriteRecord
 from ..replays import CDN_LOOP, REPLAY_HEADER
 from ..rules import CompiledRule
 from ..served import ServedSite
 from ..settings import Settings
 from ..sites.serving import Sites
-from ..store.accepting import Acceptance, Accepted, Blank, Common, Listing, Packed, pack, taking
+from ..store.accepting import Acceptance, Accepted, Blank, Common, Listing, Packed, Written, pack, taking
 from ..store.collector import Collector
 from ..store.keyspace import Partition
 from ..store.region import RegionStore
@@ -50,8 +49,8 @@ class WritePlan(msgspec.Struct, frozen=True):
     """How the writes of one kind are queued: `like` is one of them.
 
     `lists` make what stands of them in the lists of what they touch, `blank` all that is queued of them where it is not
-    encrypted. `overhead` are the octets that a write counts for beside its body. `sign` makes the key by which the
-    origin knows a write, from its id; `receipts` their answers; `match` is the route, as in `match_of`.
+    encrypted. `overhead` are the octets that a write counts for beside its body. `receipts` are their answers; `match`
+    is the route, as in `match_of`.
     """
 
     served: ServedSite
@@ -64,7 +63,6 @@ class WritePlan(msgspec.Struct, frozen=True):
     lists: Sequence[Listing]
     blank: Blank | None
     overhead: int
-    sign: Callable[[str], str]
     receipts: Receipts
     match: web.UrlMappingMatchInfo | None
 
@@ -77,7 +75,7 @@ class WritePlan(msgspec.Struct, frozen=True):
         store = self.store
         write_id = new_write_id(store, self.partition)
         is_stored = len(body) > inline
-        written = encoded(write_id, b"" if is_stored else body, is_stored, self.sign(write_id), int(store.now() * 1000))
+        written = Written.of(write_id, store.nonces.new(), int(store.now() * 1000), body, is_stored=is_stored)
         size, beside = len(body) + self.overhead, body if is_stored else None
         if self.blank is not None:
             return self.blank.fill(write_id, size, written, beside)
@@ -88,8 +86,7 @@ class WritePlan(msgspec.Struct, frozen=True):
 class WritePlans:
     """Make plans of writes, and find them; `sites` None when the settings' site is the only one."""
 
-    def __init__(self, settings: Settings, signer: Signer, sites: Sites | None) -> None:
-        self._signer = signer
+    def __init__(self, settings: Settings, sites: Sites | None) -> None:
         self._caps = settings.queue
         self._sites = sites
         self._plans: Bounded[Key, WritePlan] = Bounded(settings.cache.table_bytes)
@@ -124,7 +121,7 @@ class WritePlans:
         if size > MAX_OCTETS:
             return
         record = accepted.record
-        store, principal = exchange.stores[0], exchange.principal.oldest
+        store = exchange.stores[0]
         common = Common.of(partition, accepted)
         lists = [Listing.of(each, has_body=_has_body(each, record)) for each in accepted.records]
         plan = WritePlan(
@@ -138,7 +135,6 @@ class WritePlans:
             lists,
             None if store.cipher.encrypts else Blank(partition, common, lists),
             accepted.size - len(accepted.body or record.body),
-            origin_keys(self._signer, principal, record.method, exchange.target.url),
             receipts,
             match_of(request),
         )
@@ -154,11 +150,6 @@ class WritePlans:
 def new_write_id(store: RegionStore, partition: Partition) -> str:
     """Make the id of a write, which says where it is queued."""
     return f"{store.name}-{partition.number}-{store.nonces.new()}"
-
-
-def origin_keys(signer: Signer, principal: str, method: str, url: str) -> Callable[[str], str]:
-    """Make the keys by which an origin knows writes again, each of the client's own key, or of the write's id."""
-    return signer.oldest_for("origin-key", principal, method, url)
 
 
 def _has_body(listed: WriteRecord, record: WriteRecord) -> bool:
