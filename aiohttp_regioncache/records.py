@@ -222,14 +222,23 @@ class Mould:
         """The octets that it keeps."""
         return len(self.before) + len(self.behind)
 
-    def cast(self, values: bytes) -> bytes:
-        """Write the record with other values of the varying fields, `encoded` in the order of the record."""
-        return self.before + values + self.behind
+    def cast(self, *values: bytes) -> bytes:
+        """Write the record with other values of the varying fields, encoded, in the order of the record."""
+        return b"".join((self.before, *values, self.behind))
 
 
 def encoded(*values: object) -> bytes:
     """Write some values, at most 15, as MessagePack, as they stand in a record."""
     return _encode(values)[1:]  # without how many they are
+
+
+def before_octets(length: int) -> bytes:
+    """What stands in MessagePack before so many octets."""
+    if length < 1 << 8:
+        return bytes((0xC4, length))
+    if length < 1 << 16:
+        return b"\xc5" + length.to_bytes(2, "big")
+    return b"\xc6" + length.to_bytes(4, "big")
 
 
 def decode_cache_record(data: bytes) -> CacheRecord | None:

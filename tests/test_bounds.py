@@ -55,7 +55,7 @@ from aiohttp_regioncache.settings import Sites as SiteSettings
 from aiohttp_regioncache.sites.directory import Directory, _Pulse
 from aiohttp_regioncache.sites.serving import Sites
 from aiohttp_regioncache.sites.store import put_site
-from aiohttp_regioncache.store import collector, entries, executor, glances, keyspace, purging, queue
+from aiohttp_regioncache.store import collector, entries, executor, glances, keyspace, nonces, purging, queue
 from aiohttp_regioncache.store.accepting import Verdict
 from aiohttp_regioncache.store.collector import Collector
 from aiohttp_regioncache.store.events import Events
@@ -111,6 +111,7 @@ BOUNDED: Final = {
     "sync/outlets.py:SiteOutlets._outlets": ("sites.max_known", "test_outlets_of_sites_keep_to_their_number"),
     "origins/origins.py:Origins._balances": ("MOST_ORIGINS", "test_origins_remembered_keep_to_their_number"),
     "origins/origins.py:Origins._used": ("the keys of _balances", "test_origins_remembered_keep_to_their_number"),
+    "store/nonces.py:Nonces._left": ("_AT_ONCE", "test_numbers_at_hand_are_few"),
     "store/executor.py:Executor._waiting": ("MAX_WAITING", "test_commands_that_wait_keep_to_their_number"),
     "store/executor.py:Executor._tasks": ("PIPELINES", "test_commands_that_wait_keep_to_their_number"),
     "store/executor.py:Executor._sent": ("PIPELINES", "test_commands_that_wait_keep_to_their_number"),
@@ -143,7 +144,6 @@ UNDER_WAY: Final = {
     "sync/batcher.py:Batcher._carriers": "REQUESTS",
     "sync/loop.py:SyncLoop._using": "a count for each claim, forgotten at zero",
     "sync/loop.py:SyncLoop._batchers": "weakly by outlet, and by the endpoints of its rules",
-    "store/accepting.py:Blank._arguments": "a part of a plan of WritePlans",
     "store/accepting.py:Blank._lists": "a part of a plan of WritePlans",
     "control/writes.py:_List._ahead": "one page of a listing, for one call",
     "writes/flush.py:Flush._stores": "the regions",
@@ -778,6 +778,13 @@ async def test_landed_writes_keep_to_their_number(store: RegionStore, client: Re
         await settle(store, partition, await claim_one(store, partition), write, seq, limits=limits)
         assert await raw(client, "ZCARD", landed) <= 5
         assert await raw(client, "PTTL", landed) > 0
+
+
+def test_numbers_at_hand_are_few() -> None:
+    made = nonces.Nonces()
+    for _ in range(1000):
+        made.new()
+        assert len(made._left) < nonces._AT_ONCE
 
 
 async def test_an_outbox_keeps_to_its_length(

@@ -14,6 +14,7 @@ from aiohttp_regioncache.records import (
     Form,
     Mould,
     WriteRecord,
+    before_octets,
     decode_cache_record,
     decode_write_record,
     encode,
@@ -218,6 +219,12 @@ def test_a_mould_casts_what_encoding_the_whole_record_would_give(
         whole = msgspec.structs.replace(WRITE, **some)
         assert Mould(WRITE, names[:count]).cast(encoded(*some.values())) == encode(whole)
         assert Mould(whole, names[:count]).cast(encoded(*(getattr(WRITE, name) for name in some))) == encode(WRITE)
+
+
+@pytest.mark.parametrize("length", [0, 1, 255, 256, 65_535, 65_536, 1 << 20])
+def test_what_stands_before_octets_is_what_encoding_them_gives(length: int) -> None:
+    octets = bytes(length)
+    assert before_octets(length) + octets == msgspec.msgpack.encode(octets)
 
 
 def test_a_mould_has_its_blank_in_one_piece() -> None:

@@ -15,12 +15,12 @@ from ..effects import ABSOLUTE
 from ..errors import RegionUnavailableError
 from ..keys import Resource, url_digest
 from ..overlay import is_partial
-from ..records import Mould, WriteRecord, encoded
+from ..records import Mould, WriteRecord, before_octets, encoded
 from ..settings import Queue
 from .collector import Collector
 from .entries import STATE_SECONDS
 from .keyspace import TAKEN, WAKE_CHANNEL, Partition
-from .pipe import Chunk, chunk, packed
+from .pipe import Chunk, chunk, joined, packed
 from .region import RegionStore
 from .scripts import script
 from .sealed import seal_body, seal_record
@@ -177,7 +177,7 @@ def pack(
     """
     has_body, has_key = body is not None, bool(idempotency)
     named = write_id.encode()
-    keys = [common.status, named, _END, common.keys.wire]
+    keys = [common.status, named, _END, *common.keys.pieces]
     if has_key:
         keys.insert(3, packed(partition.idempotency(idempotency)))
     if has_body:
@@ -192,23 +192,24 @@ def pack(
         arguments += (b"$%d\r\n" % len(element), element, _END)
     return Packed(
         write_id,
-        Chunk(b"".join(keys), 1 + has_body + has_key + common.keys.count),
-        Chunk(b"".join(arguments), _FIXED + len(elements)),
+        Chunk(keys, 1 + has_body + has_key + common.keys.count),
+        Chunk(arguments, _FIXED + len(elements)),
         None if body is None else seal_body(store.cipher, body, write_id),
     )
 
 
 class Written(msgspec.Struct, frozen=True, gc=False):
-    """What differs from one write of a kind to the next, encoded: `own` without the body, which `whole` has."""
+    """What differs from one write of a kind to the next, encoded: what it has of its own, and the body behind that."""
 
     own: bytes
-    whole: bytes
+    before_body: bytes
+    body: bytes
 
     @classmethod
     def of(cls, write_id: str, key: str, accepted: int, body: bytes, *, is_stored: bool) -> Written:
         """Write it; `accepted` in milliseconds, and a body that `is_stored` beside it is left out."""
-        own = encoded(write_id, key, accepted)
-        return cls(own, own + encoded(is_stored, b"" if is_stored else body))
+        kept = b"" if is_stored else body
+        return cls(encoded(write_id, key, accepted), encoded(is_stored) + before_octets(len(kept)), kept)
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -230,39 +231,45 @@ class Listing(msgspec.Struct, frozen=True):
 
     def record(self, written: Written) -> bytes:
         """The record of one of them, encoded."""
-        return self.mould.cast(written.whole if self.has_body else written.own)
+        if self.has_body:
+            return self.mould.cast(written.own, written.before_body, written.body)
+        return self.mould.cast(written.own)
 
 
 class Blank:
     """What `pack` makes of the writes of one kind, with blanks for what differs; their records are not encrypted."""
 
-    __slots__ = ("_arguments", "_common", "_lists", "_partition")
+    __slots__ = ("_behind_flag", "_behind_size", "_common", "_lists", "_partition")
 
     def __init__(self, partition: Partition, common: Common, lists: Sequence[Listing]) -> None:
         self._partition = partition
         self._common = common
-        self._lists = [(each.size, each.has_body) for each in lists]
-        # Each second piece is one that differs.
-        self._arguments = [common.begin, b"", b"\r\n$4\r\n", b"", b"0" + common.flags, b"", common.told + _EMPTY]
-        for each in lists:
-            self._arguments += (b"", each.line + each.mould.before, b"", each.mould.behind + _END)
+        self._behind_flag = b"0" + common.flags
+        self._behind_size = common.told + _EMPTY
+        self._lists = [
+            (each.size, each.has_body, each.line + each.mould.before, each.mould.behind + _END) for each in lists
+        ]
 
     def fill(self, write_id: str, size: int, written: Written, body: bytes | None) -> Packed:
         """Fill in a write of `size` octets; `body` is stored beside it."""
-        common, named, printed = self._common, write_id.encode(), b"%d" % size
-        filled = [named, b"0" if body is None else b"1", b"$%d\r\n%b\r\n" % (len(printed), printed)]
-        for size_of_others, has_body in self._lists:
-            differing = written.whole if has_body else written.own
-            filled += (b"$%d\r\n" % (size_of_others + len(differing)), differing)
-        arguments = self._arguments.copy()
-        arguments[1::2] = filled
-        keys, count = common.status + named + _END, 1 + common.keys.count
+        common, named, printed, own = self._common, write_id.encode(), b"%d" % size, written.own
+        keys = [common.status, named, _END, *common.keys.pieces]
         if body is not None:
-            keys, count = keys + packed(self._partition.body(write_id)), count + 1
+            keys.insert(3, packed(self._partition.body(write_id)))
+        flag = b"0" if body is None else b"1"
+        measured = b"$%d\r\n%b\r\n" % (len(printed), printed)
+        arguments = [common.begin, named, b"\r\n$4\r\n", flag, self._behind_flag, measured, self._behind_size]
+        whole = len(own) + len(written.before_body) + len(written.body)
+        for others, has_body, before, behind in self._lists:
+            if has_body:
+                length = b"$%d\r\n" % (others + whole)
+                arguments += (length, before, own, written.before_body, written.body, behind)
+            else:
+                arguments += (b"$%d\r\n" % (others + len(own)), before, own, behind)
         return Packed(
             write_id,
-            Chunk(keys + common.keys.wire, count),
-            Chunk(b"".join(arguments), _FIXED + len(self._lists)),
+            Chunk(keys, 1 + (body is not None) + common.keys.count),
+            Chunk(arguments, _FIXED + len(self._lists)),
             body,
         )
 
@@ -342,14 +349,10 @@ def _accept_all(
             stored.add_done_callback(_swallow)
     return executor.submit_written(
         script("accept"),
-        _joined([keys, *[write.keys for write in writes]]),
-        _joined([chunk(store.new_token(), work), arguments, *[write.arguments for write in writes]]),
+        joined(keys, *[write.keys for write in writes]),
+        joined(chunk(store.new_token(), work), arguments, *[write.arguments for write in writes]),
         store.confirmation(durability),
     )
-
-
-def _joined(chunks: Sequence[Chunk]) -> Chunk:
-    return Chunk(b"".join([each.wire for each in chunks]), sum([each.count for each in chunks]))
 
 
 def _read_all(store: RegionStore, writes: Sequence[Packed], answer: Any) -> list[Accepted | Exception]:

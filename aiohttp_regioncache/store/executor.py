@@ -25,7 +25,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..errors import RegionUnavailableError
 from .breaker import Breaker
-from .pipe import Chunk, Pipe, chunk, written
+from .pipe import Chunk, Pipe, chunk, joined, written
 from .scripts import Script
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class _Command(msgspec.Struct, frozen=True, gc=False):
         if self.rest is None:
             return written(self.arguments)
         first = chunk(*self.arguments)
-        return b"*%d\r\n%b%b" % (first.count + self.rest.count, first.wire, self.rest.wire)
+        return b"".join((b"*%d\r\n" % (first.count + self.rest.count), *first.pieces, *self.rest.pieces))
 
     @property
     def all_arguments(self) -> tuple[Argument, ...]:
@@ -142,8 +142,8 @@ class Executor:
         self, script: Script, keys: Chunk, arguments: Chunk, confirmation: Confirmation | None
     ) -> asyncio.Future[Any]:
         """Queue a script as `run_confirmed` does; the answer and whether it is confirmed come later."""
-        rest = Chunk(keys.wire + arguments.wire, keys.count + arguments.count)
-        return self._submit(("EVALSHA", script.sha, keys.count), script, confirmation or _NOTHING, rest)
+        command = ("EVALSHA", script.sha, keys.count)
+        return self._submit(command, script, confirmation or _NOTHING, joined(keys, arguments))
 
     def submit(self, *arguments: Argument) -> asyncio.Future[Any]:
         """Queue one command behind those already queued in this tick; the answer comes later."""

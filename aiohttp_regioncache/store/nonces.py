@@ -21,13 +21,11 @@ class Nonces:
     """
 
     def __init__(self) -> None:
-        self._digits = ""
-        self._at = 0
+        self._left: list[str] = []
 
     def new(self) -> str:
         """Make one."""
-        at = self._at
-        if at == len(self._digits):
-            self._digits, at = secrets.token_hex(_RANDOM // 2 * _AT_ONCE), 0
-        self._at = at + _RANDOM
-        return f"{self._digits[at : self._at]}{time.time_ns() & _CLOCK:08x}"
+        if not self._left:
+            digits = secrets.token_hex(_RANDOM // 2 * _AT_ONCE)
+            self._left = [digits[at : at + _RANDOM] for at in range(0, len(digits), _RANDOM)]
+        return self._left.pop() + "%08x" % (time.time_ns() & _CLOCK)

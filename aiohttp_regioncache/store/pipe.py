@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import hiredis
@@ -156,10 +156,15 @@ async def _give_back(pool: Any, connection: AbstractConnection) -> None:
 
 
 class Chunk(msgspec.Struct, frozen=True, gc=False):
-    """`count` arguments of a command in their form on the wire."""
+    """`count` arguments of a command in their form on the wire, in pieces that are put together when they leave."""
 
-    wire: bytes
+    pieces: Sequence[bytes]
     count: int
+
+    @property
+    def wire(self) -> bytes:
+        """The form on the wire."""
+        return b"".join(self.pieces)
 
     def arguments(self) -> list[bytes]:
         """The arguments themselves."""
@@ -177,7 +182,15 @@ def written(arguments: tuple[str | bytes | float, ...]) -> bytes:
 
 def chunk(*arguments: str | bytes | float) -> Chunk:
     """Write arguments in their form on the wire."""
-    return Chunk(written(arguments).partition(b"\r\n")[2], len(arguments))
+    return Chunk((written(arguments).partition(b"\r\n")[2],), len(arguments))
+
+
+def joined(*chunks: Chunk) -> Chunk:
+    """Several of them one behind the other."""
+    pieces: list[bytes] = []
+    for each in chunks:
+        pieces += each.pieces
+    return Chunk(pieces, sum([each.count for each in chunks]))
 
 
 def packed(key: str) -> bytes:

@@ -22,5 +22,5 @@ def test_a_copy_of_the_process_makes_others() -> None:
     """After a fork, or in a copy of a machine, the random digits at hand are the same."""
     nonces = Nonces()
     nonces.new()
-    other = copy.copy(nonces)
+    other = copy.deepcopy(nonces)
     assert {nonces.new() for _ in range(60)}.isdisjoint([other.new() for _ in range(60)])
