@@ -211,7 +211,6 @@ IN_REDIS: Final = {
     "affected": ("the writes of queue", "test_each_cap_of_a_queue_holds"),
     "body": ("queue.max_bytes; else a lifetime", "test_what_stays_in_redis_is_bounded"),
     "principals": ("queue.max_writes", "test_each_cap_of_a_queue_holds"),
-    "sizes": ("the resources of due", "test_each_cap_of_a_queue_holds"),
     "blocked": ("counts in queue.max_writes", "test_blocked_resources_take_places_of_the_queue"),
     "status": ("a lifetime, once it has ended", "test_what_stays_in_redis_is_bounded"),
     "idempotency": ("a lifetime, once its write has ended", "test_what_stays_in_redis_is_bounded"),
@@ -732,7 +731,6 @@ async def test_each_cap_of_a_queue_holds(store: RegionStore, client: Redis, caps
     assert sum(pending) == most
     assert await raw(client, "ZCARD", partition.affected(resource("/items").digest)) == most
     assert await raw(client, "ZCARD", partition.due) == sum(map(bool, pending))
-    assert await raw(client, "HLEN", partition.sizes) <= 4
     assert await raw(client, "HLEN", partition.principals) <= 2
     while claims := await queue.claim(store, partition, "fence", 10, 60):
         assert await raw(client, "HLEN", partition.lease) <= 4
@@ -742,7 +740,7 @@ async def test_each_cap_of_a_queue_holds(store: RegionStore, client: Redis, caps
                 ending = queue.Settlement("synced")
                 digests = queued.record.affected
                 await queue.settle(store, partition, claimed, queued.record.id, queued.seq, ending, digests, LIMITS)
-    for key in (partition.queue, partition.due, partition.lease, partition.sizes, partition.principals):
+    for key in (partition.queue, partition.due, partition.lease, partition.principals):
         assert not await raw(client, "EXISTS", key)
 
 

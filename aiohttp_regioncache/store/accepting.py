@@ -321,8 +321,7 @@ def taking(
 def _of_every_call(partition: Partition, caps: Queue) -> tuple[Chunk, Chunk]:
     """The script's keys that are not of one write, and its arguments behind token and message."""
     keys = chunk(
-        partition.seq, partition.queue, partition.due, partition.bytes, partition.principals, partition.sizes,
-        partition.blocked,
+        partition.seq, partition.queue, partition.due, partition.bytes, partition.principals, partition.blocked,
     )  # fmt: skip
     arguments = chunk(
         STATE_SECONDS * 1000, WAKE_CHANNEL, caps.max_writes, caps.max_bytes, caps.max_writes_per_resource,

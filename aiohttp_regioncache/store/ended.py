@@ -135,8 +135,8 @@ async def revive(
     """
     keys = [
         partition.due, partition.lease, partition.queue, partition.processed, partition.bytes, partition.seq,
-        partition.status(write_id), partition.body(write_id), partition.principals, partition.sizes,
-        partition.blocked, partition.ended("dead"), partition.ended("rejected"), partition.idempotency(idempotency),
+        partition.status(write_id), partition.body(write_id), partition.principals, partition.blocked,
+        partition.ended("dead"), partition.ended("rejected"), partition.idempotency(idempotency),
         *(key for each in (digest, *affected) for key in partition.resource(each)),
     ]  # fmt: skip
     arguments = (digest, write_id, store.new_token(), STATE_SECONDS * 1000, *_wake(store, partition))

@@ -34,12 +34,16 @@ _SHORT: Final = 128
 
 
 class State(msgspec.Struct, frozen=True):
-    """What is known of a resource: its token, landing numbers trimmed and newest, and how many writes are pending."""
+    """What is known of a resource: its token, landing numbers trimmed and newest, and how many writes are pending.
+
+    `octets` are those of the pending writes to the resource itself.
+    """
 
     token: str
     trimmed: int
     landed: int
     pending: int
+    octets: int
 
 
 def parse_state(raw: bytes | None) -> State | None:
@@ -52,8 +56,9 @@ def parse_state(raw: bytes | None) -> State | None:
 @functools.lru_cache(maxsize=4096)  # what many read seldom changes
 def _parse_state(raw: bytes) -> State | None:
     try:
-        token, trimmed, landed, pending = raw.decode().rsplit("|", 3)
-        return State(token, int(trimmed), int(landed), int(pending))
+        token, *counts = raw.decode().rsplit("|", 4)
+        trimmed, landed, pending, octets = map(int, counts)
+        return State(token, trimmed, landed, pending, octets)
     except ValueError:
         return None
 

@@ -59,7 +59,6 @@ class Partition:
         self.processed = f"{tag}:processed"
         self.bytes = f"{tag}:bytes"
         self.principals = f"{tag}:principals"
-        self.sizes = f"{tag}:sizes"
         self.blocked = f"{tag}:blocked"
         self.intents = f"{tag}:intents"
         self.out = f"{tag}:out"

@@ -258,7 +258,7 @@ def _settle_all(
 ) -> asyncio.Future[Any]:
     keys = [
         partition.lease, partition.due, partition.queue, partition.processed, partition.bytes, partition.seq,
-        partition.out, partition.principals, partition.sizes, partition.blocked, partition.ended("dead"),
+        partition.out, partition.principals, partition.blocked, partition.ended("dead"),
         partition.ended("rejected"),
     ]  # fmt: skip
     arguments: list[Any] = [

@@ -350,14 +350,14 @@ async def test_what_is_being_stored_is_waited_for(tmp_path: Path, followed: list
 @pytest.mark.parametrize(
     ("entry", "state", "purge", "is_untold", "is_plain"),
     [
-        (None, b"%b1|0|7|0", b"5", False, True),
-        (b"x", b"%b1|0|7|0", b"5", False, False),
+        (None, b"%b1|0|7|0|0", b"5", False, True),
+        (b"x", b"%b1|0|7|0|0", b"5", False, False),
         (None, None, b"5", False, False),
-        (None, b"other|0|7|0", b"5", False, False),
-        (None, b"%b1|0|7|1", b"5", False, False),
-        (None, b"%b1|0|7", b"5", False, False),
-        (None, b"%b1|0|7|0", None, False, False),
-        (None, b"%b1|0|7|0", b"5", True, False),
+        (None, b"other|0|7|0|0", b"5", False, False),
+        (None, b"%b1|0|7|1|9", b"5", False, False),
+        (None, b"%b1|0|7|0", b"5", False, False),
+        (None, b"%b1|0|7|0|0", None, False, False),
+        (None, b"%b1|0|7|0|0", b"5", True, False),
     ],
     ids=["plain", "stored", "unknown", "other run", "pending", "broken", "no purges known", "untold"],
 )

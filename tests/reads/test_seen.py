@@ -35,7 +35,7 @@ RECORD = CacheRecord(
     form=int(Form.PLAIN),
 )
 VARIANT: Variant = (("accept",), RECORD.known, "key")
-MARKER, STATE, PURGE, RUN, NOW = b"marker", b"run.token|0|7|0", b"3", "run", 1010.0
+MARKER, STATE, PURGE, RUN, NOW = b"marker", b"run.token|0|7|0|0", b"3", "run", 1010.0
 
 
 def _values(record: CacheRecord = RECORD, *, marked: bool = False) -> list[bytes | None]:

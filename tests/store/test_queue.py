@@ -82,9 +82,9 @@ async def test_writes_of_one_moment_count_each_other(store: RegionStore, client:
         assert {each.verdict for each in accepted} == {Verdict.ACCEPTED}
     pending = {}
     for path in ("/items", "/items/1", "/items/2", "/items/3"):
-        text = await raw(client, "GET", partition.state(resource(path).digest))
-        pending[path] = text.rpartition(b"|")[2]
-    assert pending == {"/items": b"6", "/items/1": b"3", "/items/2": b"1", "/items/3": b"2"}
+        state = await _state(client, partition.state(resource(path).digest))
+        pending[path] = (state.pending, state.octets)
+    assert pending == {"/items": (6, 0), "/items/1": (3, 30), "/items/2": (1, 10), "/items/3": (2, 20)}
     assert (await queue.depth(store, partition)).writes == 6
     due = await client.zrange(partition.due, 0, -1)
     assert set(due) == {resource(path).digest.encode() for path in ("/items/1", "/items/2", "/items/3")}
@@ -760,9 +760,9 @@ async def test_writes_that_end_together_end_in_one_call_each_by_itself(store: Re
     assert (depth.writes, depth.bytes, depth.blocked, depth.due) == (3, 30, 1, 3)
     assert (depth.newest, depth.processed) == (9, seqs[2] - 1)
     assert await client.hgetall(partition.principals) == {b"p0": b"1", b"p1": b"2"}
-    assert await client.hgetall(partition.sizes) == {
-        write.target.digest.encode(): b"10" for write in (writes[2], writes[3], behind)
-    }
+    pending = {write.target.digest for write in (writes[2], writes[3], behind)}
+    for digest in {write.target.digest for write in (*writes, behind)}:
+        assert (await _state(client, partition.state(digest))).octets == (10 if digest in pending else 0)
     assert await client.xlen(partition.out) == 1
     await eventually(lambda: bool(seen))
     (change,) = seen
@@ -771,6 +771,12 @@ async def test_writes_that_end_together_end_in_one_call_each_by_itself(store: Re
         at = named.index(writes[n].record.id)
         assert named[at + 1 : at + 3] == (writes[n].target.digest, resource("/items").digest)
     assert not {writes[2].record.id, writes[3].record.id} & set(named)
+
+
+async def _state(client: Redis, key: str) -> entries.State:
+    state = entries.parse_state(await raw(client, "GET", key))
+    assert state is not None
+    return state
 
 
 async def _octets(client: Redis, *keys: str) -> dict[str, bytes | None]:
@@ -782,10 +788,10 @@ async def test_a_write_whose_keys_are_of_another_type_leaves_nothing_behind(stor
     write = acceptance("/items/1", affects=("/items",))
     state, affected, *_ = partition.resource(write.target.digest)[0], partition.state(resource("/items").digest)
     counts = (partition.queue, partition.due, partition.bytes)
-    for wrong in (state, affected, partition.seq, partition.principals, partition.sizes):
+    for wrong in (state, affected, partition.seq, partition.principals):
         await client.flushdb()
         await raw(client, "LPUSH", wrong, "no such thing")
-        names = (*counts, partition.seq, partition.principals, partition.sizes, state, affected)
+        names = (*counts, partition.seq, partition.principals, state, affected)
         before = await _octets(client, *names, partition.pending(write.target.digest))
         for _ in range(3):
             with pytest.raises(ResponseError, match="WRONGTYPE"):

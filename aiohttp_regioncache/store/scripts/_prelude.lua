@@ -1,5 +1,5 @@
 -- Stands before every script. A resource is four keys in a row: state, queue, affected, landed.
--- A state is the text `token|trimmed|landed|pending`.
+-- A state is the text `token|trimmed|landed|pending|octets`, those of the pending writes to the resource itself.
 local function now_ms()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -18,15 +18,15 @@ end
 local function read_state(keys)
   local raw = redis.call('GET', keys.state)
   if not raw then return nil end
-  local token, trimmed, landed = string.match(raw, '^([^|]*)|(%d+)|(%d+)|%d+$')
+  local token, trimmed, landed, octets = string.match(raw, '^([^|]*)|(%d+)|(%d+)|%d+|(%d+)$')
   if not token then return nil end
-  return {token = token, trimmed = tonumber(trimmed), landed = tonumber(landed)}
+  return {token = token, trimmed = tonumber(trimmed), landed = tonumber(landed), octets = tonumber(octets)}
 end
 
 -- Pending writes keep their state; a clean one carries a lifetime and may be evicted. `own`: how many it has itself, if known.
 local function write_state(keys, state, lifetime, own)
   local pending = (own or redis.call('ZCARD', keys.queue)) + redis.call('ZCARD', keys.affected)
-  local raw = string.format('%s|%d|%d|%d', state.token, state.trimmed, state.landed, pending)
+  local raw = string.format('%s|%d|%d|%d|%d', state.token, state.trimmed, state.landed, pending, state.octets or 0)
   if pending > 0 then
     redis.call('SET', keys.state, raw)
   else

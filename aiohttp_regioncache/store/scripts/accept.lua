@@ -2,7 +2,7 @@
 -- What is wrong with the keys of one keeps no other from being accepted.
 -- Whatever says that a write is there also writes: a durability that is asked for afterwards covers what this
 -- connection has written, and the write itself may have come over another one.
--- KEYS: seq, queue, due, bytes, principals, sizes, blocked
+-- KEYS: seq, queue, due, bytes, principals, blocked
 --   then for each write: status, with a body of its own that, with an idempotency key its record, and the keys of the
 --   target and each affected resource
 -- ARGV: token, message, lifetime of a state in ms, channel, caps
@@ -11,11 +11,11 @@
 -- The flags are 0 or 1: has a body of its own, has an idempotency key, shared, chained.
 -- Returns for each write its number, 0 when it was there already, or {verdict, detail, number}
 local seq_key, queue, due, bytes = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local principals, sizes, blocked = KEYS[5], KEYS[6], KEYS[7]
+local principals, blocked = KEYS[5], KEYS[6]
 local token, message, state_ms, channel = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local max_writes, max_bytes, max_resource = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local max_resource_bytes, max_principal = tonumber(ARGV[8]), tonumber(ARGV[9])
-local FIRST_KEY, FIRST_ARGUMENT, ARGUMENTS = 8, 10, 8
+local FIRST_KEY, FIRST_ARGUMENT, ARGUMENTS = 7, 10, 8
 
 local now = now_ms()
 -- What the partition has pending, counted once for all of them: writes, dead ones that hold back others, and octets.
@@ -28,23 +28,18 @@ local pending_of, more_of = {}, {}
 -- The texts of states, as they are to be.
 local states = {}
 
--- Count one more pending at a resource, in the text of its state; nil for what is none.
-local function with_one_more(raw)
-  local pending = raw and string.match(raw, '^[^|]*|%d+|%d+|()%d+$')
-  return pending and string.sub(raw, 1, pending - 1) .. string.sub(raw, pending) + 1
-end
-
 local function state_at(first)
   return states[KEYS[first]] or redis.call('GET', KEYS[first])
 end
 
-local function note_pending(first, raw, own)
-  raw = with_one_more(raw)
-  states[KEYS[first]] = raw or nil
-  if not raw then
+-- Count one more pending at a resource, in the text of its state; `own` and `octets` of the resource itself, if it is.
+local function note_pending(first, raw, own, octets)
+  local before, pending, known = string.match(raw or '', '^([^|]*|%d+|%d+|)(%d+)|(%d+)$')
+  states[KEYS[first]] = before and before .. pending + 1 .. '|' .. (octets or known) or nil
+  if not before then
     local keys = resource(first)
     redis.call('DEL', keys.landed)
-    write_state(keys, {token = token, trimmed = 0, landed = 0}, state_ms, own)
+    write_state(keys, {token = token, trimmed = 0, landed = 0, octets = octets}, state_ms, own)
   end
 end
 
@@ -90,14 +85,10 @@ local function accept(key, at)
     states_affected = {}
     for i = 1, count - 1 do states_affected[i] = state_at(target + 4 * i) end
   end
+  local held = own > 0 and tonumber(string.match(state or '', '|(%d+)$')) or 0
+  if held > 0 and held + size > max_resource_bytes then return {'full', 'resource', before_it} end
   local before = own > 0 and string.sub(flags, 4, 4) == '1' and redis.call('ZREVRANGE', target_queue, 0, 0, 'WITHSCORES')[2]
 
-  local held = redis.call('HINCRBY', sizes, digest, size)
-  if own > 0 and held > size and held > max_resource_bytes then
-    redis.call('HINCRBY', sizes, digest, -size)
-    return {'full', 'resource', before_it}
-  end
-  if held <= 0 then redis.call('HDEL', sizes, digest) end
   pending_of[principal], more_of[principal] = theirs + 1, (more_of[principal] or 0) + 1
   newest = seq
   if body then redis.call('PERSIST', body) end
@@ -106,7 +97,7 @@ local function accept(key, at)
   waiting_writes = waiting_writes + 1
   local shared, element = string.sub(flags, 3, 3), at + ARGUMENTS
   redis.call('ZADD', target_queue, seq, ARGV[element])
-  note_pending(target, state, own + 1)
+  note_pending(target, state, own + 1, held + size)
   for i = 1, count - 1 do
     local affected = target + 4 * i
     add_affected(KEYS[affected + 2], shared, principal, seq, ARGV[element + i])

@@ -1,10 +1,10 @@
 -- Queue a dead or rejected write again, at its old place before all that came after it.
 -- Not while a sender holds the resource: it would find another write at the head than the one that it is sending.
--- KEYS: due, lease, queue, processed, bytes, seq, status, body, principals, sizes, blocked, dead, rejected, idempotency, then the target and each affected resource
+-- KEYS: due, lease, queue, processed, bytes, seq, status, body, principals, blocked, dead, rejected, idempotency, then the target and each affected resource
 -- ARGV: digest, id, token, state lifetime in ms, channel, message   Returns `revived`, `busy`, `unknown` or how it has ended for good
 local due, lease, queue, processed, bytes, seq_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local status, body, principals, sizes, blocked = KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
-local dead, rejected, idempotency, first_resource = KEYS[12], KEYS[13], KEYS[14], 15
+local status, body, principals, blocked = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local dead, rejected, idempotency, first_resource = KEYS[11], KEYS[12], KEYS[13], 14
 local digest, id, token, state_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
 local found = redis.call('HMGET', status, 'state', 'record', 'seq', 'size', 'principal', 'body', 'shared')
@@ -21,7 +21,6 @@ redis.call('PERSIST', status)
 redis.call('PERSIST', body)
 redis.call('PERSIST', idempotency)
 redis.call('INCRBY', bytes, size)
-if redis.call('HINCRBY', sizes, digest, size) <= 0 then redis.call('HDEL', sizes, digest) end
 redis.call('HINCRBY', principals, principal, 1)
 redis.call('ZADD', queue, seq, numbered(seq, id))
 for at = first_resource, #KEYS, 4 do
@@ -32,6 +31,7 @@ for at = first_resource, #KEYS, 4 do
   local element = at == first_resource and record or redis.call('HGET', status, copy)
   if at == first_resource then
     redis.call('ZADD', keys.queue, seq, element)
+    known.octets = (known.octets or 0) + size
   elseif element and element ~= '' then
     add_affected(keys.affected, found[7], principal, seq, element)
   end

@@ -1,19 +1,19 @@
 -- End writes of claimed resources, one after another: of each resource the head, or with `anywhere` any. The first change
 -- is a removal, so that it works at full memory. What is wrong with the keys of one keeps no other from ending. What is
 -- kept of the partition changes once for all of them, and all that have ended are announced in one message.
--- KEYS: lease, due, queue, processed, bytes, seq, out, principals, sizes, blocked, dead, rejected
+-- KEYS: lease, due, queue, processed, bytes, seq, out, principals, blocked, dead, rejected
 --   then for each write: status, body, idempotency, and the keys of the target and each affected resource
 -- ARGV: see aiohttp_regioncache/store/queue.py   Returns for each write {what became of it, how many may go on after it}
 local lease, due, queue, processed, bytes, seq_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local out, principals, sizes, blocked = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
-local ended = {dead = KEYS[11], rejected = KEYS[12]}
+local out, principals, blocked = KEYS[7], KEYS[8], KEYS[9]
+local ended = {dead = KEYS[10], rejected = KEYS[11]}
 local token, state_ms, landed_ms, landed_count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local holdoff, lease_ms, channel, partition = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
 local out_length, ended_length = ARGV[9], tonumber(ARGV[10])
 
 local now = now_ms()
 local writes, digests = {}, {}
-local key, at = 13, 11
+local key, at = 12, 11
 while key <= #KEYS do
   local write = {key = key, last_key = key + 2 + 4 * ARGV[at], at = at + 2, last = at + 14 + ARGV[at + 1]}
   writes[#writes + 1] = write
@@ -24,7 +24,7 @@ local leases = {}
 for i, held in ipairs(redis.call('HMGET', lease, unpack(digests))) do leases[digests[i]] = held end
 
 -- What the partition's keys lose, and the number of the newest landing when there is one.
-local unqueued, given_back, emptied, announced = {}, {}, {}, {}
+local unqueued, given_back, announced = {}, {}, {}
 local freed, fewer, newest = 0, {}, nil
 
 local function settle(write)
@@ -70,12 +70,6 @@ local function settle(write)
   local size, principal = tonumber(known[1] or 0), known[2] or ''
   freed = freed + size
   fewer[principal] = (fewer[principal] or 0) + 1
-  if left == 0 then
-    emptied[#emptied + 1] = digest
-  -- Some servers take no `-0`.
-  elseif redis.call('HINCRBY', sizes, digest, 0 - size) <= 0 then
-    redis.call('HDEL', sizes, digest)
-  end
 
   if outcome == 'synced' then newest = (newest or tonumber(redis.call('GET', seq_key) or 0)) + 1 end
   for i, element in ipairs(elements) do
@@ -99,6 +93,7 @@ local function settle(write)
     elseif outcome ~= 'synced' and outcome ~= 'superseded' then
       state.token = dated(token)
     end
+    if i == 1 then state.octets = left > 0 and math.max(0, (state.octets or 0) - size) or 0 end
     write_state(keys, state, state_ms, i == 1 and left or nil)
   end
   if announcement ~= '' then redis.call('XADD', out, 'MAXLEN', '~', out_length, '*', 'i', announcement) end
@@ -146,7 +141,6 @@ redis.call('DECRBY', bytes, freed)
 for principal, count in pairs(fewer) do
   if redis.call('HINCRBY', principals, principal, -count) <= 0 then redis.call('HDEL', principals, principal) end
 end
-if #emptied > 0 then redis.call('HDEL', sizes, unpack(emptied)) end
 if #given_back > 0 then
   redis.call('ZREM', due, unpack(given_back))
   redis.call('HDEL', lease, unpack(given_back))
