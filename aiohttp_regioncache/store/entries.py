@@ -34,16 +34,12 @@ _SHORT: Final = 128
 
 
 class State(msgspec.Struct, frozen=True):
-    """What is known of a resource: its token, landing numbers trimmed and newest, and how many writes are pending.
-
-    `octets` are those of the pending writes to the resource itself.
-    """
+    """What is known of a resource: its token, landing numbers trimmed and newest, and how many writes are pending."""
 
     token: str
     trimmed: int
     landed: int
     pending: int
-    octets: int
 
 
 def parse_state(raw: bytes | None) -> State | None:
@@ -57,8 +53,8 @@ def parse_state(raw: bytes | None) -> State | None:
 def _parse_state(raw: bytes) -> State | None:
     try:
         token, *counts = raw.decode().rsplit("|", 4)
-        trimmed, landed, pending, octets = map(int, counts)
-        return State(token, trimmed, landed, pending, octets)
+        trimmed, landed, pending, _ = map(int, counts)  # the octets are for `accept` alone
+        return State(token, trimmed, landed, pending)
     except ValueError:
         return None
 

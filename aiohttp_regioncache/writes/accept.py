@@ -247,11 +247,12 @@ class Accepter:
         stored = len(body) > self._settings.queue.inline_body
         method = exchange.request.method
         content_type = exchange.request.headers.get("Content-Type", "")
-        known_by, origin_key = "", store.nonces.new()
         if client_key:
             scope = (exchange.principal.oldest, method, exchange.target.url, client_key)
             known_by = self._signer.sign_oldest("client-key", exchange.site.id, *scope)
             origin_key = self._signer.sign_oldest("origin-key", *scope)
+        else:
+            known_by, origin_key = "", store.nonces.new()
         return WriteRecord(
             id=write_id,
             idempotency_key=origin_key,

@@ -39,9 +39,9 @@ def cost(
     seconds: float,
     connections: int = CONNECTIONS,
 ) -> Cost:
-    """Measure a server for some seconds, the medians of three parts; what is asked has been asked before.
+    """Measure a server for some seconds, the medians of three parts, once it has been asked for half as long.
 
-    The parts, because a point stands for itself: a slow second of the machine would look like growth.
+    A point stands for itself: a slow second of the machine would look like growth.
     """
     load = Load(server.port, plans, connections)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -77,6 +78,18 @@ async def test_a_full_server_refuses_writes_and_drains_its_queue(small: ValkeySe
             assert answer == ("settled", 0)
         depth = await queue.depth(store, partition)
         assert (depth.writes, depth.bytes, depth.due) == (0, 0, 0)
+
+
+async def test_a_body_that_is_there_already_lets_no_write_into_a_full_server(small: ValkeyServer) -> None:
+    async with opened(small.url) as store, small.client() as client:
+        writes = [acceptance("/items/1", body=LARGE, stored=True), acceptance("/items/2", body=b"small")]
+        body_key = store.partitions[0].body(writes[0].record.id)
+        await raw(client, "SET", body_key, LARGE, "EX", 60)
+        await _fill_memory(client)
+        refused = await asyncio.gather(*(accept(store, write) for write in writes), return_exceptions=True)
+        assert [type(each) for each in refused] == [RegionUnavailableError] * 2
+        assert await raw(client, "PTTL", body_key) != -1  # it goes by itself, or has gone
+        assert await raw(client, "ZCARD", store.partitions[0].queue) == 0
 
 
 async def test_a_full_server_still_hears_of_invalidations_and_tells_them(small: ValkeyServer) -> None:

@@ -472,7 +472,8 @@ class Machine:
             return
         assert state is not None
         assert (state.trimmed, state.landed, state.pending) == (each.trimmed, each.landed, each.pending)
-        assert state.octets == sum(write.size for _, write in each.own)
+        counts = await tools.pending_counts(self.client, self.partition, resource(each.path))
+        assert counts == (each.pending, sum(write.size for _, write in each.own))
         assert [item.number for item in looked.landed] == each.landed_list
         assert looked.is_whole
         assert (lifetime == -1) == (each.pending > 0)

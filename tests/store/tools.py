@@ -169,6 +169,13 @@ async def settle(
     return await queue.settle(store, partition, claimed, write.record.id, seq, settlement, affected, limits)
 
 
+async def pending_counts(client: Redis, partition: Partition, resource: Resource) -> tuple[int, int]:
+    """How many writes are pending at a resource, and the octets of those to itself."""
+    text: bytes = await raw(client, "GET", partition.state(resource.digest))
+    _, pending, octets = text.rsplit(b"|", 2)
+    return int(pending), int(octets)
+
+
 async def look(
     store: RegionStore, target: Resource, *principals: str, key: str = "key", path: str = ""
 ) -> entries.Look:

@@ -32,9 +32,14 @@ local function state_at(first)
   return states[KEYS[first]] or redis.call('GET', KEYS[first])
 end
 
+-- What stands in the text of a state before the count of what is pending, that count and the octets; nil for what is none.
+local function counts_of(raw)
+  return string.match(raw or '', '^([^|]*|%d+|%d+|)(%d+)|(%d+)$')
+end
+
 -- Count one more pending at a resource, in the text of its state; `own` and `octets` of the resource itself, if it is.
 local function note_pending(first, raw, own, octets)
-  local before, pending, known = string.match(raw or '', '^([^|]*|%d+|%d+|)(%d+)|(%d+)$')
+  local before, pending, known = counts_of(raw)
   states[KEYS[first]] = before and before .. pending + 1 .. '|' .. (octets or known) or nil
   if not before then
     local keys = resource(first)
@@ -66,7 +71,7 @@ local function accept(key, at)
     return {'known', known_id, 0}
   end
 
-  -- Everything is read before anything is written: a key of another type leaves nothing half done.
+  -- All of this is read before anything is written: a key of another type among these leaves nothing half done.
   local target_queue = KEYS[target + 1]
   local own = redis.call('ZCARD', target_queue)
   local is_blocked = dead_writes > 0 and redis.call('HEXISTS', blocked, digest) == 1
@@ -85,18 +90,17 @@ local function accept(key, at)
     states_affected = {}
     for i = 1, count - 1 do states_affected[i] = state_at(target + 4 * i) end
   end
-  local held = own > 0 and tonumber(string.match(state or '', '|(%d+)$')) or 0
+  local held = own > 0 and tonumber(select(3, counts_of(state)) or 0) or 0
   if held > 0 and held + size > max_resource_bytes then return {'full', 'resource', before_it} end
   local before = own > 0 and string.sub(flags, 4, 4) == '1' and redis.call('ZREVRANGE', target_queue, 0, 0, 'WITHSCORES')[2]
 
-  pending_of[principal], more_of[principal] = theirs + 1, (more_of[principal] or 0) + 1
-  newest = seq
-  if body then redis.call('PERSIST', body) end
-  more_bytes = more_bytes + size
-  queued[#queued + 1], queued[#queued + 2] = seq, numbered(seq, id)
-  waiting_writes = waiting_writes + 1
   local shared, element = string.sub(flags, 3, 3), at + ARGUMENTS
+  -- The first change is one that full memory refuses.
   redis.call('ZADD', target_queue, seq, ARGV[element])
+  if body then redis.call('PERSIST', body) end
+  pending_of[principal], more_of[principal] = theirs + 1, (more_of[principal] or 0) + 1
+  newest, more_bytes, waiting_writes = seq, more_bytes + size, waiting_writes + 1
+  queued[#queued + 1], queued[#queued + 2] = seq, numbered(seq, id)
   note_pending(target, state, own + 1, held + size)
   for i = 1, count - 1 do
     local affected = target + 4 * i
