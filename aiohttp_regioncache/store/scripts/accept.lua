@@ -25,23 +25,23 @@ local newest, more_bytes = nil, 0
 local queued, dues = {}, {}
 -- Pending writes by principal, and how many of them are accepted now.
 local pending_of, more_of = {}, {}
--- The texts of states, as they are to be.
+-- States as they are to be, by their keys: what their texts have before what counts the pending writes, and these counts.
 local states = {}
 
 local function state_at(first)
-  return states[KEYS[first]] or redis.call('GET', KEYS[first])
+  local state = states[KEYS[first]]
+  if state then return state end
+  local before, pending, octets = string.match(redis.call('GET', KEYS[first]) or '', '^([^|]*|%d+|%d+|)(%d+)|(%d+)$')
+  return before and {before = before, pending = pending, octets = octets}
 end
 
--- What stands in the text of a state before the count of what is pending, that count and the octets; nil for what is none.
-local function counts_of(raw)
-  return string.match(raw or '', '^([^|]*|%d+|%d+|)(%d+)|(%d+)$')
-end
-
--- Count one more pending at a resource, in the text of its state; `own` and `octets` of the resource itself, if it is.
-local function note_pending(first, raw, own, octets)
-  local before, pending, known = counts_of(raw)
-  states[KEYS[first]] = before and before .. pending + 1 .. '|' .. (octets or known) or nil
-  if not before then
+-- Count one more pending at a resource, and make a state of one that has none; `own` and `octets` of the resource itself,
+-- if it is that.
+local function note_pending(first, state, own, octets)
+  if state then
+    state.pending, state.octets = state.pending + 1, octets or state.octets
+    states[KEYS[first]] = state
+  else
     local keys = resource(first)
     redis.call('DEL', keys.landed)
     write_state(keys, {token = token, trimmed = 0, landed = 0, octets = octets}, state_ms, own)
@@ -90,7 +90,7 @@ local function accept(key, at)
     states_affected = {}
     for i = 1, count - 1 do states_affected[i] = state_at(target + 4 * i) end
   end
-  local held = own > 0 and tonumber(select(3, counts_of(state)) or 0) or 0
+  local held = own > 0 and state and tonumber(state.octets) or 0
   if held > 0 and held + size > max_resource_bytes then return {'full', 'resource', before_it} end
   local before = own > 0 and string.sub(flags, 4, 4) == '1' and redis.call('ZREVRANGE', target_queue, 0, 0, 'WITHSCORES')[2]
 
@@ -122,7 +122,7 @@ local function note_together()
     redis.call('ZADD', queue, unpack(queued))
   end
   if #dues > 0 and redis.call('ZADD', due, 'NX', unpack(dues)) > 0 then redis.call('PUBLISH', channel, message) end
-  for key, raw in pairs(states) do redis.call('SET', key, raw) end
+  for key, state in pairs(states) do redis.call('SET', key, state.before .. state.pending .. '|' .. state.octets) end
   if more_bytes > 0 then redis.call('INCRBY', bytes, more_bytes) end
   for principal, more in pairs(more_of) do redis.call('HINCRBY', principals, principal, more) end
 end
