@@ -15,7 +15,7 @@ local now = now_ms()
 local writes, digests = {}, {}
 local key, at = 12, 11
 while key <= #KEYS do
-  local write = {key = key, last_key = key + 2 + 4 * ARGV[at], at = at + 2, last = at + 14 + ARGV[at + 1]}
+  local write = {number = #writes + 1, key = key, last_key = key + 2 + 4 * ARGV[at], at = at + 2, last = at + 14 + ARGV[at + 1]}
   writes[#writes + 1] = write
   digests[#digests + 1] = ARGV[write.at + 1]
   key, at = write.last_key + 1, write.last + 1
@@ -26,6 +26,46 @@ for i, held in ipairs(redis.call('HMGET', lease, unpack(digests))) do leases[dig
 -- What the partition's keys lose, and the number of the newest landing when there is one.
 local unqueued, given_back, announced = {}, {}, {}
 local freed, fewer, newest = 0, {}, nil
+-- What changes of resources, by the keys of their states: a parent path that all of them affect is read and written once.
+local changes = {}
+
+local function change_of(keys, number)
+  local change = changes[keys.state]
+  if not change then
+    local state, minted = read_or_mint_state(keys, token)
+    if minted then redis.call('DEL', keys.landed) end
+    change = {keys = keys, state = state, lands = false, numbers = {}}
+    changes[keys.state] = change
+  end
+  change.numbers[#change.numbers + 1] = number
+  return change
+end
+
+local function land(change, element)
+  local keys, state = change.keys, change.state
+  -- Landed writes that are missing were evicted: a base that lacks them is of no use any more.
+  if not change.lands and state.landed > state.trimmed and redis.call('EXISTS', keys.landed) == 0 then
+    state.trimmed = state.landed
+  end
+  redis.call('ZADD', keys.landed, newest, string.format('%013d', now) .. element)
+  state.landed, change.lands = newest, true
+end
+
+local function write_change(change)
+  local keys, state = change.keys, change.state
+  if change.lands then
+    redis.call('PEXPIRE', keys.landed, landed_ms)
+    local surplus = redis.call('ZCARD', keys.landed) - landed_count
+    if surplus > 0 then
+      local oldest = redis.call('ZRANGE', keys.landed, surplus - 1, surplus - 1, 'WITHSCORES')
+      state.trimmed = math.max(state.trimmed, tonumber(oldest[2]))
+      -- A fetch from a lagging reader must not count as one that contains it.
+      if tonumber(string.sub(oldest[1], 1, 13)) > now - holdoff then state.token = dated(token) end
+      redis.call('ZREMRANGEBYRANK', keys.landed, 0, surplus - 1)
+    end
+  end
+  write_state(keys, state, state_ms, change.own)
+end
 
 local function settle(write)
   local status, body, idempotency = KEYS[write.key], KEYS[write.key + 1], KEYS[write.key + 2]
@@ -73,28 +113,16 @@ local function settle(write)
 
   if outcome == 'synced' then newest = (newest or tonumber(redis.call('GET', seq_key) or 0)) + 1 end
   for i, element in ipairs(elements) do
-    local keys = resource(first_resource + 4 * (i - 1))
-    local state, minted = read_or_mint_state(keys, token)
-    if minted then redis.call('DEL', keys.landed) end
+    local change = change_of(resource(first_resource + 4 * (i - 1)), write.number)
+    local state = change.state
     if outcome == 'synced' and element then
-      -- Landed writes that are missing were evicted: a base that lacks them is of no use any more.
-      if state.landed > state.trimmed and redis.call('EXISTS', keys.landed) == 0 then state.trimmed = state.landed end
-      redis.call('ZADD', keys.landed, newest, string.format('%013d', now) .. element)
-      redis.call('PEXPIRE', keys.landed, landed_ms)
-      state.landed = newest
-      local surplus = redis.call('ZCARD', keys.landed) - landed_count
-      if surplus > 0 then
-        local oldest = redis.call('ZRANGE', keys.landed, surplus - 1, surplus - 1, 'WITHSCORES')
-        state.trimmed = math.max(state.trimmed, tonumber(oldest[2]))
-        -- A fetch from a lagging reader must not count as one that contains it.
-        if tonumber(string.sub(oldest[1], 1, 13)) > now - holdoff then state.token = dated(token) end
-        redis.call('ZREMRANGEBYRANK', keys.landed, 0, surplus - 1)
-      end
+      land(change, element)
     elseif outcome ~= 'synced' and outcome ~= 'superseded' then
       state.token = dated(token)
     end
-    if i == 1 then state.octets = left > 0 and math.max(0, (state.octets or 0) - size) or 0 end
-    write_state(keys, state, state_ms, i == 1 and left or nil)
+    if i == 1 then
+      change.own, state.octets = left, left > 0 and math.max(0, (state.octets or 0) - size) or 0
+    end
   end
   if announcement ~= '' then redis.call('XADD', out, 'MAXLEN', '~', out_length, '*', 'i', announcement) end
 
@@ -123,19 +151,28 @@ local function settle(write)
   return {'settled', left}
 end
 
+local function refusal(problem)
+  return redis.error_reply(type(problem) == 'table' and problem.err or tostring(problem))
+end
+
 local answers = {}
 for i, write in ipairs(writes) do
   local is_well, answer = pcall(settle, write)
   if not is_well then
-    local text = type(answer) == 'table' and answer.err or tostring(answer)
-    answer = redis.error_reply(text)
+    answer = refusal(answer)
     -- A server that takes no writes now takes none of these.
-    if #unqueued == 0 and string.sub(text, 1, 9) ~= 'WRONGTYPE' then return answer end
+    if #unqueued == 0 and string.sub(answer.err, 1, 9) ~= 'WRONGTYPE' then return answer end
   end
   answers[i] = answer
 end
 if #unqueued == 0 then return answers end
 
+for _, change in pairs(changes) do
+  local is_well, answer = pcall(write_change, change)
+  if not is_well then
+    for _, number in ipairs(change.numbers) do answers[number] = refusal(answer) end
+  end
+end
 redis.call('ZREM', queue, unpack(unqueued))
 redis.call('DECRBY', bytes, freed)
 for principal, count in pairs(fewer) do
