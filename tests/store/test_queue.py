@@ -792,6 +792,46 @@ async def test_a_write_whose_keys_are_of_another_type_leaves_nothing_behind(stor
         assert await client.keys("*:w:*") == []
 
 
+async def test_what_ends_together_leaves_a_path_as_if_it_had_ended_one_after_another(
+    store: RegionStore, client: Redis
+) -> None:
+    partition, few = store.partitions[0], msgspec.structs.replace(tools.LIMITS, landed_count=2)
+    outcomes = ("synced", "synced", "superseded", "synced", "synced")
+    left: list[object] = []
+    for at_once in (False, True):
+        await client.flushdb()
+        writes = [acceptance(f"/items/{n}", affects=("/items",)) for n in range(len(outcomes))]
+        claims, seqs = await _claimed(store, writes), await _seqs(store, writes)
+        settled = [
+            settle(store, partition, claim, write, seq, outcome, limits=few)
+            for claim, write, seq, outcome in zip(claims, writes, seqs, outcomes, strict=True)
+        ]
+        before = await _calls_of(client, "evalsha")
+        answers = list(await asyncio.gather(*settled)) if at_once else [await each for each in settled]
+        assert (await _calls_of(client, "evalsha") - before == 1) is at_once
+        assert answers == [("settled", 0)] * len(outcomes)
+        looked = await look(store, resource("/items"))
+        assert looked.state is not None
+        assert (looked.state.trimmed, looked.state.landed, looked.state.pending) == (seqs[-1] + 2, seqs[-1] + 4, 0)
+        left.append([item.number for item in looked.landed])
+    assert left[0] == left[1] == [seqs[-1] + 3, seqs[-1] + 4]
+
+
+async def test_a_path_whose_state_cannot_be_written_is_told_of_to_all_that_affect_it(
+    store: RegionStore, client: Redis
+) -> None:
+    partition = store.partitions[0]
+    writes = [acceptance(f"/items/{n}", affects=("/items",) if n else ()) for n in range(3)]
+    claims, seqs = await _claimed(store, writes), await _seqs(store, writes)
+    await raw(client, "SET", partition.pending(resource("/items").digest), "no queue")
+    answers: list[object] = await asyncio.gather(
+        *(settle(store, partition, *each) for each in zip(claims, writes, seqs, strict=True)), return_exceptions=True
+    )
+    assert answers[0] == ("settled", 0)
+    assert ["WRONGTYPE" in str(answer) for answer in answers] == [False, True, True]
+    assert [await tools.pending_counts(client, partition, write.target) for write in writes] == [(0, 0)] * 3
+
+
 async def test_what_is_wrong_with_one_resource_keeps_no_other_from_ending(store: RegionStore, client: Redis) -> None:
     partition = store.partitions[0]
     writes = [acceptance(f"/items/{n}") for n in range(4)]
