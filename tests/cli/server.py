@@ -64,7 +64,7 @@ class Server:
         """Whether one of its processes has not ended; its number may be another's by now."""
         try:
             return self._arguments[2].encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):  # the latter when it ends between opening and reading
             return False
 
     def send_to(self, pid: int, number: signal.Signals) -> None:
