@@ -198,7 +198,7 @@ def pack(
     )
 
 
-class Written(msgspec.Struct, frozen=True, gc=False):
+class Particulars(msgspec.Struct, frozen=True, gc=False):
     """What differs from one write of a kind to the next, encoded: what it has of its own, and the body behind that."""
 
     own: bytes
@@ -206,7 +206,7 @@ class Written(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
     @classmethod
-    def of(cls, write_id: str, key: str, accepted: int, body: bytes, *, is_stored: bool) -> Written:
+    def of(cls, write_id: str, key: str, accepted: int, body: bytes, *, is_stored: bool) -> Particulars:
         """Write it; `accepted` in milliseconds, and a body that `is_stored` beside it is left out."""
         kept = b"" if is_stored else body
         return cls(encoded(write_id, key, accepted), encoded(is_stored) + before_octets(len(kept)), kept)
@@ -229,11 +229,11 @@ class Listing(msgspec.Struct, frozen=True):
         """The octets of what is the same for all."""
         return len(self.line) + self.mould.size
 
-    def record(self, written: Written) -> bytes:
+    def record(self, particulars: Particulars) -> bytes:
         """The record of one of them, encoded."""
         if self.has_body:
-            return self.mould.cast(written.own, written.before_body, written.body)
-        return self.mould.cast(written.own)
+            return self.mould.cast(particulars.own, particulars.before_body, particulars.body)
+        return self.mould.cast(particulars.own)
 
 
 class Blank:
@@ -250,20 +250,20 @@ class Blank:
             (each.size, each.has_body, each.line + each.mould.before, each.mould.behind + _END) for each in lists
         ]
 
-    def fill(self, write_id: str, size: int, written: Written, body: bytes | None) -> Packed:
+    def fill(self, write_id: str, size: int, particulars: Particulars, body: bytes | None) -> Packed:
         """Fill in a write of `size` octets; `body` is stored beside it."""
-        common, named, printed, own = self._common, write_id.encode(), b"%d" % size, written.own
+        common, named, printed, own = self._common, write_id.encode(), b"%d" % size, particulars.own
         keys = [common.status, named, _END, *common.keys.pieces]
         if body is not None:
             keys.insert(3, packed(self._partition.body(write_id)))
         flag = b"0" if body is None else b"1"
         measured = b"$%d\r\n%b\r\n" % (len(printed), printed)
         arguments = [common.begin, named, b"\r\n$4\r\n", flag, self._behind_flag, measured, self._behind_size]
-        whole = len(own) + len(written.before_body) + len(written.body)
+        whole = len(own) + len(particulars.before_body) + len(particulars.body)
         for others, has_body, before, behind in self._lists:
             if has_body:
                 length = b"$%d\r\n" % (others + whole)
-                arguments += (length, before, own, written.before_body, written.body, behind)
+                arguments += (length, before, own, particulars.before_body, particulars.body, behind)
             else:
                 arguments += (b"$%d\r\n" % (others + len(own)), before, own, behind)
         return Packed(

@@ -23,7 +23,7 @@ from ..rules import CompiledRule
 from ..served import ServedSite
 from ..settings import Settings
 from ..sites.serving import Sites
-from ..store.accepting import Acceptance, Accepted, Blank, Common, Listing, Packed, Written, pack, taking
+from ..store.accepting import Acceptance, Accepted, Blank, Common, Listing, Packed, Particulars, pack, taking
 from ..store.collector import Collector
 from ..store.keyspace import Partition
 from ..store.region import RegionStore
@@ -75,11 +75,11 @@ class WritePlan(msgspec.Struct, frozen=True):
         store = self.store
         write_id = new_write_id(store, self.partition)
         is_stored = len(body) > inline
-        written = Written.of(write_id, store.nonces.new(), int(store.now() * 1000), body, is_stored=is_stored)
+        particulars = Particulars.of(write_id, store.nonces.new(), int(store.now() * 1000), body, is_stored=is_stored)
         size, beside = len(body) + self.overhead, body if is_stored else None
         if self.blank is not None:
-            return self.blank.fill(write_id, size, written, beside)
-        elements = [each.line + seal_encoded(store.cipher, each.record(written)) for each in self.lists]
+            return self.blank.fill(write_id, size, particulars, beside)
+        elements = [each.line + seal_encoded(store.cipher, each.record(particulars)) for each in self.lists]
         return pack(store, self.partition, self.common, write_id, size, elements, body=beside)
 
 

@@ -19,6 +19,6 @@ def grow(stage: Stage, say: Say, *, quick: bool) -> Found:
             say(f"growth: bodies of {size:,} octets, {name}")
             plan = [requests.get(f"/{size}/{number}", marks=MEMORY_HIT if memory else HIT) for number in range(16)]
             until_right(server.port, plan)
-            found[name][size] = cost(stage, server, [plan], seconds=0.6 if quick else 1.5)
+            found[name][size] = cost(stage, server, [plan], quick=quick)
         server.stop()
     return drawn("Octets of a body", "octets", found)

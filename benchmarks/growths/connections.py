@@ -19,7 +19,7 @@ def grow(stage: Stage, say: Say, *, quick: bool) -> Found:
         found[name] = {}
         for count in counts:
             say(f"growth: {count:,} connections, {name}")
-            found[name][count] = cost(stage, server, plans, seconds=0.6 if quick else 1.5, connections=count)
+            found[name][count] = cost(stage, server, plans, quick=quick, connections=count)
         server.stop()
     return drawn("Connections", "connections", found)
 

@@ -45,7 +45,7 @@ def grow(stage: Stage, say: Say, *, quick: bool) -> Found:
             plan = [requests.get(requests.page(number), marks=HIT) for number in chosen]
             server = stage.serve(memory=False, redis=address)  # a new one has planned as much as the last one
             until_right(server.port, plan[:10])
-            found[count] = cost(stage, server, requests.spread(plan), seconds=0.6 if quick else 1.5)
+            found[count] = cost(stage, server, requests.spread(plan), quick=quick)
             server.stop()
             rows.append([count, round((_used(redis) - before) / count), round((_used(redis) - before) / 2**20)])
     stage.drop(database)

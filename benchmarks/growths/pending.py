@@ -37,9 +37,8 @@ def grow(stage: Stage, say: Say, *, quick: bool) -> Found:
         say(f"growth: {count:,} pending writes")
         rate = _queue(server, queued, count)
         queued = count
-        seconds = 0.6 if quick else 1.5
-        found["another resource"][count] = cost(stage, server, untouched, seconds=seconds)
-        found["a resource that all of them affect"][count] = cost(stage, server, affected, seconds=seconds)
+        found["another resource"][count] = cost(stage, server, untouched, quick=quick)
+        found["a resource that all of them affect"][count] = cost(stage, server, affected, quick=quick)
     server.stop()
     stage.empty()
     return drawn("Pending writes of others", "pending writes", found)

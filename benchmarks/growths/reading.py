@@ -36,17 +36,18 @@ def cost(
     server: Process,
     plans: Sequence[Sequence[Asked]],
     *,
-    seconds: float,
+    quick: bool,
     connections: int = CONNECTIONS,
 ) -> Cost:
-    """Measure a server for some seconds, the medians of three parts, once it has been asked for half as long.
+    """Measure a server in three parts, of which the medians count, once it has been asked for half as long.
 
     A point stands for itself: a slow second of the machine would look like growth.
     """
+    seconds = 0.2 if quick else 0.5
     load = Load(server.port, plans, connections)
     try:
-        load.closed(seconds / 2)
-        parts = [_part(stage, server, load, seconds / _PARTS) for _ in range(_PARTS)]
+        load.closed(seconds * _PARTS / 2)
+        parts = [_part(stage, server, load, seconds) for _ in range(_PARTS)]
     finally:
         load.close()
     wrong = sum((Counter(part.wrong) for part in parts), Counter[str]())

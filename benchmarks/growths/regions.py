@@ -32,7 +32,7 @@ def grow(stage: Stage, say: Say, *, quick: bool) -> Found:
             server = stage.serve(memory=memory, redis=stage.redis_url(databases[0]), more=more)
             plans = requests.gets(KIB, fields="CF-IPCountry: BR\r\n", marks=MEMORY_HIT if memory else HIT)
             until_right(server.port, plans[0])
-            found[name][count] = cost(stage, server, plans, seconds=0.6 if quick else 1.5)
+            found[name][count] = cost(stage, server, plans, quick=quick)
             server.stop()
         stage.drop(*databases)
     return drawn("Regions of an edge", "regions", found)

@@ -42,7 +42,7 @@ def grow(stage: Stage, say: Say, *, quick: bool) -> Found:
             chosen = random.Random(1).sample(range(count), min(count, _READ))
             plan = [requests.get(f"/{KIB}/0", host=_host(number), marks=marks) for number in chosen]
             until_right(server.port, plan)
-            found[name][count] = cost(stage, server, requests.spread(plan), seconds=0.6 if quick else 1.5)
+            found[name][count] = cost(stage, server, requests.spread(plan), quick=quick)
             server.stop()
     stage.drop(database)
     return drawn("Sites of an edge", "sites", found)

@@ -15,8 +15,9 @@ local now = now_ms()
 local writes, digests = {}, {}
 local key, at = 12, 11
 while key <= #KEYS do
-  local write = {number = #writes + 1, key = key, last_key = key + 2 + 4 * ARGV[at], at = at + 2, last = at + 14 + ARGV[at + 1]}
+  local write = {key = key, last_key = key + 2 + 4 * ARGV[at], at = at + 2, last = at + 14 + ARGV[at + 1]}
   writes[#writes + 1] = write
+  write.number = #writes
   digests[#digests + 1] = ARGV[write.at + 1]
   key, at = write.last_key + 1, write.last + 1
 end
@@ -167,6 +168,7 @@ for i, write in ipairs(writes) do
 end
 if #unqueued == 0 then return answers end
 
+-- All that it comes of have ended; each is told of what went wrong.
 for _, change in pairs(changes) do
   local is_well, answer = pcall(write_change, change)
   if not is_well then
