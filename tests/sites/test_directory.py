@@ -152,6 +152,7 @@ async def test_one_answer_vouches_for_all_while_nothing_changes(
         await directory.drain(5)
         assert directory.read == read + turn
         assert all(directory.known(f"s{number}.example") is not UNKNOWN for number in range(20))
+    assert directory.read == read + 9
 
 
 async def test_a_change_that_was_not_heard_of_ends_that(directory: Directory, regions: Regions, clock: Clock) -> None:
