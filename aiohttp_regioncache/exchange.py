@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import copy
 import hashlib
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
-from aiohttp import StreamReader, web
+from aiohttp import web
 from aiohttp.http import StreamWriter
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -69,9 +68,10 @@ class Asker(msgspec.Struct, frozen=True):
 
 def peer_of(request: web.Request) -> str | None:
     """The peer's address; None for a unix socket. Never the forwarded one."""
-    if request.transport is None:
+    transport = request.transport
+    if transport is None:
         return ""
-    peer = request.transport.get_extra_info("peername")
+    peer = transport.get_extra_info("peername")
     return peer[0] if isinstance(peer, tuple) and peer else None
 
 
@@ -252,22 +252,25 @@ def body_at_hand(request: web.Request) -> bytes | None:
         content = request.content
         if not content.is_eof() or content.exception() is not None:
             return None
-        only = _only_piece(request, content)
-        request._read_bytes = content.read_nowait() if only is None else only
+        request._read_bytes = _read_all(request, content)
     return request._read_bytes
 
 
-def _only_piece(request: web.Request, content: StreamReader) -> bytes | None:
-    """A body that came in one piece, as it lies there; None for another, or where aiohttp keeps it in another way.
+def _read_all(request: web.Request, content: Any) -> bytes:
+    """Read a body that is there; one in one piece is taken as it lies there, unless aiohttp keeps it in another way.
 
-    To read it would have aiohttp look for more to parse, which there is none of unless reading was paused.
+    To read that would have aiohttp look for more to parse, which there is none of unless reading was paused.
     """
-    pieces: Any = getattr(content, "_buffer", None)
-    is_begun = getattr(content, "_buffer_offset", 1) or getattr(request.protocol, "_reading_paused", True)
-    if is_begun or not isinstance(pieces, deque) or not pieces or len(pieces[0]) != content.total_bytes:
-        return None
-    only: bytes = pieces.popleft()
-    return only
+    try:
+        pieces = content._buffer
+        is_begun = content._buffer_offset or request.protocol._reading_paused
+        if pieces and not is_begun and len(pieces[0]) == content.total_bytes:
+            only: bytes = pieces.popleft()
+            return only
+    except AttributeError:
+        pass
+    rest: bytes = content.read_nowait()
+    return rest
 
 
 def with_body(request: web.Request, headers: CIMultiDict[str], body: bytes) -> web.Request:

@@ -153,7 +153,7 @@ class WriteRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     endpoint that takes it together with others. `on_dead` is `block`, `skip` or empty. `chained` says that its
     `If-Match` names a state that was pending when it was accepted. `durability` as in the rule.
     `idempotency` is the hash that the client's key is known by, or empty. What differs from one write of a kind to the
-    next comes first: a `Mould` has the rest.
+    next comes first: `around` gives the rest.
     """
 
     version: int = VERSION
@@ -199,32 +199,15 @@ def encode(record: CacheRecord | WriteRecord) -> bytes:
     return _encode(record)
 
 
-class Mould:
-    """A write whose fields `varying`, one behind the other, differ from one to the next: only those are written anew.
-
-    `before` and `behind` them is what all have.
-    """
-
-    __slots__ = ("before", "behind")
-
-    def __init__(self, record: WriteRecord, varying: Sequence[str]) -> None:
-        names = record.__struct_fields__
-        first = names.index(varying[0])
-        if names[first : first + len(varying)] != tuple(varying):
-            raise ValueError(f"{', '.join(varying)} do not follow one another")
-        fields = [_encode(getattr(record, name)) for name in names]
-        begin = _encode(record)[: -sum(map(len, fields))]  # how many fields follow
-        self.before = begin + b"".join(fields[:first])
-        self.behind = b"".join(fields[first + len(varying) :])
-
-    @property
-    def size(self) -> int:
-        """The octets that it keeps."""
-        return len(self.before) + len(self.behind)
-
-    def cast(self, *values: bytes) -> bytes:
-        """Write the record with other values of the varying fields, encoded, in the order of the record."""
-        return b"".join((self.before, *values, self.behind))
+def around(record: WriteRecord, varying: Sequence[str]) -> tuple[bytes, bytes]:
+    """The octets of a write before and behind the fields `varying`, which follow one another."""
+    names = record.__struct_fields__
+    first = names.index(varying[0])
+    if names[first : first + len(varying)] != tuple(varying):
+        raise ValueError(f"{', '.join(varying)} do not follow one another")
+    fields = [_encode(getattr(record, name)) for name in names]
+    begin = _encode(record)[: -sum(map(len, fields))]  # how many fields follow
+    return begin + b"".join(fields[:first]), b"".join(fields[first + len(varying) :])
 
 
 def encoded(*values: object) -> bytes:

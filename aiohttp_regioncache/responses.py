@@ -50,11 +50,6 @@ def is_unattended() -> bool:
     return _is_unattended.get()
 
 
-def is_watched() -> bool:
-    """Whether somebody wants to hear of the responses that are sent now."""
-    return _streaming.get() is not None
-
-
 async def ask(request: web.Request, handler: Handler, streaming: Streaming) -> web.StreamResponse:
     """Call the handler; a raised `HTTPException` is a response too.
 
@@ -203,12 +198,15 @@ class ReadyResponse(web.Response):
 
 def takes_octets(request: web.BaseRequest) -> bool:
     """Whether a response may go to a request as octets: as HTTP/1.1 that stays, and with no signal to be heard."""
-    if request.version != HttpVersion11 or not request.keep_alive or is_watched():
+    if request.version != HttpVersion11 or not request.keep_alive or not isinstance(request, web.Request):
         return False
-    if not isinstance(request, web.Request):
+    if _streaming.get() is not None:  # somebody wants to hear of the responses that are sent now
         return False
     for app in request.match_info.apps:  # as `hooks_of`, without lists: every hit comes here
-        for hook in app.on_response_prepare:
+        hooks = app.on_response_prepare
+        if len(hooks) == 1 and hooks[0] is on_response_prepare:
+            continue
+        for hook in hooks:
             if hook is not on_response_prepare and _is_due(hook):
                 return False
     return True

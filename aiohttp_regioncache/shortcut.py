@@ -111,7 +111,9 @@ def _is_by_target(resource: web.AbstractResource) -> bool:
 
 def _own(match: web.UrlMappingMatchInfo) -> web.UrlMappingMatchInfo:
     """A request's own: whoever hears of the answer may write into it, but for the applications."""
-    own = web.UrlMappingMatchInfo(match, match._route)
+    own = web.UrlMappingMatchInfo.__new__(web.UrlMappingMatchInfo)  # whose __init__ would set everything twice
+    own.update(match)
+    own._route = match._route
     own._apps = match._apps
     own._current_app = match._current_app
     own._frozen = True

@@ -12,8 +12,8 @@ from aiohttp_regioncache.records import (
     VERSION,
     CacheRecord,
     Form,
-    Mould,
     WriteRecord,
+    around,
     before_octets,
     decode_cache_record,
     decode_write_record,
@@ -209,7 +209,7 @@ def test_a_marker_names_the_varying_fields_only() -> None:
 
 
 @given(st.text(max_size=70), st.binary(max_size=300), st.booleans(), st.text(max_size=40), st.integers(0, 1 << 60))
-def test_a_mould_casts_what_encoding_the_whole_record_would_give(
+def test_what_is_around_some_fields_is_the_rest_of_the_whole_record(
     write_id: str, body: bytes, body_stored: bool, key: str, accepted: int
 ) -> None:
     names = ("id", "idempotency_key", "accepted", "body_stored", "body")
@@ -217,8 +217,8 @@ def test_a_mould_casts_what_encoding_the_whole_record_would_give(
     for count in range(1, len(names) + 1):
         some = dict(zip(names[:count], values, strict=False))
         whole = msgspec.structs.replace(WRITE, **some)
-        assert Mould(WRITE, names[:count]).cast(encoded(*some.values())) == encode(whole)
-        assert Mould(whole, names[:count]).cast(encoded(*(getattr(WRITE, name) for name in some))) == encode(WRITE)
+        assert encoded(*some.values()).join(around(WRITE, names[:count])) == encode(whole)
+        assert encoded(*(getattr(WRITE, name) for name in some)).join(around(whole, names[:count])) == encode(WRITE)
 
 
 @pytest.mark.parametrize("length", [0, 1, 255, 256, 65_535, 65_536, 1 << 20])
@@ -227,15 +227,9 @@ def test_what_stands_before_octets_is_what_encoding_them_gives(length: int) -> N
     assert before_octets(length) + octets == msgspec.msgpack.encode(octets)
 
 
-def test_a_mould_has_its_blank_in_one_piece() -> None:
+def test_what_is_around_fields_is_around_all_of_them() -> None:
     with pytest.raises(ValueError, match="id, accepted do not follow one another"):
-        Mould(WRITE, ("id", "accepted"))
-
-
-def test_a_mould_keeps_nothing_of_what_it_was_made_of_but_what_all_have() -> None:
-    secret = msgspec.structs.replace(WRITE, body=b"nobody else's")
-    mould = Mould(secret, ("body",))
-    assert mould.size < len(encode(secret)) - len(secret.body)
+        around(WRITE, ("id", "accepted"))
 
 
 def test_records_are_frozen() -> None:

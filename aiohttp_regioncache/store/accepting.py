@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
 
 import msgspec
 
 from ..durability import MEMORY, Durability
-from ..effects import ABSOLUTE
+from ..effects import ABSOLUTE, DELETE, UNKNOWN_EFFECT
 from ..errors import RegionUnavailableError
 from ..keys import Resource, url_digest
 from ..overlay import is_partial
-from ..records import Mould, WriteRecord, before_octets, encoded
+from ..records import WriteRecord, around, before_octets, encoded
 from ..settings import Queue
 from .collector import Collector
-from .entries import STATE_SECONDS
 from .keyspace import TAKEN, WAKE_CHANNEL, Partition
 from .pipe import Chunk, chunk, joined, packed
 from .region import RegionStore
@@ -29,16 +28,16 @@ BODY_SECONDS: Final = 60
 """How long a body stays whose accept never came."""
 ACCEPTED_AT_ONCE: Final = 16
 """Writes that are accepted in one call, for whose time Redis serves nobody else: a third of a millisecond."""
-_FIXED: Final = 8
+_FIXED: Final = 6
 """Arguments of the script for each write, before its elements."""
 _OWN: Final = ("id", "idempotency_key", "accepted")
 """The fields of a record that differ from one write of a kind to the next whether it has the body or not."""
 _OF_BODY: Final = ("body_stored", "body")
 """Those behind them that differ as well where it has it."""
+_STORED: Final = (encoded(False), encoded(True))
+"""The field `body_stored`, encoded."""
 _END: Final = b"\r\n"
 """What ends an argument on the wire."""
-_EMPTY: Final = b"$0\r\n\r\n"
-"""An argument of no octets."""
 
 
 class Verdict(Enum):
@@ -116,14 +115,15 @@ def read_told(raw: bytes | None) -> Mapping[str, str]:
 class Common(msgspec.Struct, frozen=True):
     """What all writes of one kind have in common for the script, in its form on the wire; their ids have one length.
 
-    `status` stands before the id in its first key, `keys` are those of the target and of what is affected. `begin`, how
-    many resources these are, stands before the id in its arguments; `flags` whether they are shared and chained, with
-    digest and principal; `told` the JSON of `Told`.
+    `status` stands before the id in its first key, `keys` are those of the target and of what is affected. `before_id`
+    and `behind_id` are around it in the arguments; `flags` are those behind the first two, with digest and principal;
+    `told` is the JSON of `Told`.
     """
 
     status: bytes
     keys: Chunk
-    begin: bytes
+    before_id: bytes
+    behind_id: bytes
     flags: bytes
     told: bytes
 
@@ -140,23 +140,63 @@ class Common(msgspec.Struct, frozen=True):
             record.idempotency,
             " ".join([resource.digest for resource, _ in acceptance.affected]),
         )
+        keys = [partition.state(digest), partition.pending(digest)]
+        for resource, _ in acceptance.affected:
+            keys += (partition.state(resource.digest), partition.affected(resource.digest))
+        flags = b"%d%d%d" % (record.shared, record.chained, len(acceptance.resources))
         ending = len(record.id.encode()) + len(_END)
         return cls(
             packed(partition.status(record.id))[:-ending],
-            chunk(*partition.resources(acceptance.resources)),
-            chunk(1 + len(acceptance.affected), record.id).wire[:-ending],
-            b"%d%d\r\n%b" % (record.shared, record.chained, chunk(digest, record.principal).wire),
+            chunk(*keys),
+            packed(record.id)[:-ending],
+            b"\r\n$%d\r\n" % (2 + len(flags)),
+            flags + _END + chunk(digest, record.principal).wire,
             chunk(msgspec.json.encode(told)).wire,
         )
 
 
+class Batch:
+    """What one call of the script gets of its writes, whose `ids` these are: keys and arguments, in pieces.
+
+    `bodies` are stored beside it, by their keys.
+    """
+
+    __slots__ = ("argument_count", "arguments", "bodies", "ids", "key_count", "keys")
+
+    def __init__(self, keys: Chunk) -> None:
+        self.keys = [*keys.pieces]
+        self.key_count = keys.count
+        self.arguments: list[bytes] = []
+        self.argument_count = 0
+        self.bodies: list[tuple[str, bytes]] = []
+        self.ids: list[str] = []
+
+    def append(self, join: Joins) -> None:
+        """Take one more."""
+        self.ids.append(join(self))
+
+
+Joins = Callable[[Batch], str]
+"""Puts a write into the batch that it is accepted with, once; gives its id."""
+
+
 class Packed(msgspec.Struct, frozen=True, gc=False):
-    """A write as it is accepted: the script's keys and arguments, and a body that is stored beside it."""
+    """A write as it is accepted: the script's keys and arguments, and by its key a body that is stored beside it."""
 
     write_id: str
     keys: Chunk
     arguments: Chunk
-    body: bytes | None
+    body: tuple[str, bytes] | None
+
+    def join(self, batch: Batch) -> str:
+        """Go into a batch."""
+        batch.keys += self.keys.pieces
+        batch.key_count += self.keys.count
+        batch.arguments += self.arguments.pieces
+        batch.argument_count += self.arguments.count
+        if self.body is not None:
+            batch.bodies.append(self.body)
+        return self.write_id
 
 
 def pack(
@@ -184,94 +224,122 @@ def pack(
         keys.insert(3, packed(partition.body(write_id)))
     printed = b"%d" % size
     arguments = [
-        b"%b%b\r\n$4\r\n%d%d%b$%d\r\n%b\r\n%b"
-        % (common.begin, named, has_body, has_key, common.flags, len(printed), printed, common.told),
-        packed(fingerprint) if fingerprint else _EMPTY,
+        b"%b%b%b%d%d%b$%d\r\n%b\r\n%b"
+        % (
+            *(common.before_id, named, common.behind_id, has_body, has_key, common.flags),
+            *(len(printed), printed, common.told),
+        )
     ]
+    if has_key:
+        arguments.append(packed(fingerprint))
     for element in elements:
         arguments += (b"$%d\r\n" % len(element), element, _END)
     return Packed(
         write_id,
         Chunk(keys, 1 + has_body + has_key + common.keys.count),
-        Chunk(arguments, _FIXED + len(elements)),
-        None if body is None else seal_body(store.cipher, body, write_id),
+        Chunk(arguments, _FIXED + has_key + len(elements)),
+        None if body is None else (partition.body(write_id), seal_body(store.cipher, body, write_id)),
     )
 
 
-class Particulars(msgspec.Struct, frozen=True, gc=False):
-    """What differs from one write of a kind to the next, encoded: what it has of its own, and the body behind that."""
+class Kind(msgspec.Struct, frozen=True):
+    """What the writes of one kind have in common: what the script gets of all, and the records that stand of each.
 
-    own: bytes
-    before_body: bytes
-    body: bytes
+    `records` are those of one of them without its body; a copy that nothing can be folded from `has_body` for none.
+    `overhead` are the octets that a write counts for beside its body, of which more than `inline` are stored beside it.
+    """
 
-    @classmethod
-    def of(cls, write_id: str, key: str, accepted: int, body: bytes, *, is_stored: bool) -> Particulars:
-        """Write it; `accepted` in milliseconds, and a body that `is_stored` beside it is left out."""
-        kept = b"" if is_stored else body
-        return cls(encoded(write_id, key, accepted), encoded(is_stored) + before_octets(len(kept)), kept)
-
-
-class Listing(msgspec.Struct, frozen=True):
-    """What stands of the writes of one kind in the list of one resource: `line` and a record."""
-
-    line: bytes
-    mould: Mould
-    has_body: bool
+    common: Common
+    records: tuple[WriteRecord, ...]
+    has_body: tuple[bool, ...]
+    overhead: int
+    inline: int
 
     @classmethod
-    def of(cls, record: WriteRecord, *, has_body: bool) -> Listing:
-        """Find it in one of them; without the body it is the same for every body."""
-        return cls(tags_of(record), Mould(record, _OWN + _OF_BODY if has_body else _OWN), has_body)
+    def of(cls, partition: Partition, acceptance: Acceptance, inline: int) -> Kind:
+        """Find it in one of them."""
+        record = acceptance.record
+        return cls(
+            Common.of(partition, acceptance),
+            tuple([msgspec.structs.replace(each, body=b"") for each in acceptance.records]),
+            tuple([each is record or each.effect not in (UNKNOWN_EFFECT, DELETE) for each in acceptance.records]),
+            acceptance.size - len(acceptance.body or record.body),
+            inline,
+        )
 
-    @property
-    def size(self) -> int:
-        """The octets of what is the same for all."""
-        return len(self.line) + self.mould.size
-
-    def record(self, particulars: Particulars) -> bytes:
-        """The record of one of them, encoded."""
-        if self.has_body:
-            return self.mould.cast(particulars.own, particulars.before_body, particulars.body)
-        return self.mould.cast(particulars.own)
+    def pack(self, store: RegionStore, partition: Partition, body: bytes) -> Packed:
+        """Make the next one."""
+        write_id, key, accepted = new_write_id(store, partition), store.nonces.new(), int(store.now() * 1000)
+        is_stored = len(body) > self.inline
+        elements = []
+        for record, has_body in zip(self.records, self.has_body, strict=True):
+            own = msgspec.structs.replace(record, id=write_id, idempotency_key=key, accepted=accepted)
+            if has_body:
+                own = msgspec.structs.replace(own, body_stored=is_stored, body=b"" if is_stored else body)
+            elements.append(tags_of(own) + seal_record(store.cipher, own))
+        beside = body if is_stored else None
+        return pack(store, partition, self.common, write_id, len(body) + self.overhead, elements, body=beside)
 
 
 class Blank:
-    """What `pack` makes of the writes of one kind, with blanks for what differs; their records are not encrypted."""
+    """What `Kind.pack` makes, with blanks for what differs, filled in as the writes come; none of it is encrypted."""
 
-    __slots__ = ("_behind_flag", "_behind_size", "_common", "_lists", "_partition")
+    __slots__ = ("_behind_id", "_keys", "_kind", "_lists", "_nonces", "_now", "_partition", "_prefix")
 
-    def __init__(self, partition: Partition, common: Common, lists: Sequence[Listing]) -> None:
+    def __init__(self, store: RegionStore, partition: Partition, kind: Kind) -> None:
+        common = kind.common
+        self._nonces = store.nonces
+        self._now = store.now
         self._partition = partition
-        self._common = common
-        self._behind_flag = b"0" + common.flags
-        self._behind_size = common.told + _EMPTY
-        self._lists = [
-            (each.size, each.has_body, each.line + each.mould.before, each.mould.behind + _END) for each in lists
-        ]
+        self._kind = kind
+        self._prefix = _id_prefix(store, partition)
+        self._behind_id = tuple([common.behind_id + b"%d0" % is_stored + common.flags for is_stored in (False, True)])
+        self._keys = _END + common.keys.wire
+        self._lists = []
+        for record, has_body in zip(kind.records, kind.has_body, strict=True):
+            before, behind = around(record, _OWN + _OF_BODY if has_body else _OWN)
+            before = tags_of(record) + before
+            self._lists.append((len(before) + len(behind), has_body, before, behind + _END))
 
-    def fill(self, write_id: str, size: int, particulars: Particulars, body: bytes | None) -> Packed:
-        """Fill in a write of `size` octets; `body` is stored beside it."""
-        common, named, printed, own = self._common, write_id.encode(), b"%d" % size, particulars.own
-        keys = [common.status, named, _END, *common.keys.pieces]
-        if body is not None:
-            keys.insert(3, packed(self._partition.body(write_id)))
-        flag = b"0" if body is None else b"1"
-        measured = b"$%d\r\n%b\r\n" % (len(printed), printed)
-        arguments = [common.begin, named, b"\r\n$4\r\n", flag, self._behind_flag, measured, self._behind_size]
-        whole = len(own) + len(particulars.before_body) + len(particulars.body)
+    def fill(self, body: bytes, batch: Batch) -> str:
+        """Put one more into a batch; gives its id."""
+        kind, common = self._kind, self._kind.common
+        number, key = self._nonces.two()
+        write_id = self._prefix + number
+        named, size = write_id.encode(), b"%d" % (len(body) + kind.overhead)
+        is_stored = len(body) > kind.inline
+        if is_stored:
+            beside = self._partition.body(write_id)
+            batch.bodies.append((beside, body))
+            batch.keys += (common.status, named, _END, packed(beside)[: -len(_END)], self._keys)
+            body = b""
+        else:
+            batch.keys += (common.status, named, self._keys)
+        batch.key_count += 1 + is_stored + common.keys.count
+        own, before_body = (
+            encoded(write_id, key, int(self._now() * 1000)),
+            _STORED[is_stored] + before_octets(len(body)),
+        )
+        measured = b"$%d\r\n%b\r\n" % (len(size), size)
+        arguments = [common.before_id, named, self._behind_id[is_stored], measured, common.told]
+        whole = len(own) + len(before_body) + len(body)
         for others, has_body, before, behind in self._lists:
             if has_body:
-                length = b"$%d\r\n" % (others + whole)
-                arguments += (length, before, own, particulars.before_body, particulars.body, behind)
+                arguments += (b"$%d\r\n" % (others + whole), before, own, before_body, body, behind)
             else:
                 arguments += (b"$%d\r\n" % (others + len(own)), before, own, behind)
-        return Packed(
-            write_id,
-            Chunk(keys, 1 + (body is not None) + common.keys.count),
-            Chunk(arguments, _FIXED + len(self._lists)),
-            body,
-        )
+        batch.arguments += arguments
+        batch.argument_count += _FIXED + len(self._lists)
+        return write_id
+
+
+def new_write_id(store: RegionStore, partition: Partition) -> str:
+    """Make the id of a write, which says where it is queued."""
+    return _id_prefix(store, partition) + store.nonces.new()
+
+
+def _id_prefix(store: RegionStore, partition: Partition) -> str:
+    return f"{store.name}-{partition.number}-"
 
 
 def tags_of(record: WriteRecord) -> bytes:
@@ -296,7 +364,7 @@ async def accept(store: RegionStore, partition: Partition, acceptance: Acceptanc
     )
     queue = taking(store, partition, acceptance.durability, caps)
     for _ in range(2):
-        accepted = await queue.ask(write)
+        accepted = await queue.ask(write.join)
         if accepted.verdict is not Verdict.NO_BODY:
             return accepted
     raise RegionUnavailableError(store.name, "the body of a write could not be stored beside it")
@@ -304,7 +372,7 @@ async def accept(store: RegionStore, partition: Partition, acceptance: Acceptanc
 
 def taking(
     store: RegionStore, partition: Partition, durability: Durability, caps: Queue
-) -> Collector[Packed, Accepted]:
+) -> Collector[Joins, Batch, Accepted]:
     """Where writes are accepted: all or nothing, harmless to repeat, those of one moment in one call.
 
     Asking raises `RegionUnavailableError`.
@@ -312,9 +380,11 @@ def taking(
     kind = (partition.number, durability, caps)
     queue = store.accepts.get(kind)
     if queue is None:
-        call = functools.partial(_accept_all, store, partition, durability, *_of_every_call(partition, caps))
+        keys, arguments = _of_every_call(partition, caps)
+        begin = functools.partial(Batch, keys)
+        call = functools.partial(_accept_all, store, partition, durability, arguments)
         read = functools.partial(_read_all, store)
-        queue = store.accepts[kind] = Collector(store.name, call, read, ACCEPTED_AT_ONCE)
+        queue = store.accepts[kind] = Collector(store.name, begin, call, read, ACCEPTED_AT_ONCE)
     return queue
 
 
@@ -324,48 +394,42 @@ def _of_every_call(partition: Partition, caps: Queue) -> tuple[Chunk, Chunk]:
         partition.seq, partition.queue, partition.due, partition.bytes, partition.principals, partition.blocked,
     )  # fmt: skip
     arguments = chunk(
-        STATE_SECONDS * 1000, WAKE_CHANNEL, caps.max_writes, caps.max_bytes, caps.max_writes_per_resource,
+        WAKE_CHANNEL, caps.max_writes, caps.max_bytes, caps.max_writes_per_resource,
         caps.max_bytes_per_resource, caps.max_writes_per_principal,
     )  # fmt: skip
     return keys, arguments
 
 
 def _accept_all(
-    store: RegionStore,
-    partition: Partition,
-    durability: Durability,
-    keys: Chunk,
-    arguments: Chunk,
-    writes: Sequence[Packed],
+    store: RegionStore, partition: Partition, durability: Durability, arguments: Chunk, batch: Batch
 ) -> asyncio.Future[Any]:
     executor = store.queue if durability == MEMORY else store.durable
     work = f"{store.name}:{partition.number}{TAKEN if store.events.has_worker else ''}"
-    for write in writes:
-        if write.body is not None:  # the same pipeline: it is there when the script runs
-            # One that is there stays as it is: pending, and so without a lifetime, when the accept is a repeated one.
-            body_key = partition.body(write.write_id)
-            stored = executor.submit("SET", body_key, write.body, "EX", BODY_SECONDS, "NX")
-            stored.add_done_callback(_swallow)
+    for key, body in batch.bodies:  # the same pipeline: they are there when the script runs
+        # One that is there stays as it is: pending, and so without a lifetime, when the accept is a repeated one.
+        stored = executor.submit("SET", key, body, "EX", BODY_SECONDS, "NX")
+        stored.add_done_callback(_swallow)
     return executor.submit_written(
         script("accept"),
-        joined(keys, *[write.keys for write in writes]),
-        joined(chunk(store.new_token(), work), arguments, *[write.arguments for write in writes]),
+        Chunk(batch.keys, batch.key_count),
+        joined(chunk(store.new_token(), work), arguments, Chunk(batch.arguments, batch.argument_count)),
         store.confirmation(durability),
     )
 
 
-def _read_all(store: RegionStore, writes: Sequence[Packed], answer: Any) -> list[Accepted | Exception]:
+def _read_all(store: RegionStore, batch: Batch, answer: Any) -> list[Accepted | Exception]:
     answers, confirmed = answer
     store.events.work_here()
+    accepted = Verdict.ACCEPTED if confirmed else Verdict.UNCONFIRMED
     return [
-        answer if isinstance(answer, Exception) else _accepted(write, answer, confirmed)
-        for write, answer in zip(writes, answers, strict=True)
+        Accepted(accepted, write_id, answer) if isinstance(answer, int) else _otherwise(answer, confirmed)
+        for write_id, answer in zip(batch.ids, answers, strict=True)
     ]
 
 
-def _accepted(write: Packed, answer: Any, confirmed: bool) -> Accepted:
-    if isinstance(answer, int):
-        return Accepted(Verdict.ACCEPTED if confirmed else Verdict.UNCONFIRMED, write.write_id, answer)
+def _otherwise(answer: Any, confirmed: bool) -> Accepted | Exception:
+    if isinstance(answer, Exception):
+        return answer
     verdict, detail, seq = Verdict(answer[0].decode()), answer[1].decode(), answer[2]
     return Accepted(Verdict.UNCONFIRMED if verdict is Verdict.KNOWN and not confirmed else verdict, detail, seq)
 

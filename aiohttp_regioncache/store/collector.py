@@ -4,51 +4,67 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from ..errors import RegionUnavailableError
 from .executor import MAX_WAITING
 
+
+class Gathering(Protocol):
+    """What is asked for in one call, as it comes together: a list, or what takes of each what the call needs."""
+
+    def append(self, asked: Any, /) -> None:
+        """Take one more."""
+        ...
+
+
 _Asked = TypeVar("_Asked")
+_Some = TypeVar("_Some", bound=Gathering)
 _Answer = TypeVar("_Answer")
-_Some = Sequence[tuple[_Asked, "asyncio.Future[_Answer]"]]
 
 UNDER_WAY: Final = 3
 """Calls under way at once. A further one begins only when more waits than fits into it: what is asked for
 meanwhile waits for company, and whoever asks has something to do."""
 
 
-class Collector(Generic[_Asked, _Answer]):
+class Collector(Generic[_Asked, _Some, _Answer]):
     """Ask for several things together, up to `most` in one call.
 
-    `call` asks, and `read` gives what the answer to that says of each of them, in their order: an answer or an error.
-    What nobody else comes to goes out at the end of the tick. Whoever stops waiting takes nothing back. `region` is
-    asked, and named when too many wait.
+    `begin` makes what a call gets of them; `call` asks, and `read` gives what the answer to that says of each of them,
+    in their order: an answer or an error. What nobody else comes to goes out at the end of the tick. Whoever stops
+    waiting takes nothing back. `region` is asked, and named when too many wait.
     """
 
     def __init__(
         self,
         region: str,
-        call: Callable[[Sequence[_Asked]], asyncio.Future[Any]],
-        read: Callable[[Sequence[_Asked], Any], Sequence[_Answer | Exception]],
+        begin: Callable[[], _Some],
+        call: Callable[[_Some], asyncio.Future[Any]],
+        read: Callable[[_Some, Any], Sequence[_Answer | Exception]],
         most: int,
     ) -> None:
         self._region = region
+        self._begin = begin
         self._call = call
         self._read = read
         self._most = most
-        self._waiting: list[tuple[_Asked, asyncio.Future[_Answer]]] = []
+        self._waiting: deque[tuple[_Some, list[asyncio.Future[_Answer]]]] = deque()
         self._is_scheduled = False
         self._calls = 0
 
     def ask(self, asked: _Asked) -> asyncio.Future[_Answer]:
         """Ask for one thing; the answer comes later. Raises `RegionUnavailableError` when too many wait."""
-        if len(self._waiting) >= MAX_WAITING:
-            raise RegionUnavailableError(self._region, "too many commands are waiting")
-        loop = asyncio.get_running_loop()
+        waiting, loop = self._waiting, asyncio.get_running_loop()
+        if not waiting or len(waiting[-1][1]) >= self._most:
+            if (len(waiting) + 1) * self._most > MAX_WAITING:
+                raise RegionUnavailableError(self._region, "too many commands are waiting")
+            waiting.append((self._begin(), []))
+        some, futures = waiting[-1]
+        some.append(asked)
         answer: asyncio.Future[_Answer] = loop.create_future()
-        self._waiting.append((asked, answer))
+        futures.append(answer)
         if not self._is_scheduled:
             self._schedule(loop)
         return answer
@@ -56,40 +72,39 @@ class Collector(Generic[_Asked, _Answer]):
     def _go(self) -> None:
         """Begin one call; the next has a tick of its own, so that their answers come one after another."""
         self._is_scheduled = False
-        some, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
+        some, futures = self._waiting.popleft()
         try:
-            answer = self._call([asked for asked, _ in some])
+            answer = self._call(some)
         except Exception as error:  # whatever happens, nobody may wait for ever
-            _tell(some, [error] * len(some))
+            _tell(futures, [error] * len(futures))
         else:
             self._calls += 1
-            answer.add_done_callback(functools.partial(self._answered, some))
+            answer.add_done_callback(functools.partial(self._answered, some, futures))
         self._schedule(asyncio.get_running_loop())
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
-        is_too_much = len(self._waiting) > self._most
-        if self._waiting and self._calls < (UNDER_WAY if is_too_much else 1):
+        if self._waiting and self._calls < (UNDER_WAY if len(self._waiting) > 1 else 1):
             self._is_scheduled = True
             loop.call_soon(self._go)
 
-    def _answered(self, some: _Some[_Asked, _Answer], answer: asyncio.Future[Any]) -> None:
+    def _answered(self, some: _Some, futures: Sequence[asyncio.Future[_Answer]], answer: asyncio.Future[Any]) -> None:
         self._calls -= 1
         if not self._is_scheduled:
             self._schedule(answer.get_loop())
         if answer.cancelled():
-            for _, future in some:
+            for future in futures:
                 future.cancel()
             return
         answers: Sequence[_Answer | Exception]
         try:
-            answers = self._read([asked for asked, _ in some], answer.result())
+            answers = self._read(some, answer.result())
         except Exception as error:
-            answers = [error] * len(some)
-        _tell(some, answers)
+            answers = [error] * len(futures)
+        _tell(futures, answers)
 
 
-def _tell(some: _Some[_Asked, _Answer], answers: Sequence[_Answer | Exception]) -> None:
-    for (_, future), answer in zip(some, answers, strict=True):
+def _tell(futures: Sequence[asyncio.Future[_Answer]], answers: Sequence[_Answer | Exception]) -> None:
+    for future, answer in zip(futures, answers, strict=True):
         if future.done():
             continue
         if isinstance(answer, Exception):

@@ -132,13 +132,15 @@ async def look(
     """
     keys = (partition.entry(key), *partition.resource(resource.digest), partition.purge)
     arguments: list[str | int] = [url_digest(url), MAX_FOLDED, *principals]
-    entry, state, pending, affected, landed, purge = await store.reads.run(script("look"), keys, arguments)
+    entry, raw_state, pending, affected, landed, purge = await store.reads.run(script("look"), keys, arguments)
     waiting = sorted((*_listed(store, pending), *_listed(store, affected)), key=lambda item: item.number)
+    state = parse_state(raw_state)
     return Look(
         decode_cache_record(entry) if entry is not None else None,
-        parse_state(state),
+        state,
         tuple(waiting),
-        _listed(store, landed, _LANDED_PREFIX),
+        # Where nothing has landed by the state, what is listed landed by one that is forgotten.
+        _listed(store, landed, _LANDED_PREFIX) if state is not None and state.landed else (),
         purge_number(purge),
     )
 

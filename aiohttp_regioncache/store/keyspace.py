@@ -6,7 +6,7 @@ from typing import Final
 
 from ..keys import Resource
 
-LAYOUT: Final = 4
+LAYOUT: Final = 5
 """Version of the key layout and scripts; a Redis that holds another one is refused."""
 
 META: Final = "rc:meta"

@@ -25,7 +25,13 @@ class Nonces:
 
     def new(self) -> str:
         """Make one."""
-        if not self._left:
+        return self.two()[0]
+
+    def two(self) -> tuple[str, str]:
+        """Make two, for little more than one costs."""
+        left = self._left
+        if len(left) < 2:
             digits = secrets.token_hex(_RANDOM // 2 * _AT_ONCE)
-            self._left = [digits[at : at + _RANDOM] for at in range(0, len(digits), _RANDOM)]
-        return self._left.pop() + "%08x" % (time.time_ns() & _CLOCK)
+            left = self._left = [digits[at : at + _RANDOM] for at in range(0, len(digits), _RANDOM)]
+        clock = "%08x" % (time.time_ns() & _CLOCK)
+        return left.pop() + clock, left.pop() + clock

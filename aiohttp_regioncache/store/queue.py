@@ -247,7 +247,7 @@ async def settle(
     kind = (partition.number, limits)
     if kind not in store.settles:
         call = functools.partial(_settle_all, store, partition, limits)
-        store.settles[kind] = Collector(store.name, call, _read_settled, SETTLED_AT_ONCE)
+        store.settles[kind] = Collector(store.name, list[Ending], call, _read_settled, SETTLED_AT_ONCE)
     digests = (claimed.digest, *affected)
     ending = Ending(claimed, write_id, seq, settlement, digests)
     return await store.settles[kind].ask(ending)

@@ -109,8 +109,8 @@ class RegionStore:
         self.purge_lock = asyncio.Lock()
         self.untold = Untold()
         self.nonces = Nonces()
-        self.accepts: dict[Any, Collector[Any, Any]] = {}
-        self.settles: dict[Any, Collector[Any, tuple[str, int]]] = {}
+        self.accepts: dict[Any, Collector[Any, Any, Any]] = {}
+        self.settles: dict[Any, Collector[Any, Any, tuple[str, int]]] = {}
         self._clients: list[Client] = []
         self._embedded: EmbeddedServer | None = None
         self._run = ""

@@ -14,12 +14,7 @@ _ABOUT_BODY: Final = b"write body "
 
 def seal_record(cipher: Cipher, record: WriteRecord) -> bytes:
     """Write a record for a list of writes."""
-    return seal_encoded(cipher, encode(record))
-
-
-def seal_encoded(cipher: Cipher, record: bytes) -> bytes:
-    """The same for a record that is encoded already."""
-    return cipher.seal(record, _ABOUT_RECORD)
+    return cipher.seal(encode(record), _ABOUT_RECORD)
 
 
 def open_record(cipher: Cipher, data: bytes) -> WriteRecord:

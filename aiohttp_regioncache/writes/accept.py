@@ -31,11 +31,11 @@ from ..semantics.prefer import NO_PREFERENCES, Preferences, parse_prefer
 from ..settings import Settings
 from ..sites.serving import Sites
 from ..store import queue
-from ..store.accepting import Acceptance, Accepted, Verdict, accept
+from ..store.accepting import Acceptance, Accepted, Verdict, accept, new_write_id
 from ..store.keyspace import Partition
 from ..store.region import RegionStore
 from . import preconditions
-from .plans import WritePlan, WritePlans, new_write_id
+from .plans import WritePlan, WritePlans
 from .receipts import Receipts
 from .through import Past
 
@@ -108,18 +108,17 @@ class Accepter:
         if body is None or len(body) > most:
             return None
         store = plan.store
-        packed = plan.pack(body, settings.inline_body)
         try:
             _require_checked(store)
-            accepted = await plan.queue.ask(packed)
+            accepted = await plan.queue.ask(plan.next(body))
         except RegionUnavailableError as error:
             logger.debug("a write of %s was not queued: %s", request.path, error)
             return _unavailable(store, error)
         if accepted.verdict is not Verdict.ACCEPTED:
             return None
         if self._hooks.are_heard("pending"):
-            self._hooks.announce(_accepted_event(plan.record(packed.write_id), store.name))
-        return ReadyResponse(plan.receipts, packed.write_id)
+            self._hooks.announce(_accepted_event(plan.record(accepted.detail), store.name))
+        return ReadyResponse(plan.receipts, accepted.detail)
 
     async def _take(self, exchange: Exchange, rule: CompiledRule) -> web.Response | Past:
         authorize = rule.rule.authorize

@@ -6,7 +6,7 @@ decided how. All of that is a part of the plan's key, or is looked at again each
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -14,20 +14,18 @@ from aiohttp import web
 
 from ..bounded import Bounded
 from ..durability import MEMORY
-from ..effects import DELETE, UNKNOWN_EFFECT
 from ..exchange import Exchange, match_of, peer_of
 from ..pin import PIN_HEADER
-from ..records import WriteRecord
+from ..records import WriteRecord, encode
 from ..replays import CDN_LOOP, REPLAY_HEADER
 from ..rules import CompiledRule
 from ..served import ServedSite
 from ..settings import Settings
 from ..sites.serving import Sites
-from ..store.accepting import Acceptance, Accepted, Blank, Common, Listing, Packed, Particulars, pack, taking
+from ..store.accepting import Acceptance, Accepted, Batch, Blank, Joins, Kind, taking
 from ..store.collector import Collector
 from ..store.keyspace import Partition
 from ..store.region import RegionStore
-from ..store.sealed import seal_encoded
 from .receipts import Receipts
 
 _LENGTH: Final = b"content-length"
@@ -46,41 +44,31 @@ Key = tuple[str, str, str, str, str | None, tuple[tuple[bytes, bytes], ...]]
 
 
 class WritePlan(msgspec.Struct, frozen=True):
-    """How the writes of one kind are queued: `like` is one of them.
+    """How the writes of one kind are queued.
 
-    `lists` make what stands of them in the lists of what they touch, `blank` all that is queued of them where it is not
-    encrypted. `overhead` are the octets that a write counts for beside its body. `receipts` are their answers; `match`
-    is the route, as in `match_of`.
+    `blank` makes what is queued of them where it is not encrypted. `receipts` are their answers; `match` is the route,
+    as in `match_of`.
     """
 
     served: ServedSite
     host: str
     store: RegionStore
     partition: Partition
-    queue: Collector[Packed, Accepted]
-    like: WriteRecord
-    common: Common
-    lists: Sequence[Listing]
+    queue: Collector[Joins, Batch, Accepted]
+    kind: Kind
     blank: Blank | None
-    overhead: int
     receipts: Receipts
     match: web.UrlMappingMatchInfo | None
 
     def record(self, write_id: str) -> WriteRecord:
         """One that is queued now, without its body."""
-        return msgspec.structs.replace(self.like, id=write_id, accepted=int(self.store.now() * 1000))
+        return msgspec.structs.replace(self.kind.records[0], id=write_id, accepted=int(self.store.now() * 1000))
 
-    def pack(self, body: bytes, inline: int) -> Packed:
-        """Make what is queued of the next one; a body of more than `inline` octets is stored beside it."""
-        store = self.store
-        write_id = new_write_id(store, self.partition)
-        is_stored = len(body) > inline
-        particulars = Particulars.of(write_id, store.nonces.new(), int(store.now() * 1000), body, is_stored=is_stored)
-        size, beside = len(body) + self.overhead, body if is_stored else None
-        if self.blank is not None:
-            return self.blank.fill(write_id, size, particulars, beside)
-        elements = [each.line + seal_encoded(store.cipher, each.record(particulars)) for each in self.lists]
-        return pack(store, self.partition, self.common, write_id, size, elements, body=beside)
+    def next(self, body: bytes) -> Joins:
+        """The next one, with this body."""
+        if self.blank is None:
+            return self.kind.pack(self.store, self.partition, body).join
+        return partial(self.blank.fill, body)
 
 
 class WritePlans:
@@ -120,38 +108,24 @@ class WritePlans:
         size = len(key[1]) + sum(len(name) + len(value) for name, value in key[5])
         if size > MAX_OCTETS:
             return
-        record = accepted.record
         store = exchange.stores[0]
-        common = Common.of(partition, accepted)
-        lists = [Listing.of(each, has_body=_has_body(each, record)) for each in accepted.records]
+        kind = Kind.of(partition, accepted, self._caps.inline_body)
         plan = WritePlan(
             exchange.served,
             exchange.target.host,
             store,
             partition,
             taking(store, partition, MEMORY, self._caps),
-            msgspec.structs.replace(record, body=b""),
-            common,
-            lists,
-            None if store.cipher.encrypts else Blank(partition, common, lists),
-            accepted.size - len(accepted.body or record.body),
+            kind,
+            None if store.cipher.encrypts else Blank(store, partition, kind),
             receipts,
             match_of(request),
         )
-        self._plans.put(key, plan, _OVERHEAD + size + 2 * sum(each.size for each in lists))
+        self._plans.put(key, plan, _OVERHEAD + size + 2 * sum(len(encode(each)) for each in kind.records))
 
     def _key(self, request: web.Request) -> Key:
+        message = request._message
         fields = tuple(
-            [pair for pair in request.raw_headers if len(pair[0]) != _LENGTH_SIZE or pair[0].lower() != _LENGTH]
+            [pair for pair in message.raw_headers if len(pair[0]) != _LENGTH_SIZE or pair[0].lower() != _LENGTH]
         )
-        return request.method, request.raw_path, request.host, request.scheme, peer_of(request), fields
-
-
-def new_write_id(store: RegionStore, partition: Partition) -> str:
-    """Make the id of a write, which says where it is queued."""
-    return f"{store.name}-{partition.number}-{store.nonces.new()}"
-
-
-def _has_body(listed: WriteRecord, record: WriteRecord) -> bool:
-    """Whether what stands of a write with a resource has its body: a copy that nothing can be folded from has none."""
-    return listed is record or listed.effect not in (UNKNOWN_EFFECT, DELETE)
+        return message.method, message.path, request.host, request.scheme, peer_of(request), fields

@@ -42,7 +42,7 @@ def one_script_read() -> None:
 
 def idempotency() -> None:
     """An idempotency record is written but never looked up."""
-    _edit("accept", "has_key and redis.call('GET', idempotency)", "false")
+    _edit("accept", "idempotency and redis.call('GET', idempotency)", "false")
 
 
 def outbox_resend() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.campaigns import judgement
@@ -24,6 +27,11 @@ async def test_faults_of_many_kinds_break_nothing() -> None:
     assert result.is_sound, numbers
     assert len(result.journal.acknowledged) >= LEAST_ACKNOWLEDGED, numbers
     assert len(result.journal.faults) >= LEAST_KINDS, numbers
+
+
+def test_every_deliberate_break_still_finds_what_it_breaks() -> None:
+    code = "from tests.campaigns import mutations; mutations.install(list(mutations.MUTATIONS))"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def sent(number: int, at: float, acknowledged: float | None, path: str = "/items/a") -> Sent:

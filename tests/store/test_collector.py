@@ -18,7 +18,7 @@ class _Server:
         self.gate = asyncio.Event()
         self.gate.set()
         self.failure: Exception | None = None
-        self.collector: Collector[int, int] = Collector("eu-west-1", self._call, self._read, most)
+        self.collector: Collector[int, list[int], int] = Collector("eu-west-1", list[int], self._call, self._read, most)
 
     def _call(self, asked: Sequence[int]) -> asyncio.Future[None]:
         self.calls.append(list(asked))

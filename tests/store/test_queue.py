@@ -678,6 +678,19 @@ async def test_landed_writes_that_were_evicted_are_in_no_fetch_of_the_hold_off(
     assert await _storable(lagging)
 
 
+async def test_what_landed_by_a_lost_state_is_in_no_fetch(lagging: RegionStore, client: Redis) -> None:
+    """The next fetch has nothing of it: what was stored for it is of no use any more, either."""
+    partition = lagging.partitions[0]
+    await _land(lagging, acceptance())
+    (element,) = await raw(client, "ZRANGE", partition.landed(ITEM.digest), 0, -1)
+    number = await raw(client, "ZSCORE", partition.landed(ITEM.digest), element)
+    await raw(client, "ZREM", partition.landed(ITEM.digest), element)
+    await raw(client, "ZADD", partition.landed(ITEM.digest), number, b"%013d" % 1 + element[13:])
+    await raw(client, "DEL", partition.state(ITEM.digest))
+    await accept(lagging, acceptance())
+    assert (await entries.begin(lagging, partition, ITEM)).asof == 0
+
+
 # --- intents ---
 
 
@@ -834,6 +847,7 @@ async def test_a_path_whose_state_cannot_be_written_is_told_of_to_all_that_affec
 
 async def test_what_is_wrong_with_one_resource_keeps_no_other_from_ending(store: RegionStore, client: Redis) -> None:
     partition = store.partitions[0]
+    await _land(store, acceptance("/items/2"))
     writes = [acceptance(f"/items/{n}") for n in range(4)]
     claims = await _claimed(store, writes)
     seqs = await _seqs(store, writes)

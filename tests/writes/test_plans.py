@@ -17,8 +17,8 @@ from aiohttp_regioncache import Affect, Rule
 from aiohttp_regioncache.pin import PIN_HEADER
 from aiohttp_regioncache.records import WriteRecord, decode_write_record
 from aiohttp_regioncache.settings import Queue, Sync
-from aiohttp_regioncache.store import accepting
-from aiohttp_regioncache.store.accepting import Packed
+from aiohttp_regioncache.store.accepting import Batch, Joins, Packed
+from aiohttp_regioncache.store.pipe import Chunk
 from aiohttp_regioncache.writes.plans import WritePlans
 from tests.support import eventually
 from tests.support.world import REGIONS, Reply, World
@@ -26,7 +26,7 @@ from tests.support.world import REGIONS, Reply, World
 ANN, BOB = {"Authorization": "Bearer ann"}, {"Authorization": "Bearer bob"}
 ITEM = Rule("/items/{id}", write="behind", affects=("/items", Affect("/items/{id}/copy", "auto")))
 _DATED = ("Date", "Set-Cookie", PIN_HEADER)
-_FIXED = 8
+_FIXED = 6
 """Arguments of the script for each write, before its elements."""
 _OWN = ("id", "body", "idempotency_key", "accepted")
 
@@ -37,18 +37,26 @@ class Accepted:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.all: list[Packed] = []
         self.planned = 0
-        accept_all, find = accepting._accept_all, WritePlans.find
+        append, find = Batch.append, WritePlans.find
 
-        def accept_these(*arguments: Any) -> Any:
-            self.all += arguments[-1]
-            return accept_all(*arguments)
+        def appending(batch: Batch, joins: Joins) -> None:
+            keys, arguments, bodies = len(batch.keys), len(batch.arguments), len(batch.bodies)
+            key_count, argument_count = batch.key_count, batch.argument_count
+            append(batch, joins)
+            added = Packed(
+                batch.ids[-1],
+                Chunk(batch.keys[keys:], batch.key_count - key_count),
+                Chunk(batch.arguments[arguments:], batch.argument_count - argument_count),
+                batch.bodies[-1] if len(batch.bodies) > bodies else None,
+            )
+            self.all.append(added)
 
         def finding(plans: WritePlans, request: web.Request) -> Any:
             plan = find(plans, request)
             self.planned += plan is not None
             return plan
 
-        monkeypatch.setattr(accepting, "_accept_all", accept_these)
+        monkeypatch.setattr(Batch, "append", appending)
         monkeypatch.setattr(WritePlans, "find", finding)
 
     @property
@@ -74,9 +82,9 @@ def _alike(packed: Packed) -> Any:
         for line, record in _listed(packed)
     ]
     fixed = packed.arguments.arguments()[:_FIXED]
-    assert fixed[1].decode() == packed.write_id
-    size = int(fixed[5]) - len(_listed(packed)[0][1].body)
-    return kept, packed.keys.arguments()[1:], [fixed[0], *fixed[2:5], size, *fixed[6:]]
+    assert fixed[0].decode() == packed.write_id
+    size = int(fixed[4]) - len(_listed(packed)[0][1].body)
+    return kept, packed.keys.arguments()[1:], [*fixed[1:4], size, *fixed[5:]]
 
 
 def _shape(reply: Reply) -> str:
@@ -124,7 +132,7 @@ async def test_what_is_queued_by_a_plan_is_encrypted_as_well(tmp_path: Path, acc
             assert (await edge.put("/items/1", {"text": text})).status == 202
         assert accepted.planned == 2
         for packed in accepted.all:
-            assert b"secret" not in packed.arguments.wire + (packed.body or b"")
+            assert b"secret" not in packed.arguments.wire + (packed.body[1] if packed.body else b"")
         await eventually(lambda: len(world.origin.effects) == 3)
         assert [effect.body[10:16] for effect in world.origin.effects] == [b"secret"] * 3
 

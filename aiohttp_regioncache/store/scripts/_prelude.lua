@@ -23,19 +23,22 @@ local function read_state(keys)
   return {token = token, trimmed = tonumber(trimmed), landed = tonumber(landed), octets = tonumber(octets)}
 end
 
+local function state_text(state, pending)
+  return string.format('%s|%d|%d|%d|%d', state.token, state.trimmed, state.landed, pending, state.octets or 0)
+end
+
 -- Pending writes keep their state; a clean one carries a lifetime and may be evicted. `own`: how many it has itself, if known.
 local function write_state(keys, state, lifetime, own)
   local pending = (own or redis.call('ZCARD', keys.queue)) + redis.call('ZCARD', keys.affected)
-  local raw = string.format('%s|%d|%d|%d|%d', state.token, state.trimmed, state.landed, pending, state.octets or 0)
   if pending > 0 then
-    redis.call('SET', keys.state, raw)
+    redis.call('SET', keys.state, state_text(state, pending))
   else
-    redis.call('SET', keys.state, raw, 'PX', lifetime)
+    redis.call('SET', keys.state, state_text(state, pending), 'PX', lifetime)
   end
 end
 
--- The state of a resource, made when nothing is known of it. Landed writes of a forgotten state say nothing any more:
--- whoever makes one removes them.
+-- The state of a resource, made when nothing is known of it. What is listed as landed while nothing has landed by the
+-- state (0) landed by one that is forgotten: it says nothing any more, and goes when something lands.
 local function read_or_mint_state(keys, token)
   local state = read_state(keys)
   if state then return state, false end

@@ -3,19 +3,19 @@
 -- Whatever says that a write is there also writes: a durability that is asked for afterwards covers what this
 -- connection has written, and the write itself may have come over another one.
 -- KEYS: seq, queue, due, bytes, principals, blocked
---   then for each write: status, with a body of its own that, with an idempotency key its record, and the keys of the
---   target and each affected resource
--- ARGV: token, message, lifetime of a state in ms, channel, caps
---   then for each write: resources, id, flags, digest, principal, size, what its status says of it, fingerprint, and the
---   element of the target's list and of each affected one
--- The flags are 0 or 1: has a body of its own, has an idempotency key, shared, chained.
+--   then for each write: status, with a body of its own that, with an idempotency key its record, state and queue of the
+--   target, and the state of each affected resource with the list of what affects it
+-- ARGV: token, message, channel, caps
+--   then for each write: id, flags, digest, principal, size, what its status says of it, with an idempotency key its
+--   fingerprint, and the element of the target's list and of each affected one
+-- The flags are 0 or 1: has a body of its own, has an idempotency key, shared, chained. Behind them: how many resources.
 -- Returns for each write its number, 0 when it was there already, or {verdict, detail, number}
 local seq_key, queue, due, bytes = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local principals, blocked = KEYS[5], KEYS[6]
-local token, message, state_ms, channel = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local max_writes, max_bytes, max_resource = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local max_resource_bytes, max_principal = tonumber(ARGV[8]), tonumber(ARGV[9])
-local FIRST_KEY, FIRST_ARGUMENT, ARGUMENTS = 7, 10, 8
+local token, message, channel = ARGV[1], ARGV[2], ARGV[3]
+local max_writes, max_bytes, max_resource = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local max_resource_bytes, max_principal = tonumber(ARGV[7]), tonumber(ARGV[8])
+local FIRST_KEY, FIRST_ARGUMENT, ARGUMENTS = 7, 9, 6
 
 local now = now_ms()
 -- What the partition has pending, counted once for all of them: writes, dead ones that hold back others, and octets.
@@ -42,18 +42,19 @@ local function note_pending(first, state, own, octets)
     state.pending, state.octets = state.pending + 1, octets or state.octets
     states[KEYS[first]] = state
   else
-    local keys = resource(first)
-    redis.call('DEL', keys.landed)
-    write_state(keys, {token = token, trimmed = 0, landed = 0, octets = octets}, state_ms, own)
+    redis.call('SET', KEYS[first], state_text({token = token, trimmed = 0, landed = 0, octets = octets}, own or 1))
   end
 end
 
 local function accept(key, at)
-  local status, count, id, flags, digest = KEYS[key], ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  local principal, size = ARGV[at + 4], tonumber(ARGV[at + 5])
-  local body, idempotency, target = nil, nil, key + 1
+  local status, id, flags, digest, principal = KEYS[key], ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local size, count, element = tonumber(ARGV[at + 4]), string.sub(flags, 5), at + ARGUMENTS
+  local body, idempotency, fingerprint, target = nil, nil, nil, key + 1
   if string.sub(flags, 1, 1) == '1' then body, target = KEYS[target], target + 1 end
-  if string.sub(flags, 2, 2) == '1' then idempotency, target = KEYS[target], target + 1 end
+  if string.sub(flags, 2, 2) == '1' then
+    idempotency, target = KEYS[target], target + 1
+    fingerprint, element = ARGV[element], element + 1
+  end
 
   if redis.call('EXISTS', status) == 1 then
     -- The repeated call has stored the body again, with a lifetime.
@@ -64,8 +65,8 @@ local function accept(key, at)
   end
   local known = idempotency and redis.call('GET', idempotency)
   if known then
-    local known_id, fingerprint = string.match(known, '^([^|]*)|(.*)$')
-    if fingerprint ~= ARGV[at + 7] then return {'mismatch', known_id, 0} end
+    local known_id, known_as = string.match(known, '^([^|]*)|(.*)$')
+    if fingerprint ~= known_as then return {'mismatch', known_id, 0} end
     go_on_at_full_memory(queue)
     redis.call('SET', idempotency, known, 'KEEPTTL')
     return {'known', known_id, 0}
@@ -88,13 +89,13 @@ local function accept(key, at)
   local state, states_affected = state_at(target), nil
   if count ~= '1' then
     states_affected = {}
-    for i = 1, count - 1 do states_affected[i] = state_at(target + 4 * i) end
+    for i = 1, count - 1 do states_affected[i] = state_at(target + 2 * i) end
   end
   local held = own > 0 and state and tonumber(state.octets) or 0
   if held > 0 and held + size > max_resource_bytes then return {'full', 'resource', before_it} end
   local before = own > 0 and string.sub(flags, 4, 4) == '1' and redis.call('ZREVRANGE', target_queue, 0, 0, 'WITHSCORES')[2]
 
-  local shared, element = string.sub(flags, 3, 3), at + ARGUMENTS
+  local shared = string.sub(flags, 3, 3)
   -- The first change is one that full memory refuses.
   redis.call('ZADD', target_queue, seq, ARGV[element])
   if body then redis.call('PERSIST', body) end
@@ -103,14 +104,14 @@ local function accept(key, at)
   queued[#queued + 1], queued[#queued + 2] = seq, numbered(seq, id)
   note_pending(target, state, own + 1, held + size)
   for i = 1, count - 1 do
-    local affected = target + 4 * i
-    add_affected(KEYS[affected + 2], shared, principal, seq, ARGV[element + i])
+    local affected = target + 2 * i
+    add_affected(KEYS[affected + 1], shared, principal, seq, ARGV[element + i])
     note_pending(affected, states_affected[i])
   end
   -- Without a lifetime until the write has settled: it may not be evicted before.
-  if idempotency then redis.call('SET', idempotency, id .. '|' .. ARGV[at + 7]) end
+  if idempotency then redis.call('SET', idempotency, id .. '|' .. fingerprint) end
   redis.call('HSET', status, 'state', 'pending', 'seq', seq, 'accepted', now, 'tries', 0, 'principal', principal,
-    'size', size, 'body', body and '1' or '0', 'shared', shared, 'about', ARGV[at + 6])
+    'size', size, 'body', body and '1' or '0', 'shared', shared, 'about', ARGV[at + 5])
   if before then redis.call('HSET', status, 'after', before) end
   if not is_blocked then dues[#dues + 1], dues[#dues + 2] = now, digest end
   return seq
@@ -141,9 +142,10 @@ while at <= #ARGV do
     end
   end
   answers[#answers + 1] = answer
-  local count, flags = ARGV[at], ARGV[at + 2]
-  key = key + 1 + 4 * count + string.sub(flags, 1, 1) + string.sub(flags, 2, 2)
-  at = at + ARGUMENTS + count
+  local flags = ARGV[at + 1]
+  local count, has_key = string.sub(flags, 5), string.sub(flags, 2, 2)
+  key = key + 1 + 2 * count + string.sub(flags, 1, 1) + has_key
+  at = at + ARGUMENTS + count + has_key
 end
 note_together()
 return answers

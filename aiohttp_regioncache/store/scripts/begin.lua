@@ -9,7 +9,6 @@ local state, minted = read_or_mint_state(keys, ARGV[1])
 if minted then
   -- The first write is one that full memory refuses: reads do not grow it.
   write_state(keys, state, ARGV[4])
-  redis.call('DEL', keys.landed)
 end
 
 local purge = newest_purge(KEYS[5], KEYS[6])
@@ -26,7 +25,7 @@ if holdoff > 0 then
   -- Whatever it covers.
   if purge > limit and redis.call('ZREVRANGE', KEYS[6], 0, 0)[1] ~= '*' then return {'', state.trimmed, purge} end
   asof = state.trimmed
-  local landed = redis.call('ZREVRANGE', keys.landed, 0, -1, 'WITHSCORES')
+  local landed = state.landed > 0 and redis.call('ZREVRANGE', keys.landed, 0, -1, 'WITHSCORES') or {}
   for i = 1, #landed, 2 do
     if tonumber(string.sub(landed[i], 1, 13)) <= limit then
       asof = tonumber(landed[i + 1])

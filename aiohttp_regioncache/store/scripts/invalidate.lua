@@ -13,7 +13,6 @@ for at = 3, #KEYS, 4 do
   elseif tonumber(ARGV[8]) > 0 then
     -- Nothing is stored; what a lagging reader gives within the hold-off shall not be, either.
     write_state(keys, {token = after, trimmed = 0, landed = 0}, 2 * tonumber(ARGV[8]))
-    redis.call('DEL', keys.landed)
   end
 end
 if ARGV[5] ~= '' then redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[6], '*', 'i', ARGV[5]) end

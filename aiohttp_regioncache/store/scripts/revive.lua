@@ -25,8 +25,7 @@ redis.call('HINCRBY', principals, principal, 1)
 redis.call('ZADD', queue, seq, numbered(seq, id))
 for at = first_resource, #KEYS, 4 do
   local keys = resource(at)
-  local known, minted = read_or_mint_state(keys, token)
-  if minted then redis.call('DEL', keys.landed) end
+  local known = read_or_mint_state(keys, token)
   local copy = 'copy' .. (at - first_resource) / 4
   local element = at == first_resource and record or redis.call('HGET', status, copy)
   if at == first_resource then

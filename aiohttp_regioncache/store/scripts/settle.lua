@@ -33,9 +33,7 @@ local changes = {}
 local function change_of(keys, number)
   local change = changes[keys.state]
   if not change then
-    local state, minted = read_or_mint_state(keys, token)
-    if minted then redis.call('DEL', keys.landed) end
-    change = {keys = keys, state = state, lands = false, numbers = {}}
+    change = {keys = keys, state = read_or_mint_state(keys, token), lands = false, numbers = {}}
     changes[keys.state] = change
   end
   change.numbers[#change.numbers + 1] = number
@@ -48,6 +46,7 @@ local function land(change, element)
   if not change.lands and state.landed > state.trimmed and redis.call('EXISTS', keys.landed) == 0 then
     state.trimmed = state.landed
   end
+  if state.landed == 0 then redis.call('DEL', keys.landed) end
   redis.call('ZADD', keys.landed, newest, string.format('%013d', now) .. element)
   state.landed, change.lands = newest, true
 end
