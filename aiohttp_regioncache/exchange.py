@@ -249,28 +249,32 @@ async def read_body(request: web.Request, limit: int) -> bytes:
 def body_at_hand(request: web.Request) -> bytes | None:
     """The body of a request if it is there as a whole; None while it is still coming."""
     if request._read_bytes is None:
-        content = request.content
-        if not content.is_eof() or content.exception() is not None:
-            return None
-        request._read_bytes = _read_all(request, content)
+        body = _only_piece(request)
+        if body is None:
+            content = request.content
+            if not content.is_eof() or content.exception() is not None:
+                return None
+            body = content.read_nowait()
+        request._read_bytes = body
     return request._read_bytes
 
 
-def _read_all(request: web.Request, content: Any) -> bytes:
-    """Read a body that is there; one in one piece is taken as it lies there, unless aiohttp keeps it in another way.
+def _only_piece(request: web.Request) -> bytes | None:
+    """A body that came in one piece, as it lies there; None for another, or where aiohttp keeps it in another way.
 
-    To read that would have aiohttp look for more to parse, which there is none of unless reading was paused.
+    To read it would have aiohttp look for more to parse, which there is none of unless reading was paused.
     """
+    content: Any = request._payload
+    protocol: Any = request._protocol
     try:
         pieces = content._buffer
-        is_begun = content._buffer_offset or request.protocol._reading_paused
-        if pieces and not is_begun and len(pieces[0]) == content.total_bytes:
+        is_there = content._eof and content._exception is None and not content._buffer_offset
+        if is_there and pieces and len(pieces[0]) == content.total_bytes and not protocol._reading_paused:
             only: bytes = pieces.popleft()
             return only
     except AttributeError:
         pass
-    rest: bytes = content.read_nowait()
-    return rest
+    return None
 
 
 def with_body(request: web.Request, headers: CIMultiDict[str], body: bytes) -> web.Request:

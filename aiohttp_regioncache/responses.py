@@ -198,7 +198,8 @@ class ReadyResponse(web.Response):
 
 def takes_octets(request: web.BaseRequest) -> bool:
     """Whether a response may go to a request as octets: as HTTP/1.1 that stays, and with no signal to be heard."""
-    if request.version != HttpVersion11 or not request.keep_alive or not isinstance(request, web.Request):
+    message = request._message
+    if message.version != HttpVersion11 or message.should_close or not isinstance(request, web.Request):
         return False
     if _streaming.get() is not None:  # somebody wants to hear of the responses that are sent now
         return False

@@ -81,7 +81,7 @@ class WritePlans:
 
     def find(self, request: web.Request) -> WritePlan | None:
         """Find the plan for a request."""
-        if not len(self._plans):
+        if not self._plans.size:
             return None
         plan = self._plans.get(self._key(request))
         if plan is None or (self._sites is not None and self._sites.current(plan.host) is not plan.served):
