@@ -61,7 +61,7 @@ from aiohttp_regioncache.store.collector import Collector
 from aiohttp_regioncache.store.events import Events
 from aiohttp_regioncache.store.keyspace import Partition
 from aiohttp_regioncache.store.outbox import announce
-from aiohttp_regioncache.store.pipe import packed
+from aiohttp_regioncache.store.pipe import Answered, packed
 from aiohttp_regioncache.store.region import RegionStore
 from aiohttp_regioncache.sync.outlets import SiteOutlets
 from aiohttp_regioncache.tasks import Tasks
@@ -630,8 +630,14 @@ async def test_who_waits_for_a_shared_call_keeps_to_a_number(monkeypatch: pytest
     monkeypatch.setattr(collector, "MAX_WAITING", 50)
     gate = asyncio.Event()
 
-    def call(_asked: Any) -> asyncio.Future[Any]:
-        return asyncio.ensure_future(gate.wait())
+    calls: list[asyncio.Task[None]] = []
+
+    def call(_asked: Any, answered: Answered) -> None:
+        async def answer() -> None:
+            await gate.wait()
+            answered(None)
+
+        calls.append(asyncio.create_task(answer()))
 
     shared: Collector[int, list[int], int] = Collector("eu", list[int], call, lambda asked, _answer: asked, 4)
     answers = []

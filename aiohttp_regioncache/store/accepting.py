@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
@@ -19,7 +18,7 @@ from ..records import WriteRecord, around, before_octets, encoded
 from ..settings import Queue
 from .collector import Collector
 from .keyspace import TAKEN, WAKE_CHANNEL, Partition
-from .pipe import Chunk, chunk, joined, packed
+from .pipe import Answered, Chunk, chunk, joined, packed
 from .region import RegionStore
 from .scripts import script
 from .sealed import seal_body, seal_record
@@ -27,7 +26,7 @@ from .sealed import seal_body, seal_record
 BODY_SECONDS: Final = 60
 """How long a body stays whose accept never came."""
 ACCEPTED_AT_ONCE: Final = 16
-"""Writes that are accepted in one call, for whose time Redis serves nobody else: a third of a millisecond."""
+"""Writes that are accepted in one call, for whose time Redis serves nobody else: half a millisecond."""
 _FIXED: Final = 6
 """Arguments of the script for each write, before its elements."""
 _OWN: Final = ("id", "idempotency_key", "accepted")
@@ -302,32 +301,30 @@ class Blank:
             self._lists.append((len(before) + len(behind), has_body, before, behind + _END))
 
     def fill(self, body: bytes, batch: Batch) -> str:
-        """Put one more into a batch; gives its id."""
+        """Put one more into a batch, which is changed at the very end; gives its id."""
         kind, common = self._kind, self._kind.common
         number, key = self._nonces.two()
         write_id = self._prefix + number
         named, size = write_id.encode(), b"%d" % (len(body) + kind.overhead)
         is_stored = len(body) > kind.inline
+        kept = b"" if is_stored else body
+        own = encoded(write_id, key, int(self._now() * 1000))
+        before_body = _STORED[is_stored] + before_octets(len(kept))
+        measured = b"$%d\r\n%b\r\n" % (len(size), size)
+        arguments = [common.before_id, named, self._behind_id[is_stored], measured, common.told]
+        whole = len(own) + len(before_body) + len(kept)
+        for others, has_body, before, behind in self._lists:
+            if has_body:
+                arguments += (b"$%d\r\n" % (others + whole), before, own, before_body, kept, behind)
+            else:
+                arguments += (b"$%d\r\n" % (others + len(own)), before, own, behind)
         if is_stored:
             beside = self._partition.body(write_id)
-            batch.bodies.append((beside, body))
             batch.keys += (common.status, named, _END, packed(beside)[: -len(_END)], self._keys)
-            body = b""
+            batch.bodies.append((beside, body))
         else:
             batch.keys += (common.status, named, self._keys)
         batch.key_count += 1 + is_stored + common.keys.count
-        own, before_body = (
-            encoded(write_id, key, int(self._now() * 1000)),
-            _STORED[is_stored] + before_octets(len(body)),
-        )
-        measured = b"$%d\r\n%b\r\n" % (len(size), size)
-        arguments = [common.before_id, named, self._behind_id[is_stored], measured, common.told]
-        whole = len(own) + len(before_body) + len(body)
-        for others, has_body, before, behind in self._lists:
-            if has_body:
-                arguments += (b"$%d\r\n" % (others + whole), before, own, before_body, body, behind)
-            else:
-                arguments += (b"$%d\r\n" % (others + len(own)), before, own, behind)
         batch.arguments += arguments
         batch.argument_count += _FIXED + len(self._lists)
         return write_id
@@ -401,19 +398,20 @@ def _of_every_call(partition: Partition, caps: Queue) -> tuple[Chunk, Chunk]:
 
 
 def _accept_all(
-    store: RegionStore, partition: Partition, durability: Durability, arguments: Chunk, batch: Batch
-) -> asyncio.Future[Any]:
+    store: RegionStore, partition: Partition, durability: Durability, arguments: Chunk, batch: Batch, answered: Answered
+) -> None:
     executor = store.queue if durability == MEMORY else store.durable
     work = f"{store.name}:{partition.number}{TAKEN if store.events.has_worker else ''}"
     for key, body in batch.bodies:  # the same pipeline: they are there when the script runs
         # One that is there stays as it is: pending, and so without a lifetime, when the accept is a repeated one.
         stored = executor.submit("SET", key, body, "EX", BODY_SECONDS, "NX")
         stored.add_done_callback(_swallow)
-    return executor.submit_written(
+    executor.call_written(
         script("accept"),
         Chunk(batch.keys, batch.key_count),
         joined(chunk(store.new_token(), work), arguments, Chunk(batch.arguments, batch.argument_count)),
         store.confirmation(durability),
+        answered,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from ..errors import RegionUnavailableError
 from .executor import MAX_WAITING
+from .pipe import Answered
 
 
 class Gathering(Protocol):
@@ -32,16 +33,16 @@ meanwhile waits for company, and whoever asks has something to do."""
 class Collector(Generic[_Asked, _Some, _Answer]):
     """Ask for several things together, up to `most` in one call.
 
-    `begin` makes what a call gets of them; `call` asks, and `read` gives what the answer to that says of each of them,
-    in their order: an answer or an error. What nobody else comes to goes out at the end of the tick. Whoever stops
-    waiting takes nothing back. `region` is asked, and named when too many wait.
+    `begin` makes what a call gets of them; `call` asks, and tells what was answered. `read` gives what that says of
+    each of them, in their order: an answer or an error. What nobody else comes to goes out at the end of the tick.
+    Whoever stops waiting takes nothing back. `region` is asked, and named when too many wait.
     """
 
     def __init__(
         self,
         region: str,
         begin: Callable[[], _Some],
-        call: Callable[[_Some], asyncio.Future[Any]],
+        call: Callable[[_Some, Answered], None],
         read: Callable[[_Some, Any], Sequence[_Answer | Exception]],
         most: int,
     ) -> None:
@@ -65,42 +66,40 @@ class Collector(Generic[_Asked, _Some, _Answer]):
         some.append(asked)
         answer: asyncio.Future[_Answer] = loop.create_future()
         futures.append(answer)
-        if not self._is_scheduled:
-            self._schedule(loop)
+        self._schedule(loop)
         return answer
 
     def _go(self) -> None:
         """Begin one call; the next has a tick of its own, so that their answers come one after another."""
         self._is_scheduled = False
         some, futures = self._waiting.popleft()
+        self._calls += 1
         try:
-            answer = self._call(some)
+            self._call(some, functools.partial(self._answered, some, futures))
         except Exception as error:  # whatever happens, nobody may wait for ever
+            self._calls -= 1
             _tell(futures, [error] * len(futures))
-        else:
-            self._calls += 1
-            answer.add_done_callback(functools.partial(self._answered, some, futures))
         self._schedule(asyncio.get_running_loop())
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._waiting and self._calls < (UNDER_WAY if len(self._waiting) > 1 else 1):
+        if self._is_scheduled or not self._waiting:
+            return
+        if self._calls < (UNDER_WAY if len(self._waiting) > 1 else 1):
             self._is_scheduled = True
             loop.call_soon(self._go)
 
-    def _answered(self, some: _Some, futures: Sequence[asyncio.Future[_Answer]], answer: asyncio.Future[Any]) -> None:
+    def _answered(self, some: _Some, futures: Sequence[asyncio.Future[_Answer]], answer: Any) -> None:
         self._calls -= 1
-        if not self._is_scheduled:
-            self._schedule(answer.get_loop())
-        if answer.cancelled():
-            for future in futures:
-                future.cancel()
-            return
         answers: Sequence[_Answer | Exception]
         try:
-            answers = self._read(some, answer.result())
+            answers = [answer] * len(futures) if isinstance(answer, Exception) else self._read(some, answer)
+            if len(answers) != len(futures):
+                raise RuntimeError(f"{len(answers)} answers to {len(futures)} that were asked for")
         except Exception as error:
             answers = [error] * len(futures)
         _tell(futures, answers)
+        # Behind those who have their answers now: what they go on with is under way when the server has the next call.
+        self._schedule(asyncio.get_running_loop())
 
 
 def _tell(futures: Sequence[asyncio.Future[_Answer]], answers: Sequence[_Answer | Exception]) -> None:

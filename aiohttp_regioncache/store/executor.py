@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -25,7 +26,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ..errors import RegionUnavailableError
 from .breaker import Breaker
-from .pipe import Chunk, Pipe, chunk, joined, written
+from .pipe import Answered, Chunk, Pipe, chunk, joined, written
 from .scripts import Script
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class _Command(msgspec.Struct, frozen=True, gc=False):
 
     arguments: tuple[Argument, ...]
     script: Script | None
-    answer: asyncio.Future[Any]
+    answered: Answered
     confirmation: Confirmation | None = None
     rest: Chunk | None = None
 
@@ -121,7 +122,7 @@ class Executor:
 
     async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """Run a script, loaded again when the server has forgotten it."""
-        return await self.submit_script(script, keys, arguments)
+        return await self._submit(("EVALSHA", script.sha, len(keys), *keys, *arguments), script)
 
     async def run_confirmed(
         self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], confirmation: Confirmation | None
@@ -134,16 +135,18 @@ class Executor:
         answer, confirmed = await self._submit(command, script, confirmation or _NOTHING)
         return answer, confirmed
 
-    def submit_script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> asyncio.Future[Any]:
-        """Queue a script as `run` does; the answer comes later."""
-        return self._submit(("EVALSHA", script.sha, len(keys), *keys, *arguments), script)
+    def call(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument], answered: Answered) -> None:
+        """Run a script as `run` does, sent at once where possible; `answered` hears what comes of it."""
+        self._queue(_Command(("EVALSHA", script.sha, len(keys), *keys, *arguments), script, answered))
+        self._launch_at_once()
 
-    def submit_written(
-        self, script: Script, keys: Chunk, arguments: Chunk, confirmation: Confirmation | None
-    ) -> asyncio.Future[Any]:
-        """Queue a script as `run_confirmed` does; the answer and whether it is confirmed come later."""
+    def call_written(
+        self, script: Script, keys: Chunk, arguments: Chunk, confirmation: Confirmation | None, answered: Answered
+    ) -> None:
+        """Run a script as `run_confirmed` does, sent at once where possible; `answered` hears what that would give."""
         command = ("EVALSHA", script.sha, keys.count)
-        return self._submit(command, script, confirmation or _NOTHING, joined(keys, arguments))
+        self._queue(_Command(command, script, answered, confirmation or _NOTHING, joined(keys, arguments)))
+        self._launch_at_once()
 
     def submit(self, *arguments: Argument) -> asyncio.Future[Any]:
         """Queue one command behind those already queued in this tick; the answer comes later."""
@@ -158,21 +161,23 @@ class Executor:
         self._close_pipes()
 
     def _submit(
-        self,
-        arguments: tuple[Argument, ...],
-        script: Script | None,
-        confirmation: Confirmation | None = None,
-        rest: Chunk | None = None,
+        self, arguments: tuple[Argument, ...], script: Script | None, confirmation: Confirmation | None = None
     ) -> asyncio.Future[Any]:
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._queue(_Command(arguments, script, functools.partial(_resolve, answer), confirmation))
+        return answer
+
+    def _queue(self, command: _Command) -> None:
         if self._breaker.is_open:
             raise RegionUnavailableError(self._region, "skipped after failures")
         if len(self._waiting) >= MAX_WAITING:
             raise RegionUnavailableError(self._region, "too many commands are waiting")
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append(_Command(arguments, script, answer, confirmation, rest))
-        self._schedule(loop)
-        return answer
+        self._waiting.append(command)
+        self._schedule(asyncio.get_running_loop())
+
+    def _launch_at_once(self) -> None:
+        if self._idle:
+            self._launch()
 
     @property
     def _is_probing(self) -> bool:
@@ -188,6 +193,8 @@ class Executor:
         if self._breaker.is_open or self._is_probing:
             self._refuse(self._waiting, "skipped after failures")
             self._waiting = []
+        if not self._idle:  # what was sent at once has taken the last one
+            return
         batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
         if batch:
             self._idle -= 1
@@ -256,7 +263,7 @@ class Executor:
         except UNREACHABLE as error:
             refused = unreachable(self._region, error)
             for command in batch:
-                _resolve(command.answer, refused)
+                command.answered(refused)
         except asyncio.CancelledError:
             self._refuse(batch, "closing")
             raise
@@ -267,7 +274,7 @@ class Executor:
 
     def _tell(self, batch: Sequence[_Command], results: Sequence[Any]) -> None:
         for command, result in zip(batch, results, strict=True):
-            _resolve(command.answer, refusal(self._region, result) if isinstance(result, Exception) else result)
+            command.answered(refusal(self._region, result) if isinstance(result, Exception) else result)
 
     def _give_up(self, batch: Sequence[_Command], error: Exception) -> None:
         logger.error("region %s: a pipeline failed", self._region, exc_info=error)
@@ -387,7 +394,7 @@ class Executor:
 
     def _refuse(self, batch: Sequence[_Command], reason: str) -> None:
         for command in batch:
-            _resolve(command.answer, RegionUnavailableError(self._region, reason))
+            command.answered(RegionUnavailableError(self._region, reason))
 
 
 async def _to_nodes(

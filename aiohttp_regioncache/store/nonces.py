@@ -25,13 +25,17 @@ class Nonces:
 
     def new(self) -> str:
         """Make one."""
-        return self.two()[0]
+        if not self._left:
+            self._ask()
+        return self._left.pop() + "%08x" % (time.time_ns() & _CLOCK)
 
     def two(self) -> tuple[str, str]:
         """Make two, for little more than one costs."""
-        left = self._left
-        if len(left) < 2:
-            digits = secrets.token_hex(_RANDOM // 2 * _AT_ONCE)
-            left = self._left = [digits[at : at + _RANDOM] for at in range(0, len(digits), _RANDOM)]
-        clock = "%08x" % (time.time_ns() & _CLOCK)
+        if len(self._left) < 2:
+            self._ask()
+        left, clock = self._left, "%08x" % (time.time_ns() & _CLOCK)
         return left.pop() + clock, left.pop() + clock
+
+    def _ask(self) -> None:
+        digits = secrets.token_hex(_RANDOM // 2 * _AT_ONCE)
+        self._left = [digits[at : at + _RANDOM] for at in range(0, len(digits), _RANDOM)]

@@ -22,6 +22,7 @@ from .entries import OUTBOX_LENGTH, STATE_SECONDS, parse_state
 from .events import names
 from .executor import as_mapping
 from .keyspace import Partition, events_channel
+from .pipe import Answered
 from .region import RegionStore
 from .scripts import script
 from .sealed import open_body, open_record
@@ -254,8 +255,8 @@ async def settle(
 
 
 def _settle_all(
-    store: RegionStore, partition: Partition, limits: SettleLimits, endings: Sequence[Ending]
-) -> asyncio.Future[Any]:
+    store: RegionStore, partition: Partition, limits: SettleLimits, endings: Sequence[Ending], answered: Answered
+) -> None:
     keys = [
         partition.lease, partition.due, partition.queue, partition.processed, partition.bytes, partition.seq,
         partition.out, partition.principals, partition.blocked, partition.ended("dead"),
@@ -286,7 +287,7 @@ def _settle_all(
             int(settlement.keep_record), int(settlement.blocks), int(settlement.anywhere), int(settlement.attempted),
             *fields,
         )  # fmt: skip
-    return store.queue.submit_script(script("settle"), keys, arguments)
+    store.queue.call(script("settle"), keys, arguments, answered)
 
 
 def _read_settled(_endings: Sequence[Ending], answers: Sequence[Any]) -> list[tuple[str, int] | Exception]:

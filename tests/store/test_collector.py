@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from aiohttp_regioncache.store.collector import Collector
+from aiohttp_regioncache.store.pipe import Answered
 
 
 class _Server:
@@ -18,16 +19,16 @@ class _Server:
         self.gate = asyncio.Event()
         self.gate.set()
         self.failure: Exception | None = None
+        self._answering: list[asyncio.Future[None]] = []
         self.collector: Collector[int, list[int], int] = Collector("eu-west-1", list[int], self._call, self._read, most)
 
-    def _call(self, asked: Sequence[int]) -> asyncio.Future[None]:
+    def _call(self, asked: Sequence[int], answered: Answered) -> None:
         self.calls.append(list(asked))
-        return asyncio.ensure_future(self._answer())
+        self._answering.append(asyncio.ensure_future(self._answer(answered)))
 
-    async def _answer(self) -> None:
+    async def _answer(self, answered: Answered) -> None:
         await self.gate.wait()
-        if self.failure is not None:
-            raise self.failure
+        answered(self.failure)
 
     @staticmethod
     def _read(asked: Sequence[int], _answer: None) -> list[int | Exception]:
@@ -62,6 +63,48 @@ async def test_what_is_asked_while_a_call_is_under_way_goes_together_and_a_full_
     server.gate.set()
     assert await asyncio.gather(*answers) == [0, 4, 8, 12, 16, 20]
     assert server.calls == [[0], [2, 4, 6, 8], [10]]
+
+
+async def test_who_has_an_answer_goes_on_before_the_next_call_begins() -> None:
+    server = _Server(most=2)
+    server.gate.clear()
+    seen: list[int] = []
+
+    async def ask(number: int) -> None:
+        await server.collector.ask(number)
+        seen.append(len(server.calls))
+
+    asking = [asyncio.create_task(ask(number)) for number in (0, 2, 4, 6)]
+    await asyncio.sleep(0.001)
+    assert server.calls == [[0, 2]]
+    server.gate.set()
+    await asyncio.gather(*asking)
+    assert seen == [1, 1, 2, 2]
+
+
+async def test_calls_that_fail_at_once_fail_for_theirs_alone() -> None:
+    """Also where the answer is told before the call has returned."""
+    calls = 0
+
+    def call(asked: Sequence[int], answered: Answered) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise OSError("not sent")
+        answered(OSError("refused") if calls == 2 else None)
+
+    collector: Collector[int, list[int], int] = Collector("eu", list[int], call, lambda asked, _: asked, 2)
+    results = await asyncio.gather(*map(collector.ask, range(7)), return_exceptions=True)
+    assert [str(result) for result in results] == ["not sent"] * 2 + ["refused"] * 2 + ["4", "5", "6"]
+
+
+async def test_an_answer_that_is_too_short_is_one_for_nobody() -> None:
+    def call(_asked: Sequence[int], answered: Answered) -> None:
+        answered(None)
+
+    collector: Collector[int, list[int], int] = Collector("eu", list[int], call, lambda asked, _: asked[1:], 4)
+    results = await asyncio.gather(*map(collector.ask, range(2)), return_exceptions=True)
+    assert [str(result) for result in results] == ["1 answers to 2 that were asked for"] * 2
 
 
 async def test_an_error_goes_to_its_own_asker_alone() -> None:

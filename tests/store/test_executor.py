@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,14 @@ from aiohttp_regioncache.store import entries, queue
 from aiohttp_regioncache.store.breaker import Breaker
 from aiohttp_regioncache.store.executor import MAX_BATCH, PIPELINES, Executor
 from aiohttp_regioncache.store.region import RegionStore
+from aiohttp_regioncache.store.scripts import Script
 from tests.store.tools import accept, acceptance, look, opened, raw, resource
 from tests.support import eventually
 from tests.support.proxy import TcpProxy
 from tests.support.servers import ValkeyServer
 
 ITEM = resource("/items/1")
+GET = "return redis.call('GET', KEYS[1])"
 
 
 async def _calls(client: Redis, command: str) -> int:
@@ -38,6 +41,35 @@ async def test_what_is_asked_in_one_tick_leaves_as_one_pipeline(store: RegionSto
     echoes = await asyncio.gather(*(store.reads.command("ECHO", str(n)) for n in range(MAX_BATCH)))
     assert echoes == [str(n).encode() for n in range(MAX_BATCH)]
     assert await _packets(client) - before <= 6  # one command after another would be 256
+
+
+async def test_a_call_is_sent_at_once_behind_what_was_asked_before(store: RegionStore) -> None:
+    await store.queue.command("ECHO", "connected")
+    told: list[object] = []
+    first = store.queue.submit("SET", "text", "x")
+    store.queue.call(
+        Script("get", GET, hashlib.sha1(GET.encode(), usedforsecurity=False).hexdigest()), ("text",), (), told.append
+    )
+    assert (store.queue._waiting, store.queue._pipes) == ([], [])  # no turn of the loop later
+    await eventually(lambda: told == [b"x"])
+    await first
+
+
+async def test_what_is_sent_at_once_takes_no_more_pipelines_than_there_are(store: RegionStore) -> None:
+    asked = []
+    for number in range(PIPELINES - 1):
+        asked.append(store.queue.submit("BLPOP", f"nothing {number}", 0.3))
+        await asyncio.sleep(0)
+    told: list[object] = []
+    get = Script("get", GET, hashlib.sha1(GET.encode(), usedforsecurity=False).hexdigest())
+    for _ in range(3):  # the last one, and what comes behind it in the same tick
+        store.queue.call(get, ("text",), (), told.append)
+        asked.append(store.queue.submit("GET", "text"))
+        await asyncio.sleep(0)
+        assert store.queue._idle == 0
+        assert len(store.queue._tasks | store.queue._sent) == PIPELINES
+    assert await asyncio.gather(*asked) == [None] * len(asked)
+    await eventually(lambda: told == [None] * 3 and store.queue._idle == PIPELINES)
 
 
 async def test_five_hundred_at_once_find_a_connection(store: RegionStore, client: Redis) -> None:

@@ -845,6 +845,24 @@ async def test_a_path_whose_state_cannot_be_written_is_told_of_to_all_that_affec
     assert [await tools.pending_counts(client, partition, write.target) for write in writes] == [(0, 0)] * 3
 
 
+async def test_a_write_may_affect_many_beside_others(store: RegionStore, client: Redis) -> None:
+    """How many stands behind other arguments of the script, and keys of all kinds stand between those of two writes."""
+    others = tuple(f"/lists/{number}" for number in range(12))
+    writes = [
+        acceptance("/items/0", affects=others, stored=True, key="k", fingerprint="f"),
+        acceptance("/items/1", affects=others[:9], key="l", fingerprint="f"),
+        acceptance("/items/2", stored=True),
+        acceptance("/items/3", affects=others[:1]),
+    ]
+    accepted = await asyncio.gather(*(accept(store, write) for write in writes))
+    assert [(each.verdict, each.detail) for each in accepted] == [(Verdict.ACCEPTED, w.record.id) for w in writes]
+    for path, count in [(others[0], 3), *((path, 2) for path in others[1:9]), *((path, 1) for path in others[9:])]:
+        assert await tools.pending_counts(client, store.partitions[0], resource(path)) == (count, 0)
+        assert len((await look(store, resource(path), writes[0].record.principal)).pending) == count
+    again = await asyncio.gather(*(accept(store, write) for write in writes))
+    assert [each.detail for each in again] == [write.record.id for write in writes]
+
+
 async def test_what_is_wrong_with_one_resource_keeps_no_other_from_ending(store: RegionStore, client: Redis) -> None:
     partition = store.partitions[0]
     await _land(store, acceptance("/items/2"))
