@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..keys import Resource
-
 LAYOUT: Final = 5
 """Version of the key layout and scripts; a Redis that holds another one is refused."""
 
@@ -90,10 +88,6 @@ class Partition:
     def resource(self, digest: str) -> tuple[str, str, str, str]:
         """The four keys of a resource, in the order that scripts expect."""
         return self.state(digest), self.pending(digest), self.affected(digest), self.landed(digest)
-
-    def resources(self, resources: tuple[Resource, ...]) -> list[str]:
-        """The keys of several resources, one after another."""
-        return [key for resource in resources for key in self.resource(resource.digest)]
 
     def body(self, write_id: str) -> str:
         """The key of a large write's body."""

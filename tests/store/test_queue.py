@@ -884,7 +884,7 @@ async def test_what_is_wrong_with_one_resource_keeps_no_other_from_being_accepte
     store: RegionStore, client: Redis
 ) -> None:
     writes = [acceptance(f"/items/{number}") for number in range(3)]
-    await client.set(store.partitions[0].resources((writes[1].target,))[1], "no list")
+    await client.set(store.partitions[0].pending(writes[1].target.digest), "no list")
     first, wrong, last = await asyncio.gather(*(accept(store, write) for write in writes), return_exceptions=True)
     assert isinstance(wrong, ResponseError)
     for answer, write in ((first, writes[0]), (last, writes[2])):

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from aiohttp import web
 
 from aiohttp_regioncache import Affect, Rule
 from aiohttp_regioncache.pin import PIN_HEADER
-from aiohttp_regioncache.records import WriteRecord, decode_write_record
+from aiohttp_regioncache.records import WriteRecord, decode_write_record, encode
 from aiohttp_regioncache.settings import Queue, Sync
-from aiohttp_regioncache.store.accepting import Batch, Joins, Packed
+from aiohttp_regioncache.store.accepting import Batch, Blank, Joins, Kind, Packed
 from aiohttp_regioncache.store.pipe import Chunk
 from aiohttp_regioncache.writes.plans import WritePlans
+from tests.store.tools import acceptance, opened
 from tests.support import eventually
+from tests.support.servers import ValkeyServer
 from tests.support.world import REGIONS, Reply, World
 
 ANN, BOB = {"Authorization": "Bearer ann"}, {"Authorization": "Bearer bob"}
@@ -135,6 +138,33 @@ async def test_what_is_queued_by_a_plan_is_encrypted_as_well(tmp_path: Path, acc
             assert b"secret" not in packed.arguments.wire + (packed.body[1] if packed.body else b"")
         await eventually(lambda: len(world.origin.effects) == 3)
         assert [effect.body[10:16] for effect in world.origin.effects] == [b"secret"] * 3
+
+
+async def test_what_is_filled_in_is_what_is_packed_without_blanks(tmp_path: Path) -> None:
+    """As it is where records are encrypted; and no kind keeps anything of the body that it was found in."""
+    write = acceptance("/items/1", affects=("/items", "/others"), body=b"nobody else's")
+    async with ValkeyServer(tmp_path) as server, opened(server.url) as store:
+        partition = store.partitions[0]
+        kind = Kind.of(partition, write, 100)
+        assert b"nobody" not in b"".join(map(encode, kind.records))
+        for body in (b"", b"short", b"x" * 100, b"x" * 101):
+            filled, packed = Batch(Chunk((), 0)), Batch(Chunk((), 0))
+            filled.append(partial(Blank(store, partition, kind).fill, body))
+            packed.append(kind.pack(store, partition, body).join)
+            one, other = (
+                Packed(
+                    batch.ids[0],
+                    Chunk(batch.keys, batch.key_count),
+                    Chunk(batch.arguments, batch.argument_count),
+                    batch.bodies[0] if batch.bodies else None,
+                )
+                for batch in (filled, packed)
+            )
+            kept, keys, rest = _alike(one)
+            assert (kept, rest) == (_alike(other)[0], _alike(other)[2])
+            assert len(keys) == len(_alike(other)[1])
+            assert [_listed(each)[0][1].body for each in (one, other)] == [body if len(body) <= 100 else b""] * 2
+            assert [each.body and each.body[1] for each in (one, other)] == [None if len(body) <= 100 else body] * 2
 
 
 async def test_everybody_has_writes_of_their_own(tmp_path: Path, accepted: Accepted) -> None:
